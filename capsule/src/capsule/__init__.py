@@ -1,0 +1,1 @@
+"""One command, or one Python tool call, under a policy, on the record."""
