@@ -1,0 +1,87 @@
+"""The files the rules are checked on: what git tracks or would add, and what each Python module imports.
+
+Example: ``for module in modules(): print(module.name, module.imports)``
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "capsule/src/capsule"
+
+# P of ARCHITECTURE.md's code map: no socket, file, clock, thread, process, randomness or log.
+PURE_PACKAGES = ("capsule.errors", "capsule.policy", "capsule.sandbox", "capsule.audit", "capsule.profile")
+IMPURE_MODULES = ("capsule.sandbox.launcher", "capsule.audit.store", "capsule.profile.trace")
+
+
+@functools.cache
+def tracked() -> tuple[Path, ...]:
+    """Every file git tracks or would add, that exists."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout  # fmt: skip
+    return tuple(sorted(path for name in listing.split("\0") if name and (path := ROOT / name).is_file()))
+
+
+def relative(path: Path) -> str:
+    """The path as written in the repository."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def text_of(path: Path) -> str | None:
+    """The file's text, or None for a binary one."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of the package: its dotted name, its tree, and what it imports."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+    imports: frozenset[str]
+
+    @property
+    def pure(self) -> bool:
+        """Whether the code map says P."""
+        inside = any(self.name == package or self.name.startswith(package + ".") for package in PURE_PACKAGES)
+        return inside and self.name not in IMPURE_MODULES
+
+
+def _imports(tree: ast.Module, package: str) -> frozenset[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*parents, *([node.module] if node.module else [])])
+            found |= {source} | {f"{source}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+@functools.cache
+def modules() -> tuple[Module, ...]:
+    """Every module of the capsule package."""
+    found = []
+    for path in tracked():
+        if path.suffix != ".py" or not path.is_relative_to(PACKAGE):
+            continue
+        parts = ["capsule", *path.relative_to(PACKAGE).with_suffix("").parts]
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        found.append(
+            Module(name, path, tree, _imports(tree, name if is_package else name.rpartition(".")[0]))
+        )
+    return tuple(found)

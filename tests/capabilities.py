@@ -1,0 +1,192 @@
+"""What this host can do, found out by doing it: one probe a capability.
+
+A probe returns None when the host has the capability, or the reason why not. Probes that change a process
+(a user namespace, a seccomp listener) run in a child interpreter. Refuses to guess by version.
+
+Example: ``absent("userns")`` is None on most Linux machines.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_SECCOMP = {"x86_64": 317, "aarch64": 277}.get(platform.machine())
+_LANDLOCK_CREATE_RULESET = 444
+
+_USERNS = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+uid, gid = os.getuid(), os.getgid()
+CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWNET, CLONE_NEWIPC = 0x10000000, 0x00020000, 0x40000000, 0x08000000
+if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC):
+    sys.exit("unshare: " + os.strerror(ctypes.get_errno()))
+open("/proc/self/setgroups", "w").write("deny")
+open("/proc/self/uid_map", "w").write(f"0 {uid} 1")
+open("/proc/self/gid_map", "w").write(f"0 {gid} 1")
+MS_REC, MS_PRIVATE = 0x4000, 1 << 18
+if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
+    sys.exit("mount: " + os.strerror(ctypes.get_errno()))
+if libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None):
+    sys.exit("mount tmpfs: " + os.strerror(ctypes.get_errno()))
+"""
+
+_SECCOMP_NOTIFY = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+number = int(sys.argv[1])
+if libc.prctl(38, 1, 0, 0, 0):
+    sys.exit("no_new_privs: " + os.strerror(ctypes.get_errno()))
+allow = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(allow)))
+SET_MODE_FILTER, NEW_LISTENER = 1, 8
+if libc.syscall(number, SET_MODE_FILTER, NEW_LISTENER, program) < 0:
+    sys.exit("seccomp listener: " + os.strerror(ctypes.get_errno()))
+"""
+
+
+def _child(code: str, *arguments: str) -> str | None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]
+
+
+def _root() -> str | None:
+    return None if os.geteuid() == 0 else "not root"
+
+
+def _ordinary() -> str | None:
+    return "running as root" if os.geteuid() == 0 else None
+
+
+def _userns() -> str | None:
+    return _child(_USERNS)
+
+
+def _landlock() -> str | None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)
+    return None if version >= 1 else f"landlock: {os.strerror(ctypes.get_errno())}"
+
+
+def _seccomp_notify() -> str | None:
+    if _SECCOMP is None:
+        return f"unknown machine {platform.machine()}"
+    return _child(_SECCOMP_NOTIFY, str(_SECCOMP))
+
+
+def _cgroup_v2_delegated() -> str | None:
+    """A cgroup v2 of our own in which a child group with memory and pids can be made."""
+    line = next(
+        (row for row in Path("/proc/self/cgroup").read_text().splitlines() if row.startswith("0::")), None
+    )
+    mounts = [row.split() for row in Path("/proc/self/mounts").read_text().splitlines()]
+    root = next((row[1] for row in mounts if row[2] == "cgroup2"), None)
+    if line is None or root is None:
+        return "no cgroup v2 mounted"
+    own = Path(root + line[3:])
+    controllers = (own / "cgroup.controllers").read_text().split() if own.is_dir() else []
+    if not {"memory", "pids"} <= set(controllers):
+        return f"cgroup v2 offers only {' '.join(controllers) or 'no controllers'} here"
+    probe = own / f"capsule-probe-{os.getpid()}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        return f"cgroup v2 is not ours to divide: {error.strerror}"
+    return None
+
+
+def _pty() -> str | None:
+    try:
+        pair = os.openpty()
+    except OSError as error:
+        return f"openpty: {error.strerror}"
+    for descriptor in pair:
+        os.close(descriptor)
+    return None
+
+
+def _registry() -> str | None:
+    """A Python package index answers (a plain question for one small package)."""
+    uv = shutil.which("uv") or str(Path(__file__).parent.parent / ".tools/bin/uv")
+    question = [uv, "pip", "compile", "--quiet", "--no-cache", "--no-header", "--python", sys.executable, "-"]
+    try:
+        done = subprocess.run(
+            question, input="iniconfig\n", capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no answer from a package index: {error}"
+    return None if done.returncode == 0 else "no answer from a package index"
+
+
+def _program(name: str, *arguments: str) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        path = shutil.which(name)
+        if path is None:
+            return f"{name} is not installed"
+        try:
+            done = subprocess.run(
+                [path, *arguments], capture_output=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{name} does not run: {error}"
+        return None if done.returncode == 0 else f"{name} does not run: exit {done.returncode}"
+
+    return probe
+
+
+PROBES: dict[str, Callable[[], str | None]] = {
+    "root": _root,
+    "ordinary-user": _ordinary,
+    "userns": _userns,
+    "landlock": _landlock,
+    "seccomp-notify": _seccomp_notify,
+    "cgroup-v2-delegated": _cgroup_v2_delegated,
+    "pty": _pty,
+    "registry": _registry,
+    **{
+        name: _program(name, "--version")
+        for name in (
+            "node",
+            "npm",
+            "cargo",
+            "gcc",
+            "git",
+            "bwrap",
+            "firejail",
+            "runc",
+            "strace",
+            "curl",
+            "docker",
+        )
+    },
+    "tmux": _program("tmux", "-V"),
+    "uv": _program("uv", "--version"),
+    "unshare": _program("unshare", "--version"),
+}
+
+
+@functools.cache
+def absent(capability: str) -> str | None:
+    """Why this host lacks the capability, or None when it has it.
+
+    Args:
+        capability: a key of PROBES.
+
+    Raises:
+        KeyError: no probe of that name.
+    """
+    return PROBES[capability]()
