@@ -1,3 +1,4 @@
 //! The native side of Capsule, as a library so that tests and fuzzers can reach its parts.
 //!
 //! What it refuses: parsing YAML, talking to the network, acting on a plan it does not fully understand.
+pub mod plan;

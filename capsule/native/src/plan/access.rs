@@ -1,0 +1,395 @@
+//! May this name be read, written, executed? One walk along the name answers.
+//!
+//! The name must be absolute and resolved: no `.`, no `..`, no symbolic link left in it; anything else is refused.
+//! Order: a deny wins over everything, a protect over every grant to write, then the most specific of hide, private
+//! and the grants decides (of the same name: first hide, then private, then the grants). A private directory may be
+//! read and written; to execute in it takes an `execute` grant of it or of something beneath. A more specific `read`
+//! takes away what a `write` above it gave.
+//!
+//! ```no_run
+//! use capsule::plan::{Access, Extras, Variables, Want, parse};
+//! let plan = parse(&std::fs::read("plan.json").unwrap()).unwrap();
+//! let variables = Variables::new("/w", Some("/home/u"), "/w").unwrap();
+//! let access = Access::new(&plan, &variables, &Extras::default()).unwrap();
+//! assert!(!access.decide(b"/home/u/.ssh/id_ed25519", Want::Read).is_granted());
+//! ```
+
+use super::model::{Origin, Plan};
+use super::names::{Marks, Names, RuleId};
+use super::pattern::{Pattern, PatternError};
+use super::variables::Variables;
+use super::verdict::{Kind, Refusal, RuleRef, Verdict, Want};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// How an always kept name is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Neither read nor written.
+    Denied,
+    /// Never changed.
+    Protected,
+}
+
+/// A name that capsule keeps whatever the plan says: the log, its key, the policy's sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Absolute and resolved; covers everything beneath.
+    pub path: PathBuf,
+    /// How.
+    pub guard: Guard,
+    /// For the report: "the log of this run".
+    pub reason: String,
+}
+
+/// A name that a line of the plan uses, and the name it really is.
+///
+/// Decisions are made on resolved names. Where a path of the plan runs through a symbolic link (`/bin` → `/usr/bin`, a
+/// home that is a link), both names must mean the same, or a deny would be walked around.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// As the plan says it, variables put in.
+    pub name: PathBuf,
+    /// Resolved.
+    pub real: PathBuf,
+}
+
+/// What the launcher knows beside the plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Always kept names.
+    pub kept: Vec<Kept>,
+    /// Names that are links.
+    pub aliases: Vec<Alias>,
+}
+
+#[derive(Debug)]
+struct Written {
+    field: &'static str,
+    text: String,
+    origin: Option<Origin>,
+}
+
+/// The file system part of a plan, ready to be asked. Neither it nor its answers touch the disk.
+#[derive(Debug)]
+pub struct Access {
+    names: Names,
+    rules: Vec<Written>,
+    variables: Variables,
+    programs_listed: bool,
+    hidden: Vec<PathBuf>,
+    read_denies: bool,
+}
+
+/// What holds at the end of a walk.
+#[derive(Default)]
+struct State {
+    read: bool,
+    write: bool,
+    execute: bool,
+    program: bool,
+    hidden: bool,
+    protect: Option<RuleId>,
+    /// The line that took away what was granted further up.
+    limit: Option<RuleId>,
+}
+
+impl Access {
+    /// From a checked plan.
+    pub fn new(plan: &Plan, variables: &Variables, extras: &Extras) -> Result<Self, PatternError> {
+        let mut access = Self {
+            names: Names::new(),
+            rules: Vec::new(),
+            variables: variables.clone(),
+            programs_listed: plan.process.programs.is_some(),
+            hidden: Vec::new(),
+            read_denies: false,
+        };
+        let fs = &plan.filesystem;
+        for place in &fs.hide {
+            let rule = access.rule("hide", &place.path, &place.origin);
+            let path = access.at(&place.path, extras, |m| m.hide = Some(rule))?;
+            access.hidden.push(path);
+        }
+        for place in &fs.private {
+            let rule = access.rule("private", &place.path, &place.origin);
+            access.at(&place.path, extras, |m| m.private = Some(rule))?;
+        }
+        for (field, grants) in [
+            ("read", &fs.read),
+            ("write", &fs.write),
+            ("execute", &fs.execute),
+        ] {
+            for grant in grants {
+                let rule = access.rule(field, &grant.path, &grant.origin);
+                access.at(&grant.path, extras, |m| match field {
+                    "read" => m.read = Some(rule),
+                    "write" => m.write = Some(rule),
+                    _ => m.execute = Some(rule),
+                })?;
+            }
+        }
+        for program in plan.process.programs.iter().flatten() {
+            let rule = access.rule("programs", &program.path, &program.origin);
+            access.at(&program.path, extras, |m| m.program = Some(rule))?;
+        }
+        for (field, denies, rules) in [("deny", true, &fs.deny), ("protect", false, &fs.protect)] {
+            for line in rules {
+                let rule = access.rule(field, &line.pattern, &line.origin);
+                let pattern = Pattern::new(&line.pattern, variables)?;
+                access.guard(pattern, rule, denies, extras);
+            }
+        }
+        for kept in &extras.kept {
+            access.rules.push(Written {
+                field: "",
+                text: kept.reason.clone(),
+                origin: None,
+            });
+            let rule = (access.rules.len() - 1) as RuleId;
+            let pattern = Pattern::literal(kept.path.as_os_str().as_bytes());
+            access.guard(pattern, rule, kept.guard == Guard::Denied, extras);
+        }
+        access.names.seal();
+        access.read_denies = access.denies_something_readable();
+        Ok(access)
+    }
+
+    /// Whether this use of this name is granted. Takes no lock and, when granted, no memory.
+    pub fn decide(&self, path: &[u8], want: Want) -> Verdict {
+        let mut state = State::default();
+        let denied = self
+            .names
+            .walk(path, |step| state.apply(step.marks, step.rest));
+        match denied {
+            Err(_) => {
+                return Verdict::Refused(Refusal {
+                    kind: Kind::NotGranted,
+                    rule: None,
+                    allow: None,
+                });
+            }
+            Ok(Some(rule)) => return self.refuse(Kind::Denied, Some(rule), None),
+            Ok(None) => {}
+        }
+        let granted = match want {
+            Want::Read => state.read,
+            Want::Write => state.write && state.protect.is_none(),
+            Want::Execute => state.execute && (state.program || !self.programs_listed),
+        };
+        if granted {
+            return Verdict::Granted;
+        }
+        if let (Want::Write, Some(rule)) = (want, state.protect) {
+            return self.refuse(Kind::Protected, Some(rule), None);
+        }
+        let kind = if state.hidden {
+            Kind::Hidden
+        } else {
+            Kind::NotGranted
+        };
+        self.refuse(kind, state.limit, self.allow(path, want, &state))
+    }
+
+    /// The deny or protect that renaming or removing this name would carry away, because the name is at or above its
+    /// literal beginning.
+    pub fn guards_below(&self, path: &[u8]) -> Option<RuleRef> {
+        let guarded = self.names.walk(path, |step| {
+            if step.rest.is_empty() {
+                Some(step.guarded)
+            } else {
+                None
+            }
+        });
+        self.reference(guarded.ok()???)
+    }
+
+    /// The deny or protect that moving a *directory* from one name to another would lose: some name beneath it is
+    /// covered (now or later) where it is, and would not be where it goes. For both sides of an exchange, ask twice.
+    pub fn guards_lost(&self, from: &[u8], to: &[u8]) -> Option<RuleRef> {
+        if let Some(rule) = self.guards_below(from) {
+            return Some(rule);
+        }
+        let mut lost = None;
+        let walked = self.names.walk(from, |step| {
+            lost = step.marks.globs.iter().find_map(|(pattern, rule, _)| {
+                let here = pattern.positions(step.rest);
+                let there = match to.strip_prefix(pattern.anchor()) {
+                    Some(rest @ ([] | [b'/', ..])) => pattern.positions(rest),
+                    _ => 0,
+                };
+                (here & !there != 0).then_some(*rule)
+            });
+            lost
+        });
+        self.reference(walked.ok()??)
+    }
+
+    /// Whether a deny lies within something readable, so that reads must be brokered.
+    pub fn has_read_denies(&self) -> bool {
+        self.read_denies
+    }
+
+    /// The directories that look empty from inside.
+    pub fn hidden_roots(&self) -> &[PathBuf] {
+        &self.hidden
+    }
+
+    fn rule(&mut self, field: &'static str, text: &str, origin: &Origin) -> RuleId {
+        self.rules.push(Written {
+            field,
+            text: text.to_owned(),
+            origin: Some(origin.clone()),
+        });
+        (self.rules.len() - 1) as RuleId
+    }
+
+    /// Mark a path of the plan, and the name it really is.
+    fn at(
+        &mut self,
+        text: &str,
+        extras: &Extras,
+        change: impl Fn(&mut Marks),
+    ) -> Result<PathBuf, PatternError> {
+        let path = self.variables.path(text).map_err(PatternError::Path)?;
+        for name in [Some(path.as_path()), extras.real(&path)]
+            .into_iter()
+            .flatten()
+        {
+            self.names.mark(name.as_os_str().as_bytes(), &change);
+        }
+        Ok(path)
+    }
+
+    fn guard(&mut self, pattern: Pattern, rule: RuleId, denies: bool, extras: &Extras) {
+        let real = extras.real(Path::new(std::ffi::OsStr::from_bytes(pattern.anchor())));
+        let real = real.map(|r| pattern.anchored_at(r.as_os_str().as_bytes()));
+        for pattern in [Some(pattern), real].into_iter().flatten() {
+            let anchor = pattern.anchor().to_vec();
+            self.names
+                .mark(&anchor, |m| match (pattern.is_literal(), denies) {
+                    (false, _) => m.globs.push((pattern, rule, denies)),
+                    (true, true) => m.deny = m.deny.or(Some(rule)),
+                    (true, false) => m.protect = m.protect.or(Some(rule)),
+                });
+        }
+    }
+
+    fn denies_something_readable(&self) -> bool {
+        let mut anchors = Vec::new();
+        self.names.each(|name, marks| {
+            if marks.deny.is_some() || marks.globs.iter().any(|g| g.2) {
+                anchors.push(name.to_vec());
+            }
+        });
+        anchors.iter().any(|anchor| {
+            let mut state = State::default();
+            let mut below = false;
+            let _ = self.names.walk(anchor, |step| {
+                below = step.rest.is_empty() && step.readable;
+                state.areas(step.marks);
+                None::<()>
+            });
+            state.read || below
+        })
+    }
+
+    fn refuse(&self, kind: Kind, rule: Option<RuleId>, allow: Option<String>) -> Verdict {
+        Verdict::Refused(Refusal {
+            kind,
+            rule: rule.and_then(|r| self.reference(r)),
+            allow,
+        })
+    }
+
+    fn reference(&self, rule: RuleId) -> Option<RuleRef> {
+        let written = self.rules.get(rule as usize)?;
+        let Some(origin) = &written.origin else {
+            return Some(RuleRef {
+                text: written.text.clone(),
+                file: "capsule:always".to_owned(),
+                line: 0,
+            });
+        };
+        let text = written
+            .text
+            .replacen("${home}", "~", 1)
+            .replacen("${workspace}", ".", 1);
+        let text = format!("{}: [{}]", written.field, quoted(&text));
+        Some(RuleRef {
+            text,
+            file: origin.file.clone(),
+            line: origin.line,
+        })
+    }
+
+    /// The YAML that would allow it.
+    fn allow(&self, path: &[u8], want: Want, state: &State) -> Option<String> {
+        let name = quoted(&self.variables.written(path)?);
+        Some(match want {
+            Want::Read => format!("filesystem: read: [{name}]"),
+            Want::Write => format!("filesystem: write: [{name}]"),
+            Want::Execute if state.execute => format!("process: programs: [{name}]"),
+            Want::Execute => format!("filesystem: execute: [{name}]"),
+        })
+    }
+}
+
+impl Extras {
+    fn real(&self, name: &Path) -> Option<&Path> {
+        self.aliases
+            .iter()
+            .find(|a| a.name == name)
+            .map(|a| a.real.as_path())
+    }
+}
+
+impl State {
+    /// What one directory on the way says; `Some` ends the walk with the deny that covers the name.
+    #[inline]
+    fn apply(&mut self, marks: &Marks, rest: &[u8]) -> Option<RuleId> {
+        if marks.deny.is_some() {
+            return marks.deny;
+        }
+        if self.protect.is_none() {
+            self.protect = marks.protect;
+        }
+        for (pattern, rule, denies) in &marks.globs {
+            if (*denies || self.protect.is_none()) && pattern.covers_below(rest) {
+                if *denies {
+                    return Some(*rule);
+                }
+                self.protect = Some(*rule);
+            }
+        }
+        self.areas(marks);
+        None
+    }
+
+    #[inline]
+    fn areas(&mut self, marks: &Marks) {
+        if marks.hide.is_some() {
+            (self.read, self.write, self.execute, self.hidden, self.limit) =
+                (false, false, false, true, marks.hide);
+        }
+        if marks.private.is_some() {
+            (self.read, self.write, self.execute, self.hidden) = (true, true, false, false);
+            self.limit = marks.private;
+        }
+        if marks.read.is_some() {
+            (self.read, self.write, self.hidden, self.limit) = (true, false, false, marks.read);
+        }
+        if marks.write.is_some() {
+            (self.read, self.write, self.hidden, self.limit) = (true, true, false, None);
+        }
+        if marks.execute.is_some() {
+            (self.execute, self.hidden) = (true, false);
+        }
+        self.program |= marks.program.is_some();
+    }
+}
+
+/// A YAML double-quoted scalar (JSON's escapes are a subset of YAML's).
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,196 @@
+//! `${workspace}`, `${home}` and `${cwd}` at the beginning of a path, and nothing else.
+//!
+//! It refuses: a variable that is not one of the three or stands elsewhere, a relative value, and a value or a
+//! result with `.` or `..` in it. Values are bytes and are never searched for globs: a home called `/home/[a]` is safe.
+//!
+//! ```
+//! use capsule::plan::Variables;
+//! let v = Variables::new("/w", Some("/home/u"), "/w/src").unwrap();
+//! assert_eq!(v.path("${home}/.ssh").unwrap(), std::path::Path::new("/home/u/.ssh"));
+//! assert!(v.path("${home}/../x").is_err());
+//! ```
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Where a path of the plan begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Start {
+    Root,
+    Workspace,
+    Home,
+    Cwd,
+}
+
+/// Why a path has no meaning here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariableError {
+    /// Does not begin with `/` or one of the three variables.
+    Start(String),
+    /// An empty, `.` or `..` segment, or a trailing slash.
+    Segment(String),
+    /// `${` where none may be.
+    Stray(String),
+    /// The variable's own value is not an absolute, clean path.
+    Value(&'static str, PathBuf),
+    /// `${home}` is used and there is no home directory.
+    NoHome,
+}
+
+impl fmt::Display for VariableError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Start(p) => {
+                write!(
+                    f,
+                    "{p:?} begins with neither `/`, `${{workspace}}`, `${{home}}` nor `${{cwd}}`"
+                )
+            }
+            Self::Segment(p) => write!(
+                f,
+                "{p:?} has an empty, `.` or `..` segment or a trailing slash"
+            ),
+            Self::Stray(p) => write!(f, "{p:?} has a `${{` that is not at its beginning"),
+            Self::Value(name, p) => write!(
+                f,
+                "the value of ${{{name}}}, {p:?}, is not an absolute path without `..`"
+            ),
+            Self::NoHome => {
+                f.write_str("the policy uses `~`, and this user has no home directory: set HOME")
+            }
+        }
+    }
+}
+
+impl std::error::Error for VariableError {}
+
+/// The three directories, as real paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variables {
+    workspace: PathBuf,
+    home: Option<PathBuf>,
+    cwd: PathBuf,
+}
+
+impl Variables {
+    /// From absolute paths that the caller has resolved (`realpath`): a symbolic link in them would let a name
+    /// escape a deny.
+    pub fn new<P: AsRef<Path>>(
+        workspace: P,
+        home: Option<P>,
+        cwd: P,
+    ) -> Result<Self, VariableError> {
+        let home = home.map(|h| clean("home", h.as_ref())).transpose()?;
+        Ok(Self {
+            workspace: clean("workspace", workspace.as_ref())?,
+            home,
+            cwd: clean("cwd", cwd.as_ref())?,
+        })
+    }
+
+    /// `${workspace}`.
+    pub fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// `${home}`.
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// `${cwd}`.
+    pub fn cwd(&self) -> &Path {
+        &self.cwd
+    }
+
+    /// A path of the plan as an absolute path.
+    pub fn path(&self, text: &str) -> Result<PathBuf, VariableError> {
+        let (start, rest) = split(text)?;
+        let mut bytes = self.value(start)?.as_os_str().as_bytes().to_vec();
+        for segment in rest {
+            if bytes.last() != Some(&b'/') {
+                bytes.push(b'/');
+            }
+            bytes.extend_from_slice(segment.as_bytes());
+        }
+        Ok(PathBuf::from(OsStr::from_bytes(&bytes)))
+    }
+
+    /// The directory a path begins in.
+    pub fn value(&self, start: Start) -> Result<&Path, VariableError> {
+        match start {
+            Start::Root => Ok(Path::new("/")),
+            Start::Workspace => Ok(&self.workspace),
+            Start::Home => self.home.as_deref().ok_or(VariableError::NoHome),
+            Start::Cwd => Ok(&self.cwd),
+        }
+    }
+
+    /// How a person writes this path in `capsule.yaml`: `./x` in the workspace, `~/x` at home, else absolute.
+    /// `None` when it is not UTF-8, because YAML cannot say it.
+    pub fn written(&self, path: &[u8]) -> Option<String> {
+        let text = std::str::from_utf8(path).ok()?;
+        let under = |root: &Path, sign: &str| {
+            let rest = text.strip_prefix(root.to_str()?)?;
+            match rest.strip_prefix('/') {
+                Some(rest) => Some(format!("{sign}/{rest}")),
+                None if rest.is_empty() => Some(sign.to_owned()),
+                None => None,
+            }
+        };
+        let home = || self.home.as_deref().and_then(|h| under(h, "~"));
+        Some(
+            under(&self.workspace, ".")
+                .or_else(home)
+                .unwrap_or_else(|| text.to_owned()),
+        )
+    }
+}
+
+/// The start of a path and its segments.
+pub(super) fn split(text: &str) -> Result<(Start, std::str::Split<'_, char>), VariableError> {
+    const NAMES: [(&str, Start); 3] = [
+        ("${workspace}", Start::Workspace),
+        ("${home}", Start::Home),
+        ("${cwd}", Start::Cwd),
+    ];
+    let named = NAMES
+        .iter()
+        .find_map(|(name, start)| Some((*start, text.strip_prefix(name)?)));
+    let (start, rest) = named
+        .or_else(|| text.starts_with('/').then_some((Start::Root, text)))
+        .ok_or_else(|| VariableError::Start(text.to_owned()))?;
+    if rest.contains("${") {
+        return Err(VariableError::Stray(text.to_owned()));
+    }
+    if rest.is_empty() || text == "/" {
+        let mut none = "".split('/');
+        none.next();
+        return Ok((start, none));
+    }
+    let rest = rest
+        .strip_prefix('/')
+        .ok_or_else(|| VariableError::Start(text.to_owned()))?;
+    if rest.split('/').any(|s| matches!(s, "" | "." | "..")) {
+        return Err(VariableError::Segment(text.to_owned()));
+    }
+    Ok((start, rest.split('/')))
+}
+
+fn clean(name: &'static str, path: &Path) -> Result<PathBuf, VariableError> {
+    let bytes = path.as_os_str().as_bytes();
+    let inner = bytes.strip_prefix(b"/").filter(|_| !bytes.contains(&0));
+    let sound = inner.is_some_and(|i| {
+        i.is_empty()
+            || i.split(|&b| b == b'/')
+                .all(|s| !matches!(s, b"" | b"." | b".."))
+    });
+    if sound {
+        Ok(path.to_owned())
+    } else {
+        Err(VariableError::Value(name, path.to_owned()))
+    }
+}
