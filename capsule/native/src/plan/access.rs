@@ -354,8 +354,14 @@ impl State {
         if self.protect.is_none() {
             self.protect = marks.protect;
         }
+        match marks.deep.covers(rest) {
+            Some((rule, true)) => return Some(rule),
+            Some((rule, false)) => self.protect = self.protect.or(Some(rule)),
+            None => {}
+        }
         for (pattern, rule, denies) in &marks.globs {
-            if (*denies || self.protect.is_none()) && pattern.covers_below(rest) {
+            let ask = pattern.at_any_depth().is_none() && (*denies || self.protect.is_none());
+            if ask && pattern.covers_below(rest) {
                 if *denies {
                     return Some(*rule);
                 }

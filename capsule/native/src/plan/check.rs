@@ -6,6 +6,7 @@ use super::model::{Condition, Grant, Op, Origin, Place, Plan, Rule};
 use super::pattern::{Glob, Pattern};
 use super::read::PlanError;
 use super::variables::{Variables, split};
+use std::fmt;
 
 const MAX_ENTRIES: usize = 4096;
 const MAX_STRING: usize = 4096;
@@ -14,40 +15,65 @@ const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 type Checked = Result<(), PlanError>;
 
-fn refuse(path: impl Into<String>, cause: impl Into<String>) -> PlanError {
-    PlanError::Value {
-        path: path.into(),
-        cause: cause.into(),
+/// A JSON path that is only spelt out when something is wrong: a plan has two thousand of them.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Top(&'a str),
+    Field(&'a At<'a>, &'a str),
+    Item(&'a At<'a>, usize),
+    Key(&'a At<'a>, &'a str),
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Top(name) => f.write_str(name),
+            Self::Field(of, name) => write!(f, "{of}.{name}"),
+            Self::Item(of, index) => write!(f, "{of}[{index}]"),
+            Self::Key(of, key) => write!(f, "{of}[{key:?}]"),
+        }
+    }
+}
+
+impl<'a> At<'a> {
+    fn field(&'a self, name: &'a str) -> At<'a> {
+        Self::Field(self, name)
+    }
+
+    fn refuse(&self, cause: impl Into<String>) -> PlanError {
+        PlanError::Value {
+            path: self.to_string(),
+            cause: cause.into(),
+        }
     }
 }
 
 /// Everything that `docs/formats/plan.md` says beyond types.
 pub(super) fn plan(plan: &Plan) -> Checked {
     if plan.plan != 1 {
-        return Err(refuse(
-            "plan",
-            format!("this capsule reads version 1, not {}", plan.plan),
-        ));
+        return Err(
+            At::Top("plan").refuse(format!("this capsule reads version 1, not {}", plan.plan))
+        );
     }
-    string("name", &plan.name)?;
-    not_empty("name", &plan.name)?;
-    string("compiler", &plan.compiler)?;
-    digest("policy.digest", &plan.policy.digest)?;
-    each("policy.sources", &plan.policy.sources, |at, source| {
-        string(&format!("{at}.path"), &source.path)?;
-        if !source.path.starts_with('/') && !source.path.starts_with("preset:") {
-            return Err(refuse(
-                format!("{at}.path"),
-                "is neither an absolute path nor `preset:NAME`",
-            ));
-        }
-        digest(&format!("{at}.digest"), &source.digest)
-    })?;
+    string(&At::Top("name"), &plan.name)?;
+    not_empty(&At::Top("name"), &plan.name)?;
+    string(&At::Top("compiler"), &plan.compiler)?;
+    digest(&At::Top("policy.digest"), &plan.policy.digest)?;
+    each(
+        &At::Top("policy.sources"),
+        &plan.policy.sources,
+        |at, source| {
+            string(&at.field("path"), &source.path)?;
+            if !source.path.starts_with('/') && !source.path.starts_with("preset:") {
+                return Err(at
+                    .field("path")
+                    .refuse("is neither an absolute path nor `preset:NAME`"));
+            }
+            digest(&at.field("digest"), &source.digest)
+        },
+    )?;
     if plan.policy.sources.is_empty() {
-        return Err(refuse(
-            "policy.sources",
-            "is empty: a plan has at least one source",
-        ));
+        return Err(At::Top("policy.sources").refuse("is empty: a plan has at least one source"));
     }
     let fs = &plan.filesystem;
     for (name, grants) in [
@@ -55,106 +81,108 @@ pub(super) fn plan(plan: &Plan) -> Checked {
         ("write", &fs.write),
         ("execute", &fs.execute),
     ] {
-        each(&format!("filesystem.{name}"), grants, grant)?;
+        each(&At::Top("filesystem").field(name), grants, grant)?;
     }
     for (name, rules) in [("deny", &fs.deny), ("protect", &fs.protect)] {
-        each(&format!("filesystem.{name}"), rules, rule)?;
+        each(&At::Top("filesystem").field(name), rules, rule)?;
     }
     for (name, places) in [("private", &fs.private), ("hide", &fs.hide)] {
-        each(&format!("filesystem.{name}"), places, place)?;
+        each(&At::Top("filesystem").field(name), places, place)?;
     }
-    each("network.ports", &plan.network.ports, |at, port| {
-        if *port == 0 {
-            Err(refuse(at, "0 is not a port"))
-        } else {
-            Ok(())
-        }
-    })?;
-    each("network.unix", &plan.network.unix, grant)?;
-    origin("network.origin", &plan.network.origin)?;
+    each(
+        &At::Top("network.ports"),
+        &plan.network.ports,
+        |at, port| {
+            if *port == 0 {
+                Err(at.refuse("0 is not a port"))
+            } else {
+                Ok(())
+            }
+        },
+    )?;
+    each(&At::Top("network.unix"), &plan.network.unix, grant)?;
+    origin(&At::Top("network.origin"), &plan.network.origin)?;
     syscalls(plan)?;
     if let Some(programs) = &plan.process.programs {
-        each("process.programs", programs, |at, program| {
-            path(&format!("{at}.path"), &program.path)?;
+        each(&At::Top("process.programs"), programs, |at, program| {
+            path(&at.field("path"), &program.path)?;
             program
                 .digest
                 .as_deref()
-                .map_or(Ok(()), |d| digest(&format!("{at}.digest"), d))?;
-            origin(&format!("{at}.origin"), &program.origin)
+                .map_or(Ok(()), |d| digest(&at.field("digest"), d))?;
+            origin(&at.field("origin"), &program.origin)
         })?;
     }
     environment(plan)?;
     limits(plan)?;
     if !plan.require.is_sorted_by(|a, b| a < b) {
-        return Err(refuse("require", "is not sorted, or repeats a layer"));
+        return Err(At::Top("require").refuse("is not sorted, or repeats a layer"));
     }
     Ok(())
 }
 
 fn syscalls(plan: &Plan) -> Checked {
-    each("syscalls.allow", &plan.syscalls.allow, |at, call| {
-        syscall_name(&format!("{at}.name"), &call.name)?;
-        string(&format!("{at}.reason"), &call.reason)?;
-        origin(&format!("{at}.origin"), &call.origin)?;
-        each(&format!("{at}.when"), &call.when, condition)
-    })?;
-    each("syscalls.deny", &plan.syscalls.deny, |at, call| {
-        syscall_name(&format!("{at}.name"), &call.name)?;
-        let known = call.errno.len() <= 32
-            && call.errno.strip_prefix('E').is_some_and(|rest| {
-                !rest.is_empty()
-                    && rest
-                        .bytes()
-                        .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-            });
-        if !known {
-            return Err(refuse(
-                format!("{at}.errno"),
-                format!("{:?} is not the name of an error", call.errno),
-            ));
-        }
-        string(&format!("{at}.reason"), &call.reason)?;
-        origin(&format!("{at}.origin"), &call.origin)
-    })?;
+    each(
+        &At::Top("syscalls.allow"),
+        &plan.syscalls.allow,
+        |at, call| {
+            syscall_name(&at.field("name"), &call.name)?;
+            string(&at.field("reason"), &call.reason)?;
+            origin(&at.field("origin"), &call.origin)?;
+            each(&at.field("when"), &call.when, condition)
+        },
+    )?;
+    each(
+        &At::Top("syscalls.deny"),
+        &plan.syscalls.deny,
+        |at, call| {
+            syscall_name(&at.field("name"), &call.name)?;
+            let known = call.errno.len() <= 32
+                && call.errno.strip_prefix('E').is_some_and(|rest| {
+                    !rest.is_empty()
+                        && rest
+                            .bytes()
+                            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+                });
+            if !known {
+                return Err(at
+                    .field("errno")
+                    .refuse(format!("{:?} is not the name of an error", call.errno)));
+            }
+            string(&at.field("reason"), &call.reason)?;
+            origin(&at.field("origin"), &call.origin)
+        },
+    )?;
     if !plan.syscalls.allow.is_sorted_by(|a, b| a.name <= b.name) {
-        return Err(refuse("syscalls.allow", "is not sorted by name"));
+        return Err(At::Top("syscalls.allow").refuse("is not sorted by name"));
     }
     if !plan.syscalls.deny.is_sorted_by(|a, b| a.name < b.name) {
-        return Err(refuse(
-            "syscalls.deny",
-            "is not sorted by name, or repeats one",
-        ));
+        return Err(At::Top("syscalls.deny").refuse("is not sorted by name, or repeats one"));
     }
     Ok(())
 }
 
-fn condition(at: &str, condition: &Condition) -> Checked {
+fn condition(at: &At, condition: &Condition) -> Checked {
     if condition.arg > 5 {
-        return Err(refuse(
-            format!("{at}.arg"),
-            format!("{} is not an argument: 0 to 5", condition.arg),
-        ));
+        return Err(at
+            .field("arg")
+            .refuse(format!("{} is not an argument: 0 to 5", condition.arg)));
     }
-    integer(&format!("{at}.value"), condition.value)?;
+    integer(&at.field("value"), condition.value)?;
     match (condition.op, condition.mask) {
-        (Op::Mask, None) => Err(refuse(
-            format!("{at}.mask"),
-            "is null, and `mask` needs one",
-        )),
+        (Op::Mask, None) => Err(at.field("mask").refuse("is null, and `mask` needs one")),
         (Op::Mask, Some(mask)) => {
-            integer(&format!("{at}.mask"), mask)?;
+            integer(&at.field("mask"), mask)?;
             if condition.value & !mask != 0 {
-                return Err(refuse(
-                    format!("{at}.value"),
-                    "has bits that the mask takes away: it can never hold",
-                ));
+                return Err(at
+                    .field("value")
+                    .refuse("has bits that the mask takes away: it can never hold"));
             }
             Ok(())
         }
-        (_, Some(_)) => Err(refuse(
-            format!("{at}.mask"),
-            "belongs to the operator `mask` alone",
-        )),
+        (_, Some(_)) => Err(at
+            .field("mask")
+            .refuse("belongs to the operator `mask` alone")),
         (_, None) => Ok(()),
     }
 }
@@ -162,29 +190,26 @@ fn condition(at: &str, condition: &Condition) -> Checked {
 fn environment(plan: &Plan) -> Checked {
     let env = &plan.environment;
     for (name, globs) in [("pass", &env.pass), ("scrub", &env.scrub)] {
-        each(&format!("environment.{name}"), globs, |at, glob| {
+        each(&At::Top("environment").field(name), globs, |at, glob| {
             string(at, glob)?;
             not_empty(at, glob)?;
             Glob::new(glob)
                 .map(drop)
-                .map_err(|e| refuse(at, format!("{glob:?}: {e}")))
+                .map_err(|e| at.refuse(format!("{glob:?}: {e}")))
         })?;
     }
     if env.set.len() > MAX_ENTRIES {
-        return Err(refuse(
-            "environment.set",
-            format!("has more than {MAX_ENTRIES} entries"),
-        ));
+        return Err(
+            At::Top("environment.set").refuse(format!("has more than {MAX_ENTRIES} entries"))
+        );
     }
+    let set = At::Top("environment.set");
     for (key, value) in &env.set {
-        let at = format!("environment.set[{key:?}]");
+        let at = At::Key(&set, key);
         string(&at, key)?;
         string(&at, value)?;
         if key.is_empty() || key.contains('=') {
-            return Err(refuse(
-                at,
-                "is not a name for a variable: it is empty or has `=` in it",
-            ));
+            return Err(at.refuse("is not a name for a variable: it is empty or has `=` in it"));
         }
     }
     Ok(())
@@ -203,62 +228,61 @@ fn limits(plan: &Plan) -> Checked {
         ("disk", l.disk),
     ];
     all.into_iter().try_for_each(|(name, value)| {
-        value.map_or(Ok(()), |v| integer(&format!("limits.{name}"), v))
+        value.map_or(Ok(()), |v| integer(&At::Top("limits").field(name), v))
     })
 }
 
-fn each<T>(at: &str, list: &[T], check: impl Fn(&str, &T) -> Checked) -> Checked {
+fn each<T>(at: &At, list: &[T], check: impl Fn(&At, &T) -> Checked) -> Checked {
     if list.len() > MAX_ENTRIES {
-        return Err(refuse(
-            at,
-            format!("has {} entries, more than {MAX_ENTRIES}", list.len()),
-        ));
+        return Err(at.refuse(format!(
+            "has {} entries, more than {MAX_ENTRIES}",
+            list.len()
+        )));
     }
     list.iter()
         .enumerate()
-        .try_for_each(|(i, item)| check(&format!("{at}[{i}]"), item))
+        .try_for_each(|(i, item)| check(&At::Item(at, i), item))
 }
 
-fn grant(at: &str, grant: &Grant) -> Checked {
-    path(&format!("{at}.path"), &grant.path)?;
-    origin(&format!("{at}.origin"), &grant.origin)
+fn grant(at: &At, grant: &Grant) -> Checked {
+    path(&at.field("path"), &grant.path)?;
+    origin(&at.field("origin"), &grant.origin)
 }
 
-fn place(at: &str, place: &Place) -> Checked {
-    path(&format!("{at}.path"), &place.path)?;
-    origin(&format!("{at}.origin"), &place.origin)
+fn place(at: &At, place: &Place) -> Checked {
+    path(&at.field("path"), &place.path)?;
+    origin(&at.field("origin"), &place.origin)
 }
 
-fn rule(at: &str, rule: &Rule) -> Checked {
-    let at_pattern = format!("{at}.pattern");
+fn rule(at: &At, rule: &Rule) -> Checked {
+    let at_pattern = at.field("pattern");
     string(&at_pattern, &rule.pattern)?;
     // The variables' values do not matter here: they are never read as globs.
     let anywhere =
-        Variables::new("/", Some("/"), "/").map_err(|e| refuse(&at_pattern, e.to_string()))?;
-    Pattern::new(&rule.pattern, &anywhere).map_err(|e| refuse(&at_pattern, e.to_string()))?;
-    origin(&format!("{at}.origin"), &rule.origin)
+        Variables::new("/", Some("/"), "/").map_err(|e| at_pattern.refuse(e.to_string()))?;
+    Pattern::new(&rule.pattern, &anywhere).map_err(|e| at_pattern.refuse(e.to_string()))?;
+    origin(&at.field("origin"), &rule.origin)
 }
 
-fn path(at: &str, path: &str) -> Checked {
+fn path(at: &At, path: &str) -> Checked {
     string(at, path)?;
     if path.contains(['*', '?', '[']) {
-        return Err(refuse(
-            at,
-            format!("{path:?} has a glob in it: only `deny` and `protect` take patterns"),
-        ));
+        return Err(at.refuse(format!(
+            "{path:?} has a glob in it: only `deny` and `protect` take patterns"
+        )));
     }
-    split(path).map(drop).map_err(|e| refuse(at, e.to_string()))
+    split(path).map(drop).map_err(|e| at.refuse(e.to_string()))
 }
 
-fn origin(at: &str, origin: &Origin) -> Checked {
-    string(&format!("{at}.file"), &origin.file)?;
+fn origin(at: &At, origin: &Origin) -> Checked {
+    string(&at.field("file"), &origin.file)?;
     if origin.line == 0 || origin.column == 0 {
-        return Err(refuse(at, "lines and columns count from 1"));
+        return Err(at.refuse("lines and columns count from 1"));
     }
     Ok(())
 }
 
-fn syscall_name(at: &str, name: &str) -> Checked {
+fn syscall_name(at: &At, name: &str) -> Checked {
     let sound = !name.is_empty()
         && name.len() <= 64
         && name
@@ -267,14 +291,11 @@ fn syscall_name(at: &str, name: &str) -> Checked {
     if sound {
         Ok(())
     } else {
-        Err(refuse(
-            at,
-            format!("{name:?} is not the name of a system call"),
-        ))
+        Err(at.refuse(format!("{name:?} is not the name of a system call")))
     }
 }
 
-fn digest(at: &str, text: &str) -> Checked {
+fn digest(at: &At, text: &str) -> Checked {
     let sound = text.strip_prefix("blake3:").is_some_and(|hex| {
         hex.len() == 64
             && hex
@@ -284,35 +305,35 @@ fn digest(at: &str, text: &str) -> Checked {
     if sound {
         Ok(())
     } else {
-        Err(refuse(at, "is not `blake3:` and 64 lower-case hex digits"))
+        Err(at.refuse("is not `blake3:` and 64 lower-case hex digits"))
     }
 }
 
-fn integer(at: &str, value: u64) -> Checked {
+fn integer(at: &At, value: u64) -> Checked {
     if value > MAX_INTEGER {
-        Err(refuse(at, format!("{value} is not below 2^53")))
+        Err(at.refuse(format!("{value} is not below 2^53")))
     } else {
         Ok(())
     }
 }
 
-fn not_empty(at: &str, text: &str) -> Checked {
+fn not_empty(at: &At, text: &str) -> Checked {
     if text.is_empty() {
-        Err(refuse(at, "is empty"))
+        Err(at.refuse("is empty"))
     } else {
         Ok(())
     }
 }
 
-fn string(at: &str, text: &str) -> Checked {
+fn string(at: &At, text: &str) -> Checked {
     if text.len() > MAX_STRING {
-        return Err(refuse(
-            at,
-            format!("is {} bytes long, more than {MAX_STRING}", text.len()),
-        ));
+        return Err(at.refuse(format!(
+            "is {} bytes long, more than {MAX_STRING}",
+            text.len()
+        )));
     }
     if text.contains('\0') {
-        Err(refuse(at, "has a NUL in it"))
+        Err(at.refuse("has a NUL in it"))
     } else {
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Each node is one directory or file; what a line says is a mark on its node. A pattern with globs hangs at the node
 //! of its literal beginning. The walk allocates nothing.
 
-use super::pattern::Pattern;
+use super::pattern::{Glob, Pattern, Telltale};
 
 /// An index into the rules of `Access`.
 pub(super) type RuleId = u32;
@@ -21,6 +21,64 @@ pub(super) struct Marks {
     pub protect: Option<RuleId>,
     /// Patterns whose literal beginning ends here: which, and whether they deny (else protect).
     pub globs: Vec<(Pattern, RuleId, bool)>,
+    /// Of these, `**/glob`: nearly all there are, and asked at every open.
+    pub deep: Deep,
+}
+
+/// Many `**/glob` at one node. Two sets of bytes tell for most segments that none of them can match.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Deep {
+    globs: Vec<(Glob, RuleId, bool)>,
+    first: ByteSet,
+    last: ByteSet,
+    /// Whether some glob can match whatever the first and last bytes are.
+    any: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct ByteSet([u64; 4]);
+
+impl ByteSet {
+    fn add(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+
+    fn has(&self, byte: Option<&u8>) -> bool {
+        byte.is_some_and(|byte| self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1)
+    }
+}
+
+impl Deep {
+    fn add(&mut self, glob: &Glob, rule: RuleId, denies: bool) {
+        match glob.telltale() {
+            Telltale::First(byte) => self.first.add(byte),
+            Telltale::Last(byte) => self.last.add(byte),
+            Telltale::None => self.any = true,
+        }
+        self.globs.push((glob.clone(), rule, denies));
+    }
+
+    /// The first deny that covers the anchor followed by these segments, else the first protect, and which it is.
+    pub(super) fn covers(&self, rest: &[u8]) -> Option<(RuleId, bool)> {
+        if self.globs.is_empty() {
+            return None;
+        }
+        let mut protect = None;
+        for segment in rest.split(|&b| b == b'/').filter(|s| !s.is_empty()) {
+            if !(self.any || self.first.has(segment.first()) || self.last.has(segment.last())) {
+                continue;
+            }
+            for (glob, rule, denies) in &self.globs {
+                if glob.matches(segment) {
+                    if *denies {
+                        return Some((*rule, true));
+                    }
+                    protect = protect.or(Some((*rule, false)));
+                }
+            }
+        }
+        protect
+    }
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +158,11 @@ impl Names {
                     .any(|&(_, child)| self.nodes[child as usize].readable);
             let guarded = own.or(below);
             let node = &mut self.nodes[at];
+            for (pattern, rule, denies) in &node.marks.globs {
+                if let Some(glob) = pattern.at_any_depth() {
+                    node.marks.deep.add(glob, *rule, *denies);
+                }
+            }
             node.guarded = guarded;
             node.readable = readable;
         }

@@ -76,10 +76,17 @@ enum Token {
 
 /// A glob over one segment, or over one environment name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glob {
-    tokens: Vec<Token>,
-    /// The bytes, when there is nothing to expand: one comparison.
-    literal: Option<Vec<u8>>,
+pub struct Glob(Form);
+
+/// Two forms that nearly every glob has are told apart: they cost a comparison or two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Form {
+    /// `name`
+    Literal(Vec<u8>),
+    /// `before*after`
+    Around(Vec<u8>, Vec<u8>),
+    /// Any other.
+    Tokens(Vec<Token>),
 }
 
 impl Glob {
@@ -89,6 +96,14 @@ impl Glob {
             return Err(GlobError::DoubleStar);
         }
         let bytes = text.as_bytes();
+        if !text.contains(['?', '[']) {
+            let mut parts = bytes.splitn(3, |&b| b == b'*').map(<[u8]>::to_vec);
+            match (parts.next(), parts.next(), parts.next()) {
+                (Some(name), None, None) => return Ok(Self(Form::Literal(name))),
+                (Some(before), Some(after), None) => return Ok(Self(Form::Around(before, after))),
+                _ => {}
+            }
+        }
         let (mut tokens, mut at) = (Vec::with_capacity(bytes.len()), 0);
         while let Some(&b) = bytes.get(at) {
             at += 1;
@@ -103,38 +118,68 @@ impl Glob {
                 _ => Token::Byte(b),
             });
         }
-        let plain = tokens.iter().all(|t| matches!(t, Token::Byte(_)));
-        Ok(Self {
-            tokens,
-            literal: plain.then(|| bytes.to_vec()),
-        })
+        Ok(Self(Form::Tokens(tokens)))
     }
 
     /// Whether the whole of `name` matches.
     pub fn matches(&self, name: &[u8]) -> bool {
-        if let Some(literal) = &self.literal {
-            return literal == name;
-        }
-        // Going back to the last star alone is enough: what an earlier star could take, the last one can.
-        let (mut t, mut n, mut star) = (0, 0, None);
-        while n < name.len() {
-            match self.tokens.get(t) {
-                Some(Token::Star) => {
-                    star = Some((t, n));
-                    t += 1;
-                }
-                Some(token) if token.takes(name[n]) => (t, n) = (t + 1, n + 1),
-                _ => match star {
-                    Some((star_token, from)) => {
-                        star = Some((star_token, from + 1));
-                        (t, n) = (star_token + 1, from + 1);
-                    }
-                    None => return false,
-                },
+        match &self.0 {
+            Form::Literal(literal) => literal == name,
+            Form::Around(before, after) => {
+                name.len() >= before.len() + after.len()
+                    && name.ends_with(after)
+                    && name.starts_with(before)
             }
+            Form::Tokens(tokens) => matches(tokens, name),
         }
-        self.tokens[t..].iter().all(|token| *token == Token::Star)
     }
+
+    fn is_literal(&self) -> bool {
+        matches!(self.0, Form::Literal(_))
+    }
+
+    /// A byte that every match must end with, or else begin with.
+    pub(super) fn telltale(&self) -> Telltale {
+        let (before, after) = match &self.0 {
+            Form::Literal(name) => (name.as_slice(), name.as_slice()),
+            Form::Around(before, after) => (before.as_slice(), after.as_slice()),
+            Form::Tokens(_) => return Telltale::None,
+        };
+        match (after.last(), before.first()) {
+            (Some(last), _) => Telltale::Last(*last),
+            (None, Some(first)) => Telltale::First(*first),
+            (None, None) => Telltale::None,
+        }
+    }
+}
+
+/// What can be told of a match from one byte.
+pub(super) enum Telltale {
+    Last(u8),
+    First(u8),
+    None,
+}
+
+fn matches(tokens: &[Token], name: &[u8]) -> bool {
+    // Going back to the last star alone is enough: what an earlier star could take, the last one can.
+    let (mut t, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match tokens.get(t) {
+            Some(Token::Star) => {
+                star = Some((t, n));
+                t += 1;
+            }
+            Some(token) if token.takes(name[n]) => (t, n) = (t + 1, n + 1),
+            _ => match star {
+                Some((star_token, from)) => {
+                    star = Some((star_token, from + 1));
+                    (t, n) = (star_token + 1, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    tokens[t..].iter().all(|token| *token == Token::Star)
 }
 
 impl Token {
@@ -216,7 +261,7 @@ impl Pattern {
                 continue;
             }
             let glob = Glob::new(segment).map_err(|e| PatternError::Glob(text.to_owned(), e))?;
-            if tail.is_empty() && glob.literal.is_some() {
+            if tail.is_empty() && glob.is_literal() {
                 anchor.push(b'/');
                 anchor.extend_from_slice(segment.as_bytes());
             } else {
@@ -249,6 +294,14 @@ impl Pattern {
     /// Whether it is one name, without globs.
     pub fn is_literal(&self) -> bool {
         self.tail.is_empty()
+    }
+
+    /// The glob, when this is `anchor/**/glob`.
+    pub(super) fn at_any_depth(&self) -> Option<&Glob> {
+        match self.tail.as_slice() {
+            [Segment::AnyDepth, Segment::One(glob)] => Some(glob),
+            _ => None,
+        }
     }
 
     /// The same pattern with another beginning.
