@@ -62,7 +62,7 @@ def test_the_patterns_find_what_they_forbid(pattern: re.Pattern[str], line: str)
     assert pattern.search(line)
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "scripts/tools.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "capsule/requirements.lock", "scripts/tools.lock"])
 def test_locks_are_pinned_by_hash_and_name_no_address(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "http" not in text
