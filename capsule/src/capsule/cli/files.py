@@ -1,0 +1,88 @@
+"""Policy files from disk: the one place where this side opens them.
+
+Refused: what is not a regular file (a FIFO would hang, a device would not end) and what is over the parser's limit.
+
+    source = load_policy("capsule.yaml")        # or a preset's name
+    FileLoader().load("./team.yaml", source.path)
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from capsule.errors import PolicyError, Problem, nearest_name
+from capsule.policy.document import MAX_BYTES
+from capsule.policy.merge import LoadFault, resolve, with_tool
+from capsule.policy.model import Policy, Source
+from capsule.policy.parser import is_preset_name
+from capsule.policy.presets import NAMES, load_preset
+
+
+class FileLoader:
+    """Reads files named in `extends`; the port of `merge.resolve`."""
+
+    def load(self, reference: str, including: str) -> Source:
+        """See `merge.Loader`."""
+        path = (
+            Path(reference).expanduser() if reference.startswith("~/") else Path(including).parent / reference
+        )
+        return _read(path)
+
+
+def load_policy(reference: str, tool: str | None = None) -> Policy:
+    """The resolved policy of a file or preset, and of one of its tools.
+
+    Args:
+        reference: a preset's name, or the path of a file (with a '/' or ending in .yaml or .yml).
+        tool: a key of `tools`, or None for the policy itself.
+
+    Raises:
+        PolicyError: with every place that is wrong.
+    """
+    policy = resolve(load_source(reference), FileLoader())
+    return policy if tool is None else with_tool(policy, tool)
+
+
+def load_source(reference: str) -> Source:
+    """The bytes of a file or preset, under the name its origins will have (absolute, or `preset:NAME`)."""
+    if is_preset_name(reference):
+        preset = load_preset(reference)
+        if preset is not None:
+            return preset
+        if not Path(reference).is_file():
+            raise PolicyError(
+                [
+                    Problem(
+                        reference,
+                        1,
+                        1,
+                        "there is no such preset or file",
+                        "a file, or one of " + ", ".join(NAMES),
+                        nearest_name(reference, NAMES),
+                    )
+                ]
+            )
+    try:
+        return _read(Path(reference))
+    except LoadFault as fault:
+        raise PolicyError([Problem(reference, 1, 1, fault.what, next_step=fault.next_step)]) from None
+
+
+def _read(path: Path) -> Source:
+    shown = str(path)
+    try:
+        # Non-blocking, so that opening a FIFO returns and can be refused.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise LoadFault(
+            f"the file {shown} cannot be read: {error.strerror}", "check the path and its permissions"
+        ) from None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise LoadFault(f"{shown} is not a regular file", "name a file")
+        data = file.read(MAX_BYTES + 1)
+    # The name the launcher can protect and a person can open, whatever the working directory. A link in the last
+    # segment is followed: the file that is read is the file that is named.
+    return Source(str(path.resolve()), data)

@@ -1,0 +1,50 @@
+"""The root of the command line. A verb's module is imported when the verb is asked for, never before.
+
+main(["policy", "check", "capsule.yaml"])
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from capsule.cli import terminal
+from capsule.cli.lazy import LazyGroup
+from capsule.errors import CapsuleError
+
+
+@click.group(
+    "capsule",
+    cls=LazyGroup,
+    verbs={
+        "completion": ("capsule.cli.completion", "Print a shell's completion script."),
+        "policy": ("capsule.cli.policy", "Check, compile, explain, test and compare policies."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: capsule policy check capsule.yaml",
+)
+def root() -> None:
+    """Policies: check, compile, explain, test, compare."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb and exit.
+
+    Exit codes: 0 done; 1 a verb's answer is no; 2 the policy or the command line is wrong; 125 anything else of ours.
+    """
+    try:
+        code = root.main(args=arguments, prog_name="capsule", standalone_mode=False)
+    except CapsuleError as error:
+        terminal.fault(error)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        terminal.usage(error)
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be said to it.
+        sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,37 @@
+"""`capsule policy check`: every problem of a policy, or what it grants in a few lines."""
+
+from __future__ import annotations
+
+import click
+
+from capsule.cli import terminal
+from capsule.cli.files import load_policy
+from capsule.errors import PolicyError
+from capsule.policy.merge import with_tool
+from capsule.sandbox.compiler import compile_policy
+from capsule.sandbox.plan import encode_plan
+
+
+@click.command("check", epilog="Example: capsule policy check capsule.yaml")
+@click.argument("policy", metavar="FILE_OR_PRESET")
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def command(policy: str, as_json: bool) -> int:
+    """Say whether a policy can be used, and what is wrong with it. Exits 0 or 2."""
+    try:
+        resolved = load_policy(policy)
+        plan = compile_policy(resolved)
+        encode_plan(plan)
+        for tool in resolved.tools:
+            encode_plan(compile_policy(with_tool(resolved, tool)))
+    except PolicyError as error:
+        if not as_json:
+            raise
+        terminal.say_json(
+            {"ok": False, "problems": [terminal.problem_json(problem) for problem in error.problems]}
+        )
+        return error.exit_code
+    if as_json:
+        terminal.say_json({"ok": True, "problems": [], "name": plan.name, "digest": plan.policy.digest})
+    else:
+        terminal.say(f"{plan.name}: good ({len(plan.policy.sources)} sources, {plan.policy.digest})")
+    return 0

@@ -1,0 +1,111 @@
+"""Every exception Capsule raises: who is at fault, what to do next, and the exit code.
+
+A fault is an exception; a verdict (a denial, a non-zero exit) is a value and never comes from here.
+What this module refuses: an error without a next step.
+
+    try:
+        parse(data, "capsule.yaml")
+    except PolicyError as error:
+        print(error)              # capsule.yaml:3:5: unknown key 'raed' …; did you mean 'read'?
+        sys.exit(error.exit_code)
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class Fault(enum.StrEnum):
+    """Who has to act."""
+
+    CALLER = "caller"
+    POLICY = "policy"
+    HOST = "host"
+    CAPSULE = "capsule"
+
+
+class CapsuleError(Exception):
+    """The root of the tree.
+
+    Attributes:
+        fault: who has to act.
+        exit_code: what a command-line verb exits with.
+        next_step: one sentence, what to do now.
+    """
+
+    fault: Fault = Fault.CAPSULE
+    exit_code: int = 125
+
+    def __init__(self, message: str, *, next_step: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.next_step}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong in a policy, with its place (1-based line and column)."""
+
+    file: str
+    line: int
+    column: int
+    what: str
+    expected: str = ""
+    nearest: str | None = None
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"{self.file}:{self.line}:{self.column}: {self.what}"]
+        if self.expected:
+            parts.append(f"expected {self.expected}")
+        if self.nearest is not None:
+            parts.append(f"did you mean {self.nearest!r}?")
+        if self.next_step:
+            parts.append(self.next_step)
+        return "; ".join(parts)
+
+
+class PolicyError(CapsuleError):
+    """The policy cannot be used, so nothing runs.
+
+    Attributes:
+        problems: everything found wrong, in the order of the file; never empty.
+    """
+
+    fault = Fault.POLICY
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+        count = len(self.problems)
+        super().__init__(
+            "\n".join(str(problem) for problem in self.problems),
+            next_step=f"correct {'this' if count == 1 else f'these {count} places'} and run it again",
+        )
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class PlanError(CapsuleError):
+    """A plan is not of the documented form."""
+
+    exit_code = 125
+
+
+class ReportError(CapsuleError):
+    """A run's report is not of the documented form."""
+
+    exit_code = 125
+
+
+def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate a person most likely meant, or None when nothing is close."""
+    found = difflib.get_close_matches(name[:64].lower(), list(candidates), n=1, cutoff=0.6)
+    return found[0] if found else None

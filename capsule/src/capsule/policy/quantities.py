@@ -1,0 +1,71 @@
+"""Sizes, durations and counts, parsed strictly: a unit is always written, fractions never.
+
+parse_quantity("2GiB", "size")        # 2147483648 (bytes)
+parse_quantity("10m", "duration")     # 600000 (milliseconds)
+parse_quantity("none", "count")       # None: no limit
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_INTEGER = 2**53 - 1
+
+_UNITS: dict[str, dict[str, int]] = {
+    "size": {
+        "B": 1,
+        "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+        "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+    },
+    "duration": {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000},
+    "count": {"": 1},
+}  # fmt: skip
+EXPECTED = {
+    "size": "a size such as 64KiB, 512MiB or 2GiB, or 'none'",
+    "duration": "a duration such as 500ms, 60s, 10m or 2h, or 'none'",
+    "count": "a whole number such as 256, or 'none'",
+}
+
+
+def parse_quantity(text: str, kind: str) -> int | None:
+    """The number of bytes, milliseconds or things; None for `none`.
+
+    Raises:
+        ValueError: when `text` is not exactly a whole number and a unit of this kind, or is zero or too large.
+    """
+    if text == "none":
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,15})([A-Za-z]*)", text)
+    if match is None or match.group(2) not in _UNITS[kind]:
+        raise ValueError(text)
+    value = int(match.group(1)) * _UNITS[kind][match.group(2)]
+    if value > MAX_INTEGER:
+        raise ValueError(text)
+    return value
+
+
+def nearest_quantity(text: str, kind: str) -> str | None:
+    """What was probably meant: `2G` → `2GiB`, `30 min` → `30m`, `64kb` → `64KiB`."""
+    match = re.fullmatch(r"([1-9][0-9]{0,15})[ _]?([A-Za-z]*)", text)
+    if match is None or kind == "count":
+        return None
+    unit = match.group(2).lower()
+    if kind == "size":
+        letter = unit[:1].upper()
+        return match.group(1) + (f"{letter}iB" if letter in {"K", "M", "G", "T"} and letter else "B")
+    for name, meant in (("ms", "ms"), ("mil", "ms"), ("s", "s"), ("m", "m"), ("h", "h")):
+        if unit.startswith(name):
+            return match.group(1) + meant
+    return match.group(1) + "s"
+
+
+def shown_quantity(value: int | None, kind: str) -> str:
+    """The shortest exact spelling that `parse_quantity` reads back."""
+    if value is None:
+        return "none"
+    units = sorted(_UNITS[kind].items(), key=lambda unit: -unit[1])
+    preferred = [unit for unit in units if "i" in unit[0] or unit[1] == 1] if kind == "size" else units
+    for name, factor in preferred:
+        if value % factor == 0:
+            return f"{value // factor}{name}"
+    raise AssertionError(value)  # every kind has a unit of 1
