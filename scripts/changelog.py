@@ -1,6 +1,7 @@
 """Builds CHANGELOG.md from the fragments in changes/ and the released sections already in it.
 
-A release (`--release 0.2.0 --date 2026-12-01`) turns *Unreleased* into a numbered section and removes the fragments.
+A release (`--release 0.2.0 --date 2026-12-01`) turns *Unreleased* into a numbered section and removes
+the fragments.
 Refuses a fragment whose name is not `<slug>.<added|changed|fixed>.md`.
 
 Example: ``python scripts/changelog.py``
@@ -40,7 +41,7 @@ def collect(fragments: list[Path]) -> str:
 
 
 def build(present: str, fragments: list[Path]) -> str:
-    """The whole file: head, *Unreleased* from the fragments, then the released sections of the present file."""
+    """The head, *Unreleased* from the fragments, then the released sections of the present file."""
     released = re.search(r"^## (?!Unreleased)", present, re.MULTILINE)
     tail = present[released.start() :] if released else ""
     body = collect(fragments)

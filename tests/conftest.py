@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.capabilities import PROBES, absent
 
 REPOSITORY = Path(__file__).resolve().parent.parent

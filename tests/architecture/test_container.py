@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+
 from tests.architecture.sources import ROOT, relative, tracked
 
 

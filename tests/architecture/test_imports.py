@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+
 from tests.architecture.sources import Module, modules
 
 # A package may import only what stands on a lower level; packages of one level do not know each other.

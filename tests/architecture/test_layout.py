@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from tests.architecture.sources import PACKAGE, ROOT, Module, modules, relative, tracked
 
 BANNED = {

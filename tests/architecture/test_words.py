@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.architecture.sources import ROOT, relative, text_of, tracked
 
 HERE = Path(__file__).resolve()

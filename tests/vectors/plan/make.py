@@ -1,6 +1,7 @@
 """Write the shared vectors of the plan reader; run it after a change of the format and commit what it writes.
 
-Good vectors are canonical plans. A bad vector is `{"plan": text, "path": JSON path, "says": part of the reason}`.
+Good vectors are canonical plans. A bad vector is `{"plan": text, "path": JSON path, "says": part of
+the reason}`.
 Refuses nothing; example: `python tests/vectors/plan/make.py`.
 """
 
@@ -32,9 +33,7 @@ def small() -> Json:
         "name": "small",
         "compiler": "0.1.0",
         "policy": {"digest": DIGEST, "sources": [{"path": "preset:small", "digest": DIGEST}]},
-        "filesystem": {
-            k: [] for k in ("read", "write", "execute", "deny", "protect", "private", "hide")
-        },
+        "filesystem": {k: [] for k in ("read", "write", "execute", "deny", "protect", "private", "hide")},
         "network": {"mode": "none", "ports": [], "unix": [], "origin": origin(1)},
         "syscalls": {"allow": [], "deny": []},
         "process": {"programs": None},
@@ -72,10 +71,15 @@ def full() -> Json:
     }
     plan["syscalls"] = {
         "allow": [
-            {"name": "prctl", "reason": "names", "origin": origin(13), "when": [
-                {"arg": 0, "op": "mask", "value": 1, "mask": 3},
-                {"arg": 5, "op": "le", "value": 2**53 - 1, "mask": None},
-            ]},
+            {
+                "name": "prctl",
+                "reason": "names",
+                "origin": origin(13),
+                "when": [
+                    {"arg": 0, "op": "mask", "value": 1, "mask": 3},
+                    {"arg": 5, "op": "le", "value": 2**53 - 1, "mask": None},
+                ],
+            },
             {"name": "prctl", "reason": "other", "origin": origin(14), "when": []},
             {"name": "read", "reason": "files", "origin": origin(15), "when": []},
         ],
@@ -130,8 +134,16 @@ BAD: dict[str, tuple[Callable[[Json], None], str, str]] = {
     "name-long": (put("name", to="x" * 4097), "name", "more than 4096"),
     "name-nul": (put("name", to="a\0b"), "name", "NUL"),
     "digest-short": (put("policy", "digest", to="blake3:00"), "policy.digest", "64"),
-    "digest-upper": (put("policy", "sources", 1, "digest", to="blake3:" + "A" * 64), "policy.sources[1].digest", "hex"),
-    "source-relative": (put("policy", "sources", 0, "path", to="capsule.yaml"), "policy.sources[0].path", "absolute"),
+    "digest-upper": (
+        put("policy", "sources", 1, "digest", to="blake3:" + "A" * 64),
+        "policy.sources[1].digest",
+        "hex",
+    ),
+    "source-relative": (
+        put("policy", "sources", 0, "path", to="capsule.yaml"),
+        "policy.sources[0].path",
+        "absolute",
+    ),
     "sources-none": (put("policy", "sources", to=[]), "policy.sources", "empty"),
     "unknown-top": (put("extra", to=1), "extra", "unknown field"),
     "unknown-deep": (put(FS, "read", 0, "why", to="x"), "filesystem.read[0].why", "unknown field"),
@@ -140,15 +152,35 @@ BAD: dict[str, tuple[Callable[[Json], None], str, str]] = {
     "missing-programs": (drop("process", "programs"), "process", "missing field `programs`"),
     "path-relative": (put(FS, "read", 0, "path", to="usr"), "filesystem.read[0].path", "begins with neither"),
     "path-tilde": (put(FS, "read", 0, "path", to="~/x"), "filesystem.read[0].path", "begins with neither"),
-    "path-variable": (put(FS, "read", 0, "path", to="${root}/x"), "filesystem.read[0].path", "begins with neither"),
-    "path-stray": (put(FS, "read", 0, "path", to="/a/${home}"), "filesystem.read[0].path", "not at its beginning"),
+    "path-variable": (
+        put(FS, "read", 0, "path", to="${root}/x"),
+        "filesystem.read[0].path",
+        "begins with neither",
+    ),
+    "path-stray": (
+        put(FS, "read", 0, "path", to="/a/${home}"),
+        "filesystem.read[0].path",
+        "not at its beginning",
+    ),
     "path-parent": (put(FS, "write", 0, "path", to="${workspace}/../x"), "filesystem.write[0].path", "`..`"),
     "path-slash": (put(FS, "execute", 0, "path", to="/usr/"), "filesystem.execute[0].path", "trailing slash"),
     "path-glob": (put(FS, "hide", 0, "path", to="/home/*"), "filesystem.hide[0].path", "glob"),
     "path-nul": (put(FS, "private", 0, "path", to="/a\0"), "filesystem.private[0].path", "NUL"),
-    "pattern-unclosed": (put(FS, "deny", 0, "pattern", to="/a/[b"), "filesystem.deny[0].pattern", "never closed"),
-    "pattern-double": (put(FS, "protect", 0, "pattern", to="/a/b**"), "filesystem.protect[0].pattern", "whole segment"),
-    "pattern-long": (put(FS, "deny", 1, "pattern", to="/*" + "/a" * 60), "filesystem.deny[1].pattern", "more than 60"),
+    "pattern-unclosed": (
+        put(FS, "deny", 0, "pattern", to="/a/[b"),
+        "filesystem.deny[0].pattern",
+        "never closed",
+    ),
+    "pattern-double": (
+        put(FS, "protect", 0, "pattern", to="/a/b**"),
+        "filesystem.protect[0].pattern",
+        "whole segment",
+    ),
+    "pattern-long": (
+        put(FS, "deny", 1, "pattern", to="/*" + "/a" * 60),
+        "filesystem.deny[1].pattern",
+        "more than 60",
+    ),
     "origin-zero": (put(FS, "deny", 0, "origin", "line", to=0), "filesystem.deny[0].origin", "from 1"),
     "mode-host": (put("network", "mode", to="host"), "network.mode", "unknown variant"),
     "port-zero": (put("network", "ports", 0, to=0), "network.ports[0]", "not a port"),
@@ -157,15 +189,51 @@ BAD: dict[str, tuple[Callable[[Json], None], str, str]] = {
     "ports-many": (put("network", "ports", to=[1] * 4097), "network.ports", "more than 4096"),
     "syscall-name": (put("syscalls", "allow", 0, "name", to="Read"), "syscalls.allow[0].name", "system call"),
     "syscall-order": (put("syscalls", "allow", 0, "name", to="zz"), "syscalls.allow", "sorted"),
-    "syscall-errno": (put("syscalls", "deny", 0, "errno", to="38"), "syscalls.deny[0].errno", "name of an error"),
-    "condition-arg": (put("syscalls", "allow", 0, "when", 0, "arg", to=6), "syscalls.allow[0].when[0].arg", "0 to 5"),
-    "condition-op": (put("syscalls", "allow", 0, "when", 0, "op", to="in"), "syscalls.allow[0].when[0].op", "unknown variant"),
-    "condition-negative": (put("syscalls", "allow", 0, "when", 0, "value", to=-1), "syscalls.allow[0].when[0].value", "-1"),
-    "condition-big": (put("syscalls", "allow", 0, "when", 1, "value", to=2**53), "syscalls.allow[0].when[1].value", "2^53"),
-    "condition-mask-null": (put("syscalls", "allow", 0, "when", 0, "mask", to=None), "syscalls.allow[0].when[0].mask", "needs one"),
-    "condition-mask-stray": (put("syscalls", "allow", 0, "when", 1, "mask", to=1), "syscalls.allow[0].when[1].mask", "`mask` alone"),
-    "condition-never": (put("syscalls", "allow", 0, "when", 0, "value", to=4), "syscalls.allow[0].when[0].value", "never hold"),
-    "program-digest": (put("process", "programs", 0, "digest", to="sha256:00"), "process.programs[0].digest", "blake3"),
+    "syscall-errno": (
+        put("syscalls", "deny", 0, "errno", to="38"),
+        "syscalls.deny[0].errno",
+        "name of an error",
+    ),
+    "condition-arg": (
+        put("syscalls", "allow", 0, "when", 0, "arg", to=6),
+        "syscalls.allow[0].when[0].arg",
+        "0 to 5",
+    ),
+    "condition-op": (
+        put("syscalls", "allow", 0, "when", 0, "op", to="in"),
+        "syscalls.allow[0].when[0].op",
+        "unknown variant",
+    ),
+    "condition-negative": (
+        put("syscalls", "allow", 0, "when", 0, "value", to=-1),
+        "syscalls.allow[0].when[0].value",
+        "-1",
+    ),
+    "condition-big": (
+        put("syscalls", "allow", 0, "when", 1, "value", to=2**53),
+        "syscalls.allow[0].when[1].value",
+        "2^53",
+    ),
+    "condition-mask-null": (
+        put("syscalls", "allow", 0, "when", 0, "mask", to=None),
+        "syscalls.allow[0].when[0].mask",
+        "needs one",
+    ),
+    "condition-mask-stray": (
+        put("syscalls", "allow", 0, "when", 1, "mask", to=1),
+        "syscalls.allow[0].when[1].mask",
+        "`mask` alone",
+    ),
+    "condition-never": (
+        put("syscalls", "allow", 0, "when", 0, "value", to=4),
+        "syscalls.allow[0].when[0].value",
+        "never hold",
+    ),
+    "program-digest": (
+        put("process", "programs", 0, "digest", to="sha256:00"),
+        "process.programs[0].digest",
+        "blake3",
+    ),
     "environment-glob": (put("environment", "pass", 0, to="[A"), "environment.pass[0]", "never closed"),
     "environment-empty": (put("environment", "scrub", 0, to=""), "environment.scrub[0]", "empty"),
     "environment-name": (put("environment", "set", to={"A=B": "1"}), 'environment.set["A=B"]', "`=`"),
@@ -179,7 +247,11 @@ BAD: dict[str, tuple[Callable[[Json], None], str, str]] = {
 
 TEXT_BAD: dict[str, tuple[Callable[[str], str], str, str]] = {
     "duplicate-top": (lambda t: t.replace('"audit":', '"audit":"run","audit":', 1), ".", "duplicate field"),
-    "duplicate-set": (lambda t: t.replace('"CI":"1"', '"CI":"0","CI":"1"', 1), "environment.set", "duplicate field"),
+    "duplicate-set": (
+        lambda t: t.replace('"CI":"1"', '"CI":"0","CI":"1"', 1),
+        "environment.set",
+        "duplicate field",
+    ),
     "empty": (lambda _: "", ".", "EOF"),
     "trailing": (lambda t: t + "{}", ".", "trailing"),
     "array": (lambda t: f"[{t}]", ".", "invalid type"),
