@@ -1,0 +1,70 @@
+"""A present policy beside what was observed: what it would refuse, what it grants for nothing. Pure.
+
+    unused_grants(observation, grants)      # entries of the policy that nothing used
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from capsule.profile.observation import FileUse, Observation
+
+Decide = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An entry of the present policy: ``want`` is read, write or execute; ``path`` absolute; where it was written."""
+
+    want: str
+    path: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A use that the present policy refuses."""
+
+    want: str
+    path: str
+    count: int
+
+
+def unused_grants(seen: Observation, grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """The grants beneath which nothing of their kind was used."""
+    return tuple(grant for grant in grants if not any(_used(use, grant) for use in seen.files))
+
+
+def _used(use: FileUse, grant: Grant) -> bool:
+    if use.path != grant.path and not use.path.startswith(grant.path.rstrip("/") + "/"):
+        return False
+    if grant.want == "write":
+        return use.written > 0
+    if grant.want == "execute":
+        return use.execute > 0
+    return use.read + use.list + use.execute > 0
+
+
+def missing_grants(seen: Observation, allowed: Decide) -> tuple[Missing, ...]:
+    """The uses that ``allowed(want, path)`` refuses, most frequent first."""
+    found = []
+    for use in seen.files:
+        wants = (("read", use.read + use.list), ("write", use.written), ("execute", use.execute))
+        found += [Missing(want, use.path, count) for want, count in wants if count and not allowed(want, use.path)]
+    return tuple(sorted(found, key=lambda missing: (-missing.count, missing.path, missing.want)))
+
+
+def prune_lines(text: str, lines: Iterable[int]) -> str:
+    """``text`` without the given 1-based lines, each of which must be a whole list item on a line of its own.
+
+    Raises:
+        ValueError: for a line that is not ``- item``: removing it would change more than that entry.
+    """
+    rows = text.splitlines(keepends=True)
+    gone = set(lines)
+    for number in gone:
+        if not 1 <= number <= len(rows) or not rows[number - 1].lstrip().startswith("- "):
+            raise ValueError(f"line {number} is not a list item of its own")
+    return "".join(row for number, row in enumerate(rows, 1) if number not in gone)

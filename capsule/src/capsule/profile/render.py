@@ -1,0 +1,67 @@
+"""The text of a suggested ``capsule.yaml``: small, commented, and safe to read. Pure.
+
+Names come from the command and are hostile: each is written as a JSON string (valid YAML) with every control and
+non-ASCII character escaped, so that none can end a line, add a key or move a cursor.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from capsule.profile.suggest import Line, Suggestion
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./~+@-]*[A-Za-z0-9_/~+@-]|\.")
+_SECTIONS = (
+    ("filesystem", ("read", "write", "execute")),
+    ("network", ("ports", "unix")),
+    ("syscalls", ("groups",)),
+)
+_WIDTH = 36
+
+
+def quote(value: str) -> str:
+    """A YAML scalar on one line, quoted unless plainly harmless."""
+    if _PLAIN.fullmatch(value) and not value.startswith(("~", "-")) and value not in ("null", "true", "false"):
+        return value
+    return json.dumps(value, ensure_ascii=True)
+
+
+def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
+    """The policy file."""
+    seen = suggestion.observation
+    command = " ".join(seen.command)
+    out = [
+        f"# Suggested from {seen.runs} run{'s' if seen.runs != 1 else ''}, the last: {json.dumps(command[:200])}",
+        "# Behind each line: how often it was used. `LOOK TWICE` marks what deserves a reason of its own.",
+    ]
+    if seen.lost:
+        out.append(f"# {seen.lost} events were lost: something may be missing.")
+    refused = sum(use.refused for use in seen.files) + sum(use.refused for use in seen.addresses)
+    if refused:
+        out.append(f"# {refused} uses were refused while observing; what a program does after a refusal is not known.")
+    out += ["version: 1", f"name: {quote(name)}", f"extends: [{suggestion.base.preset}]", ""]
+    for section, keys in _SECTIONS:
+        body: list[str] = []
+        for key in keys:
+            lines = [line for line in suggestion.lines if line.section == f"{section}.{key}"]
+            if lines:
+                body += [f"  {key}:", *(_render_line(line) for line in lines)]
+        if section == "filesystem" and suggestion.private:
+            body += [f"  private: [{', '.join(suggestion.private)}]   # thrown away after the run"]
+        if body:
+            out += [f"{section}:", *body, ""]
+    if suggestion.unused_groups:
+        out += [
+            "# These groups of system calls were not used; to take them away:",
+            f"# syscalls: {{groups: {{remove: [{', '.join(suggestion.unused_groups)}]}}}}",
+            "",
+        ]
+    out += [f"# Not suggested, far too wide: listing {quote(path)}" for path in suggestion.too_wide]
+    return "\n".join(out).rstrip() + "\n"
+
+
+def _render_line(line: Line) -> str:
+    value = f"    - {quote(line.value)}"
+    comment = line.evidence + (f"   LOOK TWICE: {line.warning}" if line.warning else "")
+    return f"{value:<{_WIDTH}}  # {comment}"

@@ -1,0 +1,182 @@
+"""From an observation to a small policy: every line with its evidence, risky lines marked. Pure.
+
+What it refuses: to suggest a grant of everything (``/``, a whole home); such uses are listed as comments instead.
+
+    suggestion = suggest(observation, base=base_of_strict)
+    text = render_suggestion(suggestion)      # a capsule.yaml
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from capsule.profile.collapse import Collapsed, collapse
+from capsule.profile.observation import FileUse, Observation
+from capsule.profile.sensitive import why_sensitive, why_sensitive_address
+from capsule.sandbox.syscalls import group_of, groups
+
+_TOO_WIDE = ("/", "/home", "/var", "/mnt", "/media", "/srv", "/proc", "/dev", "/sys", "/run")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One entry of the suggested policy.
+
+    Attributes:
+        section: as ``filesystem.read``.
+        value: what is written in the policy.
+        subject: the resolved path or address it stands for.
+        evidence: how often it was used, as words.
+        count: how often it was used.
+        warning: why a person should look twice, or None.
+    """
+
+    section: str
+    value: str
+    subject: str
+    evidence: str
+    count: int
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What the preset underneath grants already: resolved path prefixes, and syscall groups."""
+
+    preset: str
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    execute: tuple[str, ...]
+    private: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def covers(self, want: str, path: str) -> bool:
+        """Whether the preset grants this already."""
+        tops = {
+            "read": self.read + self.write + self.private,
+            "write": self.write + self.private,
+            "execute": self.execute,
+        }
+        return any(path == top or path.startswith(top.rstrip("/") + "/") for top in tops[want])
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A policy in the making."""
+
+    observation: Observation
+    base: Base
+    lines: tuple[Line, ...]
+    unused_groups: tuple[str, ...]
+    too_wide: tuple[str, ...]
+    private: tuple[str, ...]
+
+
+def suggest(seen: Observation, *, base: Base) -> Suggestion:
+    """The smallest policy over ``base`` under which what was seen would have been allowed."""
+    never = frozenset((*_TOO_WIDE, *_ancestors(seen.workspace), *_ancestors(seen.home), seen.home) if seen.home else _TOO_WIDE)
+    private = tuple(top for top in ("/tmp", "/var/tmp", "/dev/shm") if _used_below(seen.files, top))  # noqa: S108
+    lines: list[Line] = []
+    for want in ("read", "write", "execute"):
+        uses, whole = _uses(seen.files, want)
+        uses = {p: n for p, n in uses.items() if not base.covers(want, p) and not _below_any(p, private)}
+        wide = {path for path in whole if path in never}
+        granted = collapse(uses, whole={p for p in whole if p in uses or _has_below(uses, p)} - wide, never=never)
+        lines += [_line(want, grant, seen) for grant in granted if grant.path not in never]
+    writes = tuple(line.subject for line in lines if line.section == "filesystem.write")
+    lines = [
+        line for line in lines if not (line.section == "filesystem.read" and _below_any(line.subject, writes))
+    ]
+    lines += _addresses(seen)
+    groups_used = _groups(seen)
+    lines += [
+        Line("syscalls.groups", name, name, f"{count} calls", count)
+        for name, count in sorted(groups_used.items())
+        if name not in base.groups
+    ]
+    listed = sorted(use.path for use in seen.files if use.list and use.path in never)
+    unused = tuple(sorted(name for name in base.groups if name not in groups_used))
+    return Suggestion(seen, base, tuple(lines), unused, tuple(listed), private)
+
+
+def _ancestors(path: str) -> Iterable[str]:
+    while path not in ("", "/"):
+        path = path.rsplit("/", 1)[0]
+        yield path or "/"
+
+
+def _below_any(path: str, tops: Iterable[str]) -> bool:
+    return any(path == top or path.startswith(top + "/") for top in tops)
+
+
+def _has_below(uses: Mapping[str, int], top: str) -> bool:
+    return any(path.startswith(top + "/") for path in uses)
+
+
+def _used_below(files: Iterable[FileUse], top: str) -> bool:
+    return any(use.written and use.path.startswith(top + "/") for use in files)
+
+
+def _uses(files: Iterable[FileUse], want: str) -> tuple[dict[str, int], set[str]]:
+    uses: Counter[str] = Counter()
+    whole: set[str] = set()
+    for use in files:
+        if want == "read" and use.read + use.list:
+            uses[use.path] += use.read + use.list
+            if use.list:
+                whole.add(use.path)
+        elif want == "write" and use.written:
+            uses[use.path] += use.written
+            if use.create or use.remove:
+                whole.add(use.path.rsplit("/", 1)[0] or "/")
+        elif want == "execute" and use.execute:
+            uses[use.path] += use.execute
+    return dict(uses), whole
+
+
+def _line(want: str, grant: Collapsed, seen: Observation) -> Line:
+    verb = {"read": "reads", "write": "changes", "execute": "runs"}[want]
+    evidence = f"{grant.count} {verb}" + (f" of {grant.names} names" if grant.names > 1 else "")
+    warning = why_sensitive(grant.path, home=seen.home, workspace=seen.workspace, writing=want == "write")
+    return Line(f"filesystem.{want}", shorten(grant.path, seen), grant.path, evidence, grant.count, warning)
+
+
+def _addresses(seen: Observation) -> list[Line]:
+    lines = []
+    for use in seen.addresses:
+        if use.operation != "connect":
+            continue
+        kind, _, rest = use.address.partition(":")
+        warning = why_sensitive_address(use.address)
+        if kind == "unix" and rest.startswith("/"):
+            lines.append(Line("network.unix", shorten(rest, seen), use.address, f"{use.count} connections", use.count, warning))
+        elif kind == "tcp" and rest.rsplit(":", 1)[0] in ("127.0.0.1", "[::1]"):
+            port = rest.rsplit(":", 1)[1]
+            note = warning or "a service of the host answers there, unless the command itself listens"
+            lines.append(Line("network.ports", port, use.address, f"{use.count} connections", use.count, note))
+    return lines
+
+
+def _groups(seen: Observation) -> dict[str, int]:
+    used: Counter[str] = Counter()
+    for use in seen.syscalls:
+        group = group_of(use.name)
+        if group is not None and group.kind == "grant":
+            used[group.name] += use.count
+    for name in seen.implied:
+        group = group_of(name)
+        if group is not None and group.kind == "grant":
+            used[group.name] += 0
+    return {name: used[name] for name in groups() if name in used}
+
+
+def shorten(path: str, seen: Observation) -> str:
+    """A path as a person writes it: ``.``, ``./x``, ``~/x`` or absolute."""
+    if seen.workspace and (path == seen.workspace or path.startswith(seen.workspace + "/")):
+        rest = path[len(seen.workspace) + 1 :]
+        return f"./{rest}" if rest else "."
+    if seen.home and path.startswith(seen.home + "/"):
+        return f"~/{path[len(seen.home) + 1 :]}"
+    return path

@@ -1,0 +1,42 @@
+"""The suggested file is valid, commented, and safe whatever the command named its files."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from capsule.profile.observation import FileUse
+from capsule.profile.render import quote, render_suggestion
+from capsule.profile.suggest import suggest
+from tests.profile.test_observation import observation
+from tests.profile.test_suggest import BASE
+
+
+def load(text: str) -> object:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def test_every_line_carries_its_evidence() -> None:
+    seen = observation(files=(FileUse("/w/a", read=3), FileUse("/home/u/.ssh/id_rsa", read=1)), lost=2)
+    text = render_suggestion(suggest(seen, base=BASE))
+    assert '- ./a' in text
+    assert "# 3 reads" in text
+    assert "LOOK TWICE: SSH keys" in text
+    assert "2 events were lost" in text
+    assert load(text)["filesystem"] == {"read": ["~/.ssh/id_rsa", "./a"]}  # type: ignore[index]
+
+
+@given(st.text(max_size=30))
+def test_a_quoted_value_is_that_value_on_one_line(value: str) -> None:
+    quoted = quote(value)
+    assert quoted.isascii()
+    assert quoted.isprintable()
+    if not any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+        assert load(f"[{quoted}, 1]") == [value, 1] or value.replace(".", "").isdigit()
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
+def test_names_cannot_break_out_of_their_line(name: str) -> None:
+    seen = observation(command=(name,), files=(FileUse(f"/w/x/{name}", read=1),), syscalls=(), addresses=())
+    text = render_suggestion(suggest(seen, base=BASE), name="p")
+    assert set(load(text)) == {"version", "name", "extends", "filesystem"}  # type: ignore[call-overload]
+    assert text.isascii()
