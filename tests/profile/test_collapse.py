@@ -7,7 +7,10 @@ from capsule.profile.collapse import Collapsed, collapse
 
 
 def test_a_few_files_stay_files() -> None:
-    assert collapse({"/w/a": 1, "/w/b": 2}, whole=(), never=("/",)) == (Collapsed("/w/a", 1, 1), Collapsed("/w/b", 2, 1))
+    assert collapse({"/w/a": 1, "/w/b": 2}, whole=(), never=("/",)) == (
+        Collapsed("/w/a", 1, 1),
+        Collapsed("/w/b", 2, 1),
+    )
 
 
 def test_many_files_become_their_directory() -> None:

@@ -6,12 +6,24 @@ from capsule.profile.compare import Grant, Missing, missing_grants, prune_lines,
 from capsule.profile.observation import FileUse
 from tests.profile.test_observation import observation
 
-SEEN = observation(files=(FileUse("/w/a", read=2), FileUse("/w/out/b", write=1), FileUse("/w/bin/x", execute=3)))
+SEEN = observation(
+    files=(FileUse("/w/a", read=2), FileUse("/w/out/b", write=1), FileUse("/w/bin/x", execute=3))
+)
 
 
 def test_grants_without_evidence_are_found() -> None:
-    used = [Grant("read", "/w/a", "f", 1), Grant("write", "/w/out", "f", 2), Grant("execute", "/w/bin", "f", 3), Grant("read", "/w", "f", 4)]
-    unused = [Grant("write", "/w/a", "f", 5), Grant("read", "/w/other", "f", 6), Grant("execute", "/w/out", "f", 7), Grant("read", "/w/ou", "f", 8)]
+    used = [
+        Grant("read", "/w/a", "f", 1),
+        Grant("write", "/w/out", "f", 2),
+        Grant("execute", "/w/bin", "f", 3),
+        Grant("read", "/w", "f", 4),
+    ]
+    unused = [
+        Grant("write", "/w/a", "f", 5),
+        Grant("read", "/w/other", "f", 6),
+        Grant("execute", "/w/out", "f", 7),
+        Grant("read", "/w/ou", "f", 8),
+    ]
     assert unused_grants(SEEN, [*used, *unused]) == tuple(unused)
 
 

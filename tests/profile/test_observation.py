@@ -21,9 +21,11 @@ from capsule.profile.observation import (
 
 def observation(**changes: object) -> Observation:
     fields: dict[str, object] = {
-        "observation": 1, "runs": 1, "command": ("git", "status"), "workspace": "/w", "home": "/home/u", "cause": "exited", "code": 0,
+        "observation": 1, "runs": 1, "command": ("git", "status"), "workspace": "/w", "home": "/home/u",
+        "cause": "exited", "code": 0,
         "syscalls": (SyscallUse("openat", 2),), "implied": ("read",), "files": (FileUse("/w/a", read=1),),
-        "programs": (ProgramUse("/usr/bin/git", 1),), "addresses": (AddressUse("tcp:127.0.0.1:1", "connect", 1),), "lost": 0,
+        "programs": (ProgramUse("/usr/bin/git", 1),), "lost": 0,
+        "addresses": (AddressUse("tcp:127.0.0.1:1", "connect", 1),),
     }  # fmt: skip
     return Observation(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -78,7 +80,10 @@ def test_merging_adds_counts_and_keeps_the_last_command() -> None:
     assert both.code == 1
     assert both.syscalls == (SyscallUse("openat", 4),)
     assert both.files == (FileUse("/w/a", read=3, refused=1), FileUse("/w/b", create=1))
-    assert both.addresses == (AddressUse("tcp:127.0.0.1:1", "bind", 1), AddressUse("tcp:127.0.0.1:1", "connect", 4, refused=2))
+    assert both.addresses == (
+        AddressUse("tcp:127.0.0.1:1", "bind", 1),
+        AddressUse("tcp:127.0.0.1:1", "connect", 4, refused=2),
+    )
     assert both.implied == ("close", "read")
     assert both.lost == 2
 

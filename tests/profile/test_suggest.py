@@ -4,7 +4,14 @@ from capsule.profile.observation import AddressUse, FileUse, SyscallUse
 from capsule.profile.suggest import Base, suggest
 from tests.profile.test_observation import observation
 
-BASE = Base("strict", read=("/usr", "/etc"), write=("/dev/null",), execute=("/usr",), private=(), groups=("files", "io", "aio"))
+BASE = Base(
+    "strict",
+    read=("/usr", "/etc"),
+    write=("/dev/null",),
+    execute=("/usr",),
+    private=(),
+    groups=("files", "io", "aio"),
+)
 
 
 def lines(**changes: object) -> dict[tuple[str, str], str | None]:
@@ -13,7 +20,10 @@ def lines(**changes: object) -> dict[tuple[str, str], str | None]:
 
 
 def test_what_the_preset_grants_is_not_said_again() -> None:
-    assert lines(files=(FileUse("/usr/lib/x", read=9), FileUse("/dev/null", write=1)), syscalls=(), addresses=()) == {}
+    assert (
+        lines(files=(FileUse("/usr/lib/x", read=9), FileUse("/dev/null", write=1)), syscalls=(), addresses=())
+        == {}
+    )
 
 
 def test_made_files_grant_their_directory_and_cover_reading_it() -> None:
@@ -22,7 +32,11 @@ def test_made_files_grant_their_directory_and_cover_reading_it() -> None:
 
 
 def test_the_workspace_may_be_granted_whole_and_a_home_may_not() -> None:
-    found = lines(files=(FileUse("/w", list=1), FileUse("/w/a", read=1), FileUse("/home/u", list=1)), syscalls=(), addresses=())
+    found = lines(
+        files=(FileUse("/w", list=1), FileUse("/w/a", read=1), FileUse("/home/u", list=1)),
+        syscalls=(),
+        addresses=(),
+    )
     assert found == {("filesystem.read", "."): None}
 
 
@@ -57,6 +71,9 @@ def test_addresses_become_ports_and_sockets() -> None:
 
 
 def test_system_call_groups_are_counted_and_unused_ones_named() -> None:
-    suggestion = suggest(observation(files=(), addresses=(), syscalls=(SyscallUse("ptrace", 3), SyscallUse("openat", 1))), base=BASE)
+    suggestion = suggest(
+        observation(files=(), addresses=(), syscalls=(SyscallUse("ptrace", 3), SyscallUse("openat", 1))),
+        base=BASE,
+    )
     assert [(line.value, line.count) for line in suggestion.lines] == [("debug", 3)]
     assert suggestion.unused_groups == ("aio",)

@@ -34,7 +34,9 @@ class _Node:
     whole: bool = False
 
 
-def collapse(uses: Mapping[str, int], *, whole: Collection[str], never: Collection[str]) -> tuple[Collapsed, ...]:
+def collapse(
+    uses: Mapping[str, int], *, whole: Collection[str], never: Collection[str]
+) -> tuple[Collapsed, ...]:
     """The grants that cover ``uses``.
 
     Args:

@@ -1,6 +1,6 @@
 """A present policy beside what was observed: what it would refuse, what it grants for nothing. Pure.
 
-    unused_grants(observation, grants)      # entries of the policy that nothing used
+unused_grants(observation, grants)      # entries of the policy that nothing used
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def missing_grants(seen: Observation, allowed: Decide) -> tuple[Missing, ...]:
     found = []
     for use in seen.files:
         wants = (("read", use.read + use.list), ("write", use.written), ("execute", use.execute))
-        found += [Missing(want, use.path, count) for want, count in wants if count and not allowed(want, use.path)]
+        found += [
+            Missing(want, use.path, count) for want, count in wants if count and not allowed(want, use.path)
+        ]
     return tuple(sorted(found, key=lambda missing: (-missing.count, missing.path, missing.want)))
 
 

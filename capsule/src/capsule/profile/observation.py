@@ -110,9 +110,13 @@ def parse_observation(untrusted_data: bytes) -> Observation:
             raise ObservationError(f"a negative count for {use.path!r}")
     for program in seen.programs:
         _check_path(program.path)
-    for each in (*seen.syscalls, *seen.programs, *seen.addresses):
-        if each.count < 0:
-            raise ObservationError("a negative count")
+    counts = [
+        *(use.count for use in seen.syscalls),
+        *(use.count for use in seen.programs),
+        *(use.count for use in seen.addresses),
+    ]
+    if counts and min(counts) < 0:
+        raise ObservationError("a negative count")
     for place in (seen.workspace, seen.home):
         if place:
             _check_path(place)
@@ -120,7 +124,11 @@ def parse_observation(untrusted_data: bytes) -> Observation:
 
 
 def _check_path(path: str) -> None:
-    if not path.startswith("/") or "\0" in path or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
+    if (
+        not path.startswith("/")
+        or "\0" in path
+        or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES
+    ):
         raise ObservationError(f"not an absolute path: {path[:80]!r}")
 
 
@@ -167,7 +175,10 @@ def _merge_files(uses: Iterable[FileUse]) -> tuple[FileUse, ...]:
     totals: dict[str, Counter[str]] = {}
     for use in uses:
         totals.setdefault(use.path, Counter()).update({name: getattr(use, name) for name in FILE_COUNTS})
-    return tuple(FileUse(path, **{name: counts[name] for name in FILE_COUNTS}) for path, counts in sorted(totals.items()))
+    return tuple(
+        FileUse(path, **{name: counts[name] for name in FILE_COUNTS})
+        for path, counts in sorted(totals.items())
+    )
 
 
 def _merge_addresses(uses: Iterable[AddressUse]) -> tuple[AddressUse, ...]:

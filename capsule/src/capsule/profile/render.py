@@ -1,17 +1,17 @@
 """The text of a suggested ``capsule.yaml``: small, commented, and safe to read. Pure.
 
-Names come from the command and are hostile: each is written as a JSON string (valid YAML) with every control and
+Names come from the command and are hostile: each is written as a quoted scalar with every control and
 non-ASCII character escaped, so that none can end a line, add a key or move a cursor.
 """
 
 from __future__ import annotations
 
-import json
 import re
 
 from capsule.profile.suggest import Line, Suggestion
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./~+@-]*[A-Za-z0-9_/~+@-]|\.")
+_PLAIN = re.compile(r"\.|(?:\.?/)[A-Za-z0-9_./+@-]*[A-Za-z0-9_/+@-]|[a-z]+(?:-[a-z]+)*")
+_WORDS_OF_YAML = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _SECTIONS = (
     ("filesystem", ("read", "write", "execute")),
     ("network", ("ports", "unix")),
@@ -21,10 +21,21 @@ _WIDTH = 36
 
 
 def quote(value: str) -> str:
-    """A YAML scalar on one line, quoted unless plainly harmless."""
-    if _PLAIN.fullmatch(value) and not value.startswith(("~", "-")) and value not in ("null", "true", "false"):
+    """A YAML scalar on one line, in ASCII; quoted unless plainly harmless."""
+    if _PLAIN.fullmatch(value) and value not in _WORDS_OF_YAML:
         return value
-    return json.dumps(value, ensure_ascii=True)
+    return '"' + "".join(_escape(character) for character in value) + '"'
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if character in '"\\':
+        return f"\\{character}"
+    if 0x20 <= code < 0x7F:
+        return character
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
@@ -32,14 +43,16 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
     seen = suggestion.observation
     command = " ".join(seen.command)
     out = [
-        f"# Suggested from {seen.runs} run{'s' if seen.runs != 1 else ''}, the last: {json.dumps(command[:200])}",
+        f"# Suggested from {seen.runs} run{'s' if seen.runs != 1 else ''}, the last: {quote(command[:200])}",
         "# Behind each line: how often it was used. `LOOK TWICE` marks what deserves a reason of its own.",
     ]
     if seen.lost:
         out.append(f"# {seen.lost} events were lost: something may be missing.")
     refused = sum(use.refused for use in seen.files) + sum(use.refused for use in seen.addresses)
     if refused:
-        out.append(f"# {refused} uses were refused while observing; what a program does after a refusal is not known.")
+        out.append(
+            f"# {refused} uses were refused while observing; what a program does after a refusal is not known."
+        )
     out += ["version: 1", f"name: {quote(name)}", f"extends: [{suggestion.base.preset}]", ""]
     for section, keys in _SECTIONS:
         body: list[str] = []
@@ -62,6 +75,7 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
 
 
 def _render_line(line: Line) -> str:
-    value = f"    - {quote(line.value)}"
+    port = line.section == "network.ports" and line.value.isascii() and line.value.isdigit()
+    value = f"    - {line.value if port else quote(line.value)}"
     comment = line.evidence + (f"   LOOK TWICE: {line.warning}" if line.warning else "")
     return f"{value:<{_WIDTH}}  # {comment}"

@@ -1,6 +1,6 @@
 """Which grants a person should look at twice, and why. Pure lookups on names; nothing is opened.
 
-    why_sensitive("/home/u/.ssh/id_ed25519", home="/home/u", writing=False)   # "SSH keys"
+why_sensitive("/home/u/.ssh/id_ed25519", home="/home/u", writing=False)   # "SSH keys"
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ _HOME_SECRETS = {
     ".zsh_history": "shell history",
     ".local/share/capsule": "the key of the audit log",
 }
-_HOME_STARTUP = (".bashrc", ".bash_profile", ".profile", ".zshrc", ".zshenv", ".zprofile", ".config/autostart", ".config/systemd")
+_HOME_STARTUP = (
+    ".bashrc",
+    ".bash_profile",
+    ".profile",
+    ".zshrc",
+    ".zshenv",
+    ".zprofile",
+    ".config/autostart",
+    ".config/systemd",
+)
 _SYSTEM = {
     "/etc/shadow": "password hashes",
     "/etc/sudoers": "who may become root",
@@ -72,7 +81,9 @@ def why_sensitive(path: str, *, home: str, workspace: str = "", writing: bool) -
             return "runs at the next login"
     if writing and workspace and any(_under(path, f"{workspace}/{name}") for name in _WORKSPACE_CODE):
         return "runs outside the sandbox later"
-    if writing and any(_under(path, top) for top in ("/etc", "/usr", "/bin", "/sbin", "/lib", "/boot", "/opt")):
+    if writing and any(
+        _under(path, top) for top in ("/etc", "/usr", "/bin", "/sbin", "/lib", "/boot", "/opt")
+    ):
         return "the system itself"
     name = path.rsplit("/", 1)[-1]
     if any(fnmatchcase(name, pattern) for pattern in _SECRET_NAMES):

@@ -76,14 +76,20 @@ class Suggestion:
 
 def suggest(seen: Observation, *, base: Base) -> Suggestion:
     """The smallest policy over ``base`` under which what was seen would have been allowed."""
-    never = frozenset((*_TOO_WIDE, *_ancestors(seen.workspace), *_ancestors(seen.home), seen.home) if seen.home else _TOO_WIDE)
+    never = frozenset(
+        (*_TOO_WIDE, *_ancestors(seen.workspace), *_ancestors(seen.home), seen.home)
+        if seen.home
+        else _TOO_WIDE
+    )
     private = tuple(top for top in ("/tmp", "/var/tmp", "/dev/shm") if _used_below(seen.files, top))  # noqa: S108
     lines: list[Line] = []
     for want in ("read", "write", "execute"):
         uses, whole = _uses(seen.files, want)
         uses = {p: n for p, n in uses.items() if not base.covers(want, p) and not _below_any(p, private)}
         wide = {path for path in whole if path in never}
-        granted = collapse(uses, whole={p for p in whole if p in uses or _has_below(uses, p)} - wide, never=never)
+        granted = collapse(
+            uses, whole={p for p in whole if p in uses or _has_below(uses, p)} - wide, never=never
+        )
         lines += [_line(want, grant, seen) for grant in granted if grant.path not in never]
     writes = tuple(line.subject for line in lines if line.section == "filesystem.write")
     lines = [
@@ -151,11 +157,22 @@ def _addresses(seen: Observation) -> list[Line]:
         kind, _, rest = use.address.partition(":")
         warning = why_sensitive_address(use.address)
         if kind == "unix" and rest.startswith("/"):
-            lines.append(Line("network.unix", shorten(rest, seen), use.address, f"{use.count} connections", use.count, warning))
+            lines.append(
+                Line(
+                    "network.unix",
+                    shorten(rest, seen),
+                    use.address,
+                    f"{use.count} connections",
+                    use.count,
+                    warning,
+                )
+            )
         elif kind == "tcp" and rest.rsplit(":", 1)[0] in ("127.0.0.1", "[::1]"):
             port = rest.rsplit(":", 1)[1]
             note = warning or "a service of the host answers there, unless the command itself listens"
-            lines.append(Line("network.ports", port, use.address, f"{use.count} connections", use.count, note))
+            lines.append(
+                Line("network.ports", port, use.address, f"{use.count} connections", use.count, note)
+            )
     return lines
 
 
