@@ -30,7 +30,9 @@ def capsule_binary() -> str:
 def same_view(bwrap: str, capsule: str, cwd: str) -> list[str]:
     """bwrap's command line for the file view that the preset ``workspace`` gives."""
     plan = json.loads(
-        subprocess.run([capsule, "policy", "compile", "workspace"], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [capsule, "policy", "compile", "workspace"], capture_output=True, text=True, check=True
+        ).stdout
     )
     home = str(Path.home())
 
@@ -46,7 +48,7 @@ def same_view(bwrap: str, capsule: str, cwd: str) -> list[str]:
         if Path(path).is_dir() and not Path(path).is_symlink():
             argv += ["--tmpfs", path]
     writable = {real(g["path"]) for g in files["write"]}
-    covered = [h for h in (*hidden, *private)]
+    covered = [*hidden, *private]
     shining = {real(g["path"]) for kind in ("read", "execute") for g in files[kind]} - writable
     for path in sorted(shining, key=len):
         if Path(path).exists() and any(path.startswith(h + "/") for h in covered):
@@ -101,15 +103,17 @@ def working(rows: dict[str, list[str]], where: str) -> tuple[dict[str, list[str]
 
 def main() -> int:
     """Measure, print the table, write ``results/launch.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--install", action="store_true", help="install the peers that are missing")
     options = parser.parse_args()
     if options.install:
         peer_commands.install()
     with tempfile.TemporaryDirectory(prefix="capsule-bench-", dir="/var/tmp") as top:
-        where = os.path.join(top, "work")
-        os.mkdir(where)
+        where = f"{top}/work"
+        Path(where).mkdir()
         rows, seldom = commands(where)
         good, bad = working(rows, where)
         times = interleaved(good, options.rounds, cwd=where, seldom=seldom)

@@ -44,7 +44,7 @@ def once(argv: Sequence[str], env: Mapping[str, str], cwd: str | None = None) ->
         (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
         (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
     ]
-    before = os.getcwd() if cwd else None
+    before = Path.cwd() if cwd else None
     if cwd:
         os.chdir(cwd)
     try:
@@ -117,7 +117,9 @@ def machine() -> dict[str, str]:
         platform.machine(),
     )
     memory = next(
-        line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
+        line.split()[1]
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemTotal")
     )
     return {
         "processor": cpu,
@@ -134,7 +136,11 @@ def version(argv: Sequence[str]) -> str:
         out = subprocess.run(list(argv), capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "absent"
-    return (out.stdout or out.stderr).strip().splitlines()[0] if (out.stdout or out.stderr).strip() else "unknown"
+    return (
+        (out.stdout or out.stderr).strip().splitlines()[0]
+        if (out.stdout or out.stderr).strip()
+        else "unknown"
+    )
 
 
 def save(question: str, command: str, sections: Mapping[str, Sequence[Row]], **facts: object) -> Path:
@@ -156,6 +162,7 @@ def table(rows: Sequence[Row]) -> str:
     """A plain table that fits 80 columns."""
     lines = [f"{'':<34}{'min ms':>10}{'median ms':>11}{'p95 ms':>10}{'ratio':>9}{'n':>6}"]
     lines += [
-        f"{r.name[:33]:<34}{r.minimum:>10.3f}{r.median:>11.3f}{r.p95:>10.3f}{r.ratio:>9.2f}{r.rounds:>6}" for r in rows
+        f"{r.name[:33]:<34}{r.minimum:>10.3f}{r.median:>11.3f}{r.p95:>10.3f}{r.ratio:>9.2f}{r.rounds:>6}"
+        for r in rows
     ]
     return "\n".join(lines)

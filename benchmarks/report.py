@@ -56,7 +56,10 @@ def facts(document: Mapping[str, Any]) -> list[str]:
             if not value:
                 continue
             lines.append(f"- {key.replace('_', ' ')}:")
-            lines += [f"  - {name}: {json.dumps(item) if isinstance(item, dict) else item}" for name, item in value.items()]
+            lines += [
+                f"  - {name}: {json.dumps(item) if isinstance(item, dict) else item}"
+                for name, item in value.items()
+            ]
         else:
             lines.append(f"- {key.replace('_', ' ')}: {value}")
     return [*lines, ""] if lines else []
@@ -67,8 +70,8 @@ def main() -> int:
     page = [
         "# Benchmarks",
         "",
-        "Measured by `make bench`; peers in the same run, rounds interleaved, medians. Absolute times belong to the machine",
-        "named below; ratios travel better. Ratios are to the row with ratio 1.00.",
+        "Measured by `make bench`; peers in the same run, rounds interleaved, medians. Absolute times belong to the",
+        "machine named below; ratios travel better. Ratios are to the row with ratio 1.00.",
         "",
     ]
     documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]

@@ -1,8 +1,9 @@
 """What does the sandbox cost a program that is already running, and what does profiling cost?
 
-Four jobs: an import storm, gcc on a hello world, ``pip list`` and ``git status``; bare, under ``capsule run`` at each audit level, under
-``capsule profile`` (its native part) and under ``strace -f -c``. The launch itself is measured with ``true`` in the same rounds and
-subtracted for the steady-state ratio, because a fixed millisecond is not a rate; both ratios are shown.
+Four jobs: an import storm, gcc on a hello world, ``pip list`` and ``git status``; bare, under ``capsule run`` at
+each audit level, under ``capsule trace`` (what ``capsule profile`` runs) and under ``strace -f -c``. The launch
+itself is measured with ``true`` in the same rounds and subtracted for the steady-state ratio, because a fixed
+millisecond is not a rate; both ratios are shown.
 
 Run: ``python -m benchmarks.steady [--rounds N]``
 """
@@ -31,7 +32,12 @@ def jobs(where: Path) -> dict[str, list[str]]:
     python = os.path.realpath(sys.executable)
     return {
         "true": ["/usr/bin/true"],
-        "import storm": [python, "-I", "-c", "import json, ssl, asyncio, email, http.client, xml.dom.minidom, decimal"],
+        "import storm": [
+            python,
+            "-I",
+            "-c",
+            "import json, ssl, asyncio, email, http.client, xml.dom.minidom, decimal",
+        ],
         "gcc hello.c": ["/usr/bin/gcc", "-o", "hello", "hello.c"],
         "pip list": [python, "-I", "-m", "pip", "--disable-pip-version-check", "list"],
         "git status": ["/usr/bin/git", "status", "--short"],
@@ -66,7 +72,9 @@ def net_of_launch(times: dict[str, list[float]], launch: dict[str, list[float]])
 
 def main() -> int:
     """Measure every job, print tables, write ``results/steady.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
     sections: dict[str, list[Row]] = {}
