@@ -1,5 +1,7 @@
 //! The native side of Capsule, as a library so that tests and fuzzers can reach its parts.
 //!
 //! What it refuses: parsing YAML, talking to the network, acting on a plan it does not fully understand.
+
+pub mod audit;
 pub mod monitor;
 pub mod plan;

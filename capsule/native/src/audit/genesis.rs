@@ -1,0 +1,239 @@
+//! A log's beginning: opening its file safely, and its first entry, which names it.
+//!
+//! Refuses files that are links, somebody else's or writable by others, first blocks that are not one
+//! `log.created`, and an emptied file where a log is remembered.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use super::block::{self, Split};
+use super::chain::{hex, unhex};
+use super::error::Error;
+use super::heads::{self, Memory};
+use super::json;
+use super::keys::{self, Places};
+use super::recovery;
+use super::value::{Entry, Value};
+
+/// What a log's first entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Genesis {
+    /// The log's id: 32 hexadecimal digits.
+    pub log: String,
+    /// The vkey it says it is signed with.
+    pub key: String,
+}
+
+/// Why a first entry is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// Not a `log.created` of this format.
+    Malformed(&'static str),
+    /// Another version or other algorithms.
+    Algorithm(String),
+}
+
+impl Genesis {
+    /// Reads a log's first line (without its newline), already known to be of the dialect.
+    ///
+    /// # Errors
+    /// Which way it is unfit.
+    pub fn parse(line: &[u8]) -> Result<Genesis, Unfit> {
+        let entry: serde_json::Value =
+            serde_json::from_slice(line).map_err(|_| Unfit::Malformed("not an entry"))?;
+        let text = |name: &str| entry.get(name).and_then(serde_json::Value::as_str);
+        if text("type") != Some("log.created") {
+            return Err(Unfit::Malformed("the first entry is not log.created"));
+        }
+        let said = (
+            entry.get("format").and_then(serde_json::Value::as_u64),
+            text("chain"),
+            text("tree"),
+        );
+        if said != (Some(1), Some("blake3"), Some("rfc6962-sha256")) {
+            let or = |text: Option<&str>| text.unwrap_or("none").to_owned();
+            let version = said.0.map_or("none".into(), |version| version.to_string());
+            return Err(Unfit::Algorithm(format!(
+                "format {version}, chain {}, tree {}",
+                or(said.1),
+                or(said.2)
+            )));
+        }
+        let log = text("log")
+            .filter(|id| unhex::<16>(id.as_bytes()).is_some())
+            .ok_or(Unfit::Malformed("no log id"))?;
+        let key = text("key").ok_or(Unfit::Malformed("no key"))?;
+        Ok(Genesis {
+            log: log.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+}
+
+/// Opens and locks the log at `path`, creating it when there is none; its genesis unless it is empty.
+///
+/// # Errors
+/// When the file is unsafe, is no log, or has been emptied.
+pub(super) fn open(path: &Path, places: &Places) -> Result<(File, Option<Genesis>), Error> {
+    for attempt in 0.. {
+        let (file, created) = open_file(path)?;
+        keys::flock(&file, libc::LOCK_EX, path)?;
+        let meta = keys::check(&file, path, 0o022)?;
+        // Between opening and locking it may have been moved away: what has no name is nobody's log.
+        let named = std::fs::symlink_metadata(path)
+            .is_ok_and(|named| (named.dev(), named.ino()) == (meta.dev(), meta.ino()));
+        if !named && attempt < 100 {
+            continue;
+        }
+        if meta.len() > 0 {
+            if let Some(genesis) = read(&file, path)? {
+                return Ok((file, Some(genesis)));
+            }
+        }
+        if !created && remembered(places, path) {
+            // Another first run may have created it and not yet come to its lock.
+            if meta.len() == 0 && attempt < 20 {
+                drop(file);
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                continue;
+            }
+            return Err(Error::contradiction(path, "it has been emptied"));
+        }
+        if meta.len() > 0 {
+            recovery::set_aside(&file, path, 0, meta.len())?;
+        }
+        return Ok((file, None));
+    }
+    Err(Error::contradiction(path, "its name keeps changing"))
+}
+
+fn remembered(places: &Places, path: &Path) -> bool {
+    heads::id_at(places, path).is_some()
+}
+
+fn open_file(path: &Path) -> Result<(File, bool), Error> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags(flags);
+    let opened = match options.open(path) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            match options.create_new(true).open(path) {
+                Ok(file) => return Ok((file, true)),
+                Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => {
+                    options.create_new(false).open(path)
+                }
+                other => other,
+            }
+        }
+        other => other,
+    };
+    opened
+        .map(|file| (file, false))
+        .map_err(|source| match source.raw_os_error() {
+            Some(libc::ELOOP) => keys::symlink(path),
+            _ => Error::io("opening", path, source),
+        })
+}
+
+/// The genesis of an open log; `None` when the file ends within its first block.
+///
+/// # Errors
+/// When it is no log of this format.
+pub fn read(file: &File, path: &Path) -> Result<Option<Genesis>, Error> {
+    let mut bytes = [0u8; 8192];
+    let length = file
+        .read_at(&mut bytes, 0)
+        .map_err(|source| Error::io("reading", path, source))?;
+    let no_log = |why: &str| Error::Unsafe {
+        path: path.to_owned(),
+        why: format!("is not a log of Capsule's: {why}"),
+        next: "choose another file with --log".into(),
+    };
+    let bytes = &bytes[..length];
+    match block::split(bytes, length < 8192) {
+        Split::Torn => Ok(None),
+        Split::Block(extent) if extent.header.count == 1 => {
+            let line = extent.entries(bytes);
+            let line = &line[..line.len() - 1];
+            let sound = std::str::from_utf8(line).is_ok() && json::entry(line).is_ok();
+            match Genesis::parse(line) {
+                Ok(genesis) if sound => Ok(Some(genesis)),
+                Err(Unfit::Algorithm(what)) => {
+                    Err(no_log(&format!("it is of another version ({what})")))
+                }
+                Err(Unfit::Malformed(why)) => Err(no_log(why)),
+                Ok(_) => Err(no_log("its first entry is malformed")),
+            }
+        }
+        Split::Malformed { why, .. } => Err(no_log(why)),
+        Split::Block(_) | Split::More => Err(no_log("its first block is not one entry")),
+    }
+}
+
+/// A new random log id.
+pub(super) fn new_id(path: &Path) -> Result<String, Error> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|why| Error::io("naming", path, std::io::Error::other(why.to_string())))?;
+    Ok(hex(&id))
+}
+
+/// The first entry of log `id`. Where another log was remembered at this path, it names that one.
+pub(super) fn entry(path: &Path, places: &Places, id: &str, key: &str) -> Entry {
+    let entry = Entry::new("log.created", None)
+        .with("format", 1u8)
+        .with("log", id)
+        .with("chain", "blake3")
+        .with("tree", "rfc6962-sha256")
+        .with("key", key);
+    let Some(before) = heads::id_at(places, path) else {
+        return entry;
+    };
+    // That log's memory is only named here; if it cannot be read, its id still is.
+    let head = Memory::existing(places, &before)
+        .ok()
+        .flatten()
+        .and_then(|memory| memory.read().ok().flatten());
+    let (size, root) = match head {
+        Some(head) => (
+            Value::from(head.position.tree.size()),
+            Value::from(hex(&head.position.tree.root())),
+        ),
+        None => (Value::Null, Value::Null),
+    };
+    entry.with(
+        "replaces",
+        Value::map([("log", Value::from(before)), ("size", size), ("root", root)]),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_versions_and_algorithms_are_named() {
+        let line = |format: &str, chain: &str| {
+            format!(
+                r#"{{"type":"log.created","format":{format},"log":"{}","chain":"{chain}","tree":"rfc6962-sha256","key":"k"}}"#,
+                "00".repeat(16)
+            )
+        };
+        assert!(Genesis::parse(line("1", "blake3").as_bytes()).is_ok());
+        for (format, chain) in [("2", "blake3"), ("1", "md5"), ("null", "blake3")] {
+            assert!(matches!(
+                Genesis::parse(line(format, chain).as_bytes()),
+                Err(Unfit::Algorithm(_))
+            ));
+        }
+        assert!(matches!(
+            Genesis::parse(br#"{"type":"exec"}"#),
+            Err(Unfit::Malformed(_))
+        ));
+    }
+}

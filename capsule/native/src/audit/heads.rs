@@ -1,0 +1,339 @@
+//! Remembered heads: what this machine last knew of a log, kept outside the log.
+//!
+//! One file a log, 0600, two slots of 4096 bytes written in turn, each `<blake3 hex> <json>` and spaces: a crash
+//! in the middle of writing one leaves the other. The writer goes on from it without reading the log; the verifier
+//! finds cut and rolled-back logs by it. Refuses damaged memory rather than forgetting.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::chain::{hex, unhex};
+use super::checkpoint::Note;
+use super::error::Error;
+use super::keys::{self, Places};
+use super::merkle::Frontier;
+use super::scan::Position;
+
+const SLOT: usize = 4096;
+
+/// What is remembered of one log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Counts the writings; the slot with the higher one is the present.
+    pub generation: u64,
+    /// The log's id.
+    pub log: String,
+    /// Where the log ended.
+    pub position: Position,
+    /// Wall time of the newest entry, microseconds since 1970.
+    pub time: u64,
+    /// The vkey the log is signed with.
+    pub key: String,
+    /// The newest checkpoint; empty when there was none.
+    pub note: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    head: u8,
+    generation: u64,
+    log: String,
+    block: u64,
+    size: u64,
+    peaks: String,
+    chain: String,
+    offset: u64,
+    last: u64,
+    time: u64,
+    key: String,
+    note: String,
+}
+
+impl Head {
+    /// The newest checkpoint, read.
+    pub fn checkpoint(&self) -> Option<Note> {
+        Note::parse(&self.note)
+    }
+
+    /// How many entries the newest checkpoint covers.
+    pub fn sealed(&self) -> u64 {
+        self.checkpoint().map_or(0, |note| note.body.size)
+    }
+
+    fn render(&self) -> Option<Vec<u8>> {
+        let stored = Stored {
+            head: 1,
+            generation: self.generation,
+            log: self.log.clone(),
+            block: self.position.block,
+            size: self.position.tree.size(),
+            peaks: hex(self.position.tree.peaks().as_flattened()),
+            chain: hex(&self.position.chain),
+            offset: self.position.offset,
+            last: self.position.last,
+            time: self.time,
+            key: self.key.clone(),
+            note: self.note.clone(),
+        };
+        let json = serde_json::to_string(&stored).ok()?;
+        let mut slot = format!("{} {json}", blake3::hash(json.as_bytes()).to_hex()).into_bytes();
+        if slot.len() >= SLOT {
+            return None;
+        }
+        slot.resize(SLOT - 1, b' ');
+        slot.push(b'\n');
+        Some(slot)
+    }
+
+    fn parse(slot: &[u8]) -> Option<Head> {
+        let text = std::str::from_utf8(slot).ok()?.trim_end();
+        let (sum, json) = text.split_once(' ')?;
+        if blake3::hash(json.as_bytes()).to_hex().as_str() != sum {
+            return None;
+        }
+        let stored: Stored = serde_json::from_str(json)
+            .ok()
+            .filter(|stored: &Stored| stored.head == 1)?;
+        let peaks = stored
+            .peaks
+            .as_bytes()
+            .chunks(64)
+            .map(unhex::<32>)
+            .collect::<Option<Vec<_>>>()?;
+        Some(Head {
+            generation: stored.generation,
+            log: stored.log,
+            position: Position {
+                block: stored.block,
+                tree: Frontier::from_parts(stored.size, peaks)?,
+                chain: unhex(stored.chain.as_bytes())?,
+                offset: stored.offset,
+                last: stored.last,
+            },
+            time: stored.time,
+            key: stored.key,
+            note: stored.note,
+        })
+    }
+}
+
+/// The open file that remembers one log.
+#[derive(Debug)]
+pub struct Memory {
+    file: File,
+    path: PathBuf,
+}
+
+impl Memory {
+    /// Opens the memory of log `id`, creating an empty one.
+    ///
+    /// # Errors
+    /// When the file is unsafe or cannot be opened.
+    pub fn open(places: &Places, id: &str) -> Result<Memory, Error> {
+        let dir = places.heads();
+        let path = dir.join(id);
+        let open = || {
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(flags)
+                .open(&path)
+        };
+        let file = match open() {
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+                keys::private_dir(&dir)?;
+                open()
+            }
+            other => other,
+        };
+        let file = file.map_err(|source| match source.raw_os_error() {
+            Some(libc::ELOOP) => keys::symlink(&path),
+            _ => Error::io("remembering", &path, source),
+        })?;
+        keys::check(&file, &path, 0o077)?;
+        Ok(Memory { file, path })
+    }
+
+    /// Opens the memory of log `id` if there is one.
+    ///
+    /// # Errors
+    /// When the file is there and is unsafe or cannot be opened.
+    pub fn existing(places: &Places, id: &str) -> Result<Option<Memory>, Error> {
+        if fs::symlink_metadata(places.heads().join(id)).is_err() {
+            Ok(None)
+        } else {
+            Memory::open(places, id).map(Some)
+        }
+    }
+
+    /// Locks (`LOCK_EX`) or unlocks (`LOCK_UN`) the memory.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn lock(&self, operation: libc::c_int) -> Result<(), Error> {
+        keys::flock(&self.file, operation, &self.path)
+    }
+
+    /// What is remembered; `None` when nothing ever was.
+    ///
+    /// # Errors
+    /// When neither slot can be read.
+    pub fn read(&self) -> Result<Option<Head>, Error> {
+        let mut slots = [0u8; 2 * SLOT];
+        let mut length = 0;
+        while length < slots.len() {
+            match self.file.read_at(&mut slots[length..], length as u64) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::io("reading", &self.path, source)),
+            }
+        }
+        if length == 0 {
+            return Ok(None);
+        }
+        let newest = slots[..length]
+            .chunks(SLOT)
+            .filter_map(Head::parse)
+            .max_by_key(|head| head.generation);
+        newest.map(Some).ok_or_else(|| Error::Unsafe {
+            path: self.path.clone(),
+            why: "is damaged: what was remembered of the log cannot be read".into(),
+            next: "check the log with `capsule verify --key`, then move this file away".into(),
+        })
+    }
+
+    /// Remembers `head`, in the slot that does not hold the present one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, head: &Head) -> Result<(), Error> {
+        let slot = head
+            .render()
+            .ok_or_else(|| Error::contradiction(&self.path, "a head too long to remember"))?;
+        let at = head.generation % 2 * SLOT as u64;
+        self.file
+            .write_all_at(&slot, at)
+            .map_err(|source| Error::io("remembering", &self.path, source))
+    }
+}
+
+fn path_file(places: &Places, log: &Path) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = blake3::derive_key("capsule remembered path v1", log.as_os_str().as_bytes());
+    places.state.join("paths").join(hex(&name[..16]))
+}
+
+/// The absolute form of `log`, links in its directory resolved.
+pub fn absolute(log: &Path) -> Option<PathBuf> {
+    let parent = log
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    Some(parent.canonicalize().ok()?.join(log.file_name()?))
+}
+
+/// The id of the log that was last begun at this path.
+pub fn id_at(places: &Places, log: &Path) -> Option<String> {
+    let text = fs::read_to_string(path_file(places, &absolute(log)?)).ok()?;
+    let id = text.lines().next()?;
+    unhex::<16>(id.as_bytes()).map(|_| id.to_owned())
+}
+
+/// Remembers that log `id` was begun at this path.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn remember_path(places: &Places, log: &Path, id: &str) -> Result<(), Error> {
+    let Some(log) = absolute(log) else {
+        return Ok(());
+    };
+    let path = path_file(places, &log);
+    keys::private_dir(&places.state.join("paths"))?;
+    let temporary = path.with_extension(format!("{id}.new"));
+    let text = format!("{id}\n{}\n", log.to_string_lossy().escape_debug());
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, &path))
+        .map_err(|source| Error::io("remembering", &path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::merkle::leaf;
+
+    fn head(generation: u64) -> Head {
+        let mut position = Position::default();
+        (0..generation + 5).for_each(|n| position.tree.push(leaf(&n.to_le_bytes())));
+        Head {
+            generation,
+            log: "00".repeat(16),
+            position,
+            time: 7,
+            key: "k".into(),
+            note: String::new(),
+        }
+    }
+
+    fn memory() -> (tempfile::TempDir, Memory) {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places {
+            data: dir.path().join("d"),
+            state: dir.path().join("s"),
+        };
+        let memory = Memory::open(&places, "x").unwrap();
+        (dir, memory)
+    }
+
+    #[test]
+    fn the_newest_head_is_remembered() {
+        let (_dir, memory) = memory();
+        assert_eq!(memory.read().unwrap(), None);
+        for generation in 0..5 {
+            memory.write(&head(generation)).unwrap();
+            assert_eq!(memory.read().unwrap(), Some(head(generation)));
+        }
+    }
+
+    #[test]
+    fn a_torn_writing_leaves_the_head_before() {
+        let (_dir, memory) = memory();
+        memory.write(&head(0)).unwrap();
+        memory.write(&head(1)).unwrap();
+        for cut in [0, 1, 70, 300] {
+            let mut slot = head(2).render().unwrap();
+            slot.truncate(cut);
+            memory.file.write_all_at(&slot, 0).unwrap();
+            assert_eq!(memory.read().unwrap().map(|head| head.generation), Some(1));
+        }
+    }
+
+    #[test]
+    fn damaged_memory_is_an_error_not_forgotten() {
+        let (_dir, memory) = memory();
+        memory.write(&head(0)).unwrap();
+        memory.file.write_all_at(b"x", 100).unwrap();
+        assert!(memory.read().unwrap_err().to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn a_path_is_remembered_with_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places {
+            data: dir.path().join("d"),
+            state: dir.path().join("s"),
+        };
+        let log = dir.path().join("capsule.log");
+        assert_eq!(id_at(&places, &log), None);
+        remember_path(&places, &log, &"ab".repeat(16)).unwrap();
+        assert_eq!(id_at(&places, &log), Some("ab".repeat(16)));
+    }
+}

@@ -1,0 +1,27 @@
+//! The audit log: written, read, checked and proved. The format is `docs/formats/audit-log.md`.
+//!
+//! Refuses: writing what cannot be proved later, and going on where the log contradicts what was signed.
+
+pub mod block;
+pub mod chain;
+pub mod checkpoint;
+pub mod clock;
+mod error;
+pub mod genesis;
+pub mod heads;
+pub mod json;
+pub mod keys;
+pub mod line;
+pub mod merkle;
+mod recovery;
+pub mod redaction;
+pub mod rules;
+pub mod scan;
+mod value;
+mod writer;
+
+pub use clock::Stamp;
+pub use error::Error;
+pub use keys::Places;
+pub use value::{Entry, MAX_INTEGER, Value};
+pub use writer::{Positions, Seal, Writer};
