@@ -19,7 +19,7 @@ REGISTRIES = re.compile(
 )
 # /home/u, /home/user and /home/you are the examples' people; any other home, or root's, is one machine's.
 MACHINE_PATHS = re.compile(
-    r"/home/(?!(u|user|you|me|tester|someone|node|alice|bob)\b)[a-z][a-z0-9_-]*/"
+    r"/home/(?!(u|user|you|me|tester|someone|node|alice|bob|somebody|linuxbrew)\b)[a-z][a-z0-9_-]*/"
     r"|/root/(?!\.(ssh|aws|bashrc|cache|cargo|rustup|npmrc|netrc)\b|[*?{$<\"'`])[\w.]"
     r"|/Users/(?!(u|user|you|me|alice|bob)\b)[a-z]\w*/|/work/(main|shared|\.library)|/opt/wheels"
 )
