@@ -17,10 +17,10 @@ REGISTRIES = re.compile(
     r"pypi\.org|pythonhosted\.org|(static|index)\.crates\.io|static\.rust-lang\.org|sh\.rustup\.rs"
     r"|registry\.npmjs|deb\.debian\.org|proxy\.golang|archive\.ubuntu"
 )
-# /home/u, /home/user and /home/you are the examples' people; any other home, or root's, is one machine's.
+# /home/u, /home/user and /home/you are the examples' people; any other home is one machine's.
 MACHINE_PATHS = re.compile(
     r"/home/(?!(u|user|you|me|tester|someone|node|alice|bob|somebody|linuxbrew)\b)[a-z][a-z0-9_-]*/"
-    r"|/root/(?!\.(ssh|aws|bashrc|cache|cargo|rustup|npmrc|netrc)\b|[*?{$<\"'`])[\w.]"
+    r"|/root/(wt|src|work|go|snap|\.pyenv|\.local|brief|land)\b"
     r"|/Users/(?!(u|user|you|me|alice|bob)\b)[a-z]\w*/|/work/(main|shared|\.library)|/opt/wheels"
 )
 
