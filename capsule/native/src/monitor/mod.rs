@@ -11,8 +11,28 @@
 //! capsule::monitor::serve(context())
 //! ```
 
+mod address;
+mod attributes;
+mod broker;
+mod caller;
+mod dial;
+mod dispatch;
+mod errno;
+mod events;
+mod how;
+mod memory;
 mod notified;
+mod notify;
+mod observe;
+mod opens;
+mod paths;
+mod resolve;
+mod serve;
+mod sockets;
+mod sys;
+mod table;
 pub mod wire;
+mod workers;
 
 use crate::plan::{Access, Audit, Syscalls};
 use std::os::fd::OwnedFd;
@@ -55,6 +75,5 @@ pub struct MonitorContext {
 /// The caller has blocked nothing and installed no handler; it is single-threaded. The exit status is 0 when the
 /// command's end was reported, else 1.
 pub fn serve(context: MonitorContext) -> ! {
-    let _ = context;
-    std::process::exit(1)
+    serve::serve(context)
 }

@@ -49,51 +49,99 @@ const CHANGES: &[(&str, &str)] = &[
     ("symlinkat", "creates a name"),
     ("truncate", "changes content by name"),
     ("chmod", "changes a mode by name"),
-    ("fchmod", "changes a mode through a descriptor that may be open for reading only"),
+    (
+        "fchmod",
+        "changes a mode through a descriptor that may be open for reading only",
+    ),
     ("fchmodat", "changes a mode by name"),
     ("fchmodat2", "changes a mode by name"),
     ("chown", "changes an owner by name"),
     ("lchown", "changes an owner by name"),
-    ("fchown", "changes an owner through a descriptor that may be open for reading only"),
+    (
+        "fchown",
+        "changes an owner through a descriptor that may be open for reading only",
+    ),
     ("fchownat", "changes an owner by name"),
     ("utime", "changes times by name"),
     ("utimes", "changes times by name"),
     ("futimesat", "changes times by name"),
-    ("utimensat", "changes times by name or through a descriptor that may be open for reading only"),
+    (
+        "utimensat",
+        "changes times by name or through a descriptor that may be open for reading only",
+    ),
     ("setxattr", "changes an attribute by name"),
     ("lsetxattr", "changes an attribute by name"),
-    ("fsetxattr", "changes an attribute through a descriptor that may be open for reading only"),
+    (
+        "fsetxattr",
+        "changes an attribute through a descriptor that may be open for reading only",
+    ),
     ("removexattr", "changes an attribute by name"),
     ("lremovexattr", "changes an attribute by name"),
-    ("fremovexattr", "changes an attribute through a descriptor that may be open for reading only"),
+    (
+        "fremovexattr",
+        "changes an attribute through a descriptor that may be open for reading only",
+    ),
     ("bind", "a Unix address creates a name"),
-    ("connect", "an address is behind a pointer: a host's socket, or the network"),
+    (
+        "connect",
+        "an address is behind a pointer: a host's socket, or the network",
+    ),
 ];
 
 /// The list for one run. `read_denies`: whether the plan denies a name inside a readable directory, so that opening
 /// for reading must be decided by name too.
 pub fn notified(audit: Audit, read_denies: bool) -> Vec<Notified> {
-    let mut list: Vec<Notified> =
-        CHANGES.iter().map(|&(name, reason)| Notified { name, when: Vec::new(), reason }).collect();
+    let mut list: Vec<Notified> = CHANGES
+        .iter()
+        .map(|&(name, reason)| Notified {
+            name,
+            when: Vec::new(),
+            reason,
+        })
+        .collect();
     let every_open = read_denies || audit != Audit::Run;
     for (name, flags) in [("open", 1), ("openat", 2)] {
         if every_open {
-            let reason = if read_denies { "a name inside a readable directory is denied" } else { "reads are recorded" };
-            list.push(Notified { name, when: Vec::new(), reason });
+            let reason = if read_denies {
+                "a name inside a readable directory is denied"
+            } else {
+                "reads are recorded"
+            };
+            list.push(Notified {
+                name,
+                when: Vec::new(),
+                reason,
+            });
             continue;
         }
         let writing = [(ACCMODE, 1), (ACCMODE, 2), (ACCMODE, 3)];
         let creating = [libc::O_CREAT as u64, libc::O_TRUNC as u64, TMPFILE].map(|bit| (bit, bit));
         for (mask, value) in writing.into_iter().chain(creating) {
-            list.push(Notified { name, when: vec![masked(flags, mask, value)], reason: "opens for writing by name" });
+            list.push(Notified {
+                name,
+                when: vec![masked(flags, mask, value)],
+                reason: "opens for writing by name",
+            });
         }
     }
-    for (name, reason) in [("execve", "programs are recorded"), ("execveat", "programs are recorded")] {
-        list.push(Notified { name, when: Vec::new(), reason });
+    for (name, reason) in [
+        ("execve", "programs are recorded"),
+        ("execveat", "programs are recorded"),
+    ] {
+        list.push(Notified {
+            name,
+            when: Vec::new(),
+            reason,
+        });
     }
     list.push(Notified {
         name: "sendto",
-        when: vec![Condition { arg: 4, op: Op::Ne, value: 0, mask: None }],
+        when: vec![Condition {
+            arg: 4,
+            op: Op::Ne,
+            value: 0,
+            mask: None,
+        }],
         reason: "a datagram's address is behind a pointer",
     });
     for name in ["socket", "socketpair"] {
@@ -125,10 +173,21 @@ pub fn notified(audit: Audit, read_denies: bool) -> Vec<Notified> {
 
 /// `ioctl` requests that change a file's attributes: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`, `FS_IOC_SETVERSION`
 /// and the 32-bit forms of the first and the last (linux/fs.h).
-pub(super) const ATTRIBUTE_REQUESTS: [u64; 5] = [0x4008_6602, 0x401c_5820, 0x4008_7602, 0x4004_6602, 0x4004_7602];
+pub(super) const ATTRIBUTE_REQUESTS: [u64; 5] = [
+    0x4008_6602,
+    0x401c_5820,
+    0x4008_7602,
+    0x4004_6602,
+    0x4004_7602,
+];
 
 fn masked(arg: u8, mask: u64, value: u64) -> Condition {
-    Condition { arg, op: Op::Mask, value, mask: Some(mask) }
+    Condition {
+        arg,
+        op: Op::Mask,
+        value,
+        mask: Some(mask),
+    }
 }
 
 fn integer(arg: u8, value: u64) -> Condition {
@@ -167,15 +226,27 @@ mod tests {
         ] {
             assert!(holds(&list, "openat", flags(write)), "{write:o}");
         }
-        for read in [libc::O_RDONLY, libc::O_DIRECTORY, libc::O_CLOEXEC | libc::O_NONBLOCK, libc::O_PATH] {
+        for read in [
+            libc::O_RDONLY,
+            libc::O_DIRECTORY,
+            libc::O_CLOEXEC | libc::O_NONBLOCK,
+            libc::O_PATH,
+        ] {
             assert!(!holds(&list, "openat", flags(read)), "{read:o}");
         }
-        assert!(holds(&list, "openat", [0, 0, (7 << 32) | 1, 0, 0, 0]), "the upper half of an int is no shelter");
+        assert!(
+            holds(&list, "openat", [0, 0, (7 << 32) | 1, 0, 0, 0]),
+            "the upper half of an int is no shelter"
+        );
     }
 
     #[test]
     fn every_open_is_notified_where_reading_is_decided_or_recorded() {
-        for list in [notified(Audit::Run, true), notified(Audit::Writes, false), notified(Audit::All, true)] {
+        for list in [
+            notified(Audit::Run, true),
+            notified(Audit::Writes, false),
+            notified(Audit::All, true),
+        ] {
             assert!(holds(&list, "open", [0; 6]) && holds(&list, "openat", [0; 6]));
         }
     }
@@ -183,15 +254,53 @@ mod tests {
     #[test]
     fn integer_conditions_ignore_the_upper_half() {
         let list = notified(Audit::Run, false);
-        assert!(holds(&list, "prctl", [(9 << 32) | libc::PR_SET_DUMPABLE as u64, 0, 0, 0, 0, 0]));
-        assert!(holds(&list, "socket", [(1 << 40) | 1, libc::SOCK_DGRAM as u64 | (1 << 33), 0, 0, 0, 0]));
-        assert!(holds(&list, "socket", [1, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64, 0, 0, 0, 0]));
-        assert!(!holds(&list, "socket", [1, libc::SOCK_STREAM as u64, 0, 0, 0, 0]));
-        assert!(!holds(&list, "socket", [2, libc::SOCK_DGRAM as u64, 0, 0, 0, 0]));
+        assert!(holds(
+            &list,
+            "prctl",
+            [(9 << 32) | libc::PR_SET_DUMPABLE as u64, 0, 0, 0, 0, 0]
+        ));
+        assert!(holds(
+            &list,
+            "socket",
+            [
+                (1 << 40) | 1,
+                libc::SOCK_DGRAM as u64 | (1 << 33),
+                0,
+                0,
+                0,
+                0
+            ]
+        ));
+        assert!(holds(
+            &list,
+            "socket",
+            [
+                1,
+                (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64,
+                0,
+                0,
+                0,
+                0
+            ]
+        ));
+        assert!(!holds(
+            &list,
+            "socket",
+            [1, libc::SOCK_STREAM as u64, 0, 0, 0, 0]
+        ));
+        assert!(!holds(
+            &list,
+            "socket",
+            [2, libc::SOCK_DGRAM as u64, 0, 0, 0, 0]
+        ));
     }
 
     #[test]
     fn every_entry_says_why() {
-        assert!(notified(Audit::All, true).iter().all(|n| !n.reason.is_empty()));
+        assert!(
+            notified(Audit::All, true)
+                .iter()
+                .all(|n| !n.reason.is_empty())
+        );
     }
 }

@@ -209,7 +209,10 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 /// A sentence saying what is wrong, when it is too long, not JSON, or not of this version.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     if bytes.len() > MAX_MESSAGE {
-        return Err(format!("a message of {} bytes; at most {MAX_MESSAGE}", bytes.len()));
+        return Err(format!(
+            "a message of {} bytes; at most {MAX_MESSAGE}",
+            bytes.len()
+        ));
     }
     serde_json::from_slice(bytes).map_err(|e| e.to_string())
 }

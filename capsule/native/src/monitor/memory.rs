@@ -1,0 +1,145 @@
+//! The command's memory, copied once.
+//!
+//! What it refuses: strings longer than their limit, and to read the same bytes twice: another thread of the command
+//! may change them between two looks.
+
+use super::errno::Errno;
+
+/// The longest path, with its end (`PATH_MAX`).
+pub const PATH: usize = 4096;
+const PAGE: u64 = 4096;
+
+/// The memory of one thread.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory(pub libc::pid_t);
+
+impl Memory {
+    /// Fill `into` from `address`; the number of bytes that could be read.
+    ///
+    /// # Errors
+    /// `EFAULT` when not one byte can; `EPERM` when the process may not be read.
+    fn some(self, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        let local = libc::iovec {
+            iov_base: into.as_mut_ptr().cast(),
+            iov_len: into.len(),
+        };
+        let remote = libc::iovec {
+            iov_base: address as *mut libc::c_void,
+            iov_len: into.len(),
+        };
+        // SAFETY: `local` describes `into`, which outlives the call; the remote address is the kernel's to check.
+        let read =
+            unsafe { libc::process_vm_readv(self.0, &raw const local, 1, &raw const remote, 1, 0) };
+        if read < 0 {
+            Err(Errno::last())
+        } else {
+            Ok(read as usize)
+        }
+    }
+
+    /// Exactly `length` bytes.
+    ///
+    /// # Errors
+    /// `EFAULT` when they are not all there.
+    pub fn bytes(self, address: u64, length: usize) -> Result<Vec<u8>, Errno> {
+        let mut into = vec![0; length];
+        if length > 0 && self.some(address, &mut into)? != length {
+            return Err(Errno::EFAULT);
+        }
+        Ok(into)
+    }
+
+    /// Exactly `N` bytes.
+    ///
+    /// # Errors
+    /// `EFAULT` when they are not all there.
+    pub fn array<const N: usize>(self, address: u64) -> Result<[u8; N], Errno> {
+        let mut into = [0; N];
+        if self.some(address, &mut into)? != N {
+            return Err(Errno::EFAULT);
+        }
+        Ok(into)
+    }
+
+    /// Bytes up to a zero, without it. Reads to the end of a page at most at one time: the next may not be there.
+    ///
+    /// # Errors
+    /// `EFAULT`; `ENAMETOOLONG` when there is no zero within `limit` bytes.
+    pub fn string(self, address: u64, limit: usize) -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        let mut buffer = [0; PAGE as usize];
+        let mut at = address;
+        while text.len() < limit {
+            let to_page_end = (PAGE - at % PAGE) as usize;
+            let length = to_page_end.min(limit - text.len());
+            let read = self.some(at, &mut buffer[..length])?;
+            if let Some(end) = buffer[..read].iter().position(|&b| b == 0) {
+                text.extend_from_slice(&buffer[..end]);
+                return Ok(text);
+            }
+            if read < length {
+                return Err(Errno::EFAULT);
+            }
+            text.extend_from_slice(&buffer[..read]);
+            at = at.checked_add(read as u64).ok_or(Errno::EFAULT)?;
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+
+    /// A path: at least one byte is not demanded, as some calls take an empty one.
+    ///
+    /// # Errors
+    /// As [`Memory::string`].
+    pub fn path(self, address: u64) -> Result<Vec<u8>, Errno> {
+        self.string(address, PATH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Memory {
+        Memory(std::process::id() as libc::pid_t)
+    }
+
+    #[test]
+    fn a_string_ends_at_its_zero_and_not_later() {
+        let text = b"/a/path\0rest";
+        assert_eq!(own().string(text.as_ptr() as u64, 64).unwrap(), b"/a/path");
+        assert_eq!(
+            own().string(text.as_ptr() as u64, 7),
+            Err(Errno::ENAMETOOLONG)
+        );
+    }
+
+    #[test]
+    fn a_string_may_cross_a_page_and_end_before_an_unmapped_one() {
+        // SAFETY: a fresh private mapping of three pages; the last is made inaccessible; all are leaked on purpose.
+        let base = unsafe {
+            let base = libc::mmap(
+                std::ptr::null_mut(),
+                12288,
+                3,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            libc::mprotect(base.add(8192), 4096, 0);
+            std::slice::from_raw_parts_mut(base.cast::<u8>(), 8192)
+        };
+        base.fill(b'x');
+        base[8191] = 0;
+        let start = base.as_ptr() as u64;
+        assert_eq!(own().string(start + 4000, 5000).unwrap().len(), 4191);
+        base[8191] = b'x';
+        assert_eq!(own().string(start + 4000, 5000), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn what_is_not_there_is_a_fault() {
+        assert_eq!(own().path(8), Err(Errno::EFAULT));
+        assert_eq!(own().bytes(8, 1), Err(Errno::EFAULT));
+        assert_eq!(own().bytes(8, 0).unwrap(), b"");
+    }
+}

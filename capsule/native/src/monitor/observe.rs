@@ -1,0 +1,194 @@
+//! What is only watched: programs that start, and files that are read where reading needs no decision here.
+//!
+//! These calls go on in the kernel, where Landlock enforces; what is seen here is recorded, not relied on. What it
+//! refuses: a program whose name the plan denies or does not list is refused here already.
+
+use super::broker::{Answer, Broker, Outcome};
+use super::caller::{Base, Caller};
+use super::errno::Errno;
+use super::events::now;
+use super::resolve::Object;
+use super::wire::{Event, Layer, Operation, text};
+use crate::plan::{Audit, Kind, Verdict, Want};
+
+/// Arguments of a program that are recorded, and their bytes together.
+const MOST_ARGUMENTS: usize = 64;
+const MOST_BYTES: usize = 4096;
+
+/// `execve`, `execveat`: `argv` is the address of the arguments.
+///
+/// # Errors
+/// `EACCES`, reported.
+pub fn exec(
+    broker: &mut Broker,
+    caller: &Caller,
+    dirfd: i32,
+    path: &[u8],
+    argv: u64,
+    flags: i32,
+) -> Outcome {
+    let found = if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
+        caller.descriptor(dirfd).and_then(Object::new)
+    } else {
+        let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+        broker
+            .resolver
+            .object(&Base::Of(caller, dirfd), path, follow, &mut |_| Ok(()))
+    };
+    // What cannot be found the kernel will not find either, and says so better.
+    let Ok(object) = found else {
+        return Ok(Answer::Continue);
+    };
+    broker.confirm(caller)?;
+    if !object.nameless()
+        && object.stat.st_mode & libc::S_IFMT == libc::S_IFREG
+        && let Verdict::Refused(refusal) = broker.judge(&object.name, Want::Execute)
+    {
+        let layer = if refusal.kind == Kind::Denied {
+            Layer::Supervisor
+        } else {
+            Layer::Landlock
+        };
+        return Err(broker.refuse_as(
+            caller,
+            Operation::Execute,
+            &object.name,
+            refusal,
+            layer,
+            Errno::EACCES,
+        ));
+    }
+    let (argv, truncated) = arguments(caller, argv);
+    broker.events.send(&Event::Exec {
+        mono: now(),
+        pid: caller.process(),
+        program: text(&object.name),
+        argv: argv.iter().map(|a| text(a)).collect(),
+        truncated,
+    });
+    Ok(Answer::Continue)
+}
+
+/// As many arguments as are recorded, and whether there are more.
+fn arguments(caller: &Caller, mut at: u64) -> (Vec<Vec<u8>>, bool) {
+    let (mut out, mut room) = (Vec::new(), MOST_BYTES);
+    if at == 0 {
+        return (out, false);
+    }
+    loop {
+        let Ok(pointer) = caller.memory().array::<8>(at) else {
+            return (out, true);
+        };
+        let pointer = u64::from_ne_bytes(pointer);
+        if pointer == 0 {
+            return (out, false);
+        }
+        if out.len() == MOST_ARGUMENTS || room == 0 {
+            return (out, true);
+        }
+        match caller.memory().string(pointer, room) {
+            Ok(argument) => {
+                room = room.saturating_sub(argument.len() + 1);
+                out.push(argument);
+            }
+            Err(Errno::ENAMETOOLONG) => {
+                out.push(caller.memory().bytes(pointer, room).unwrap_or_default());
+                return (out, true);
+            }
+            Err(_) => return (out, true),
+        }
+        at += 8;
+    }
+}
+
+/// An open for reading that Landlock decides.
+pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Outcome {
+    // The common case must be cheap: a plain absolute name under a grant.
+    if let Some(name) = plain(path)
+        && broker.access.decide(name, Want::Read).is_granted()
+    {
+        if broker.audit == Audit::All {
+            broker.done(caller, Operation::Read, name, None);
+        }
+        return Ok(Answer::Continue);
+    }
+    let place = match broker.resolver.place(&Base::Of(caller, dirfd), path) {
+        Ok(place) => place,
+        Err(_) => return Ok(Answer::Continue),
+    };
+    match broker
+        .resolver
+        .object(&Base::Of(caller, dirfd), path, true, &mut |_| Ok(()))
+    {
+        Ok(object) if object.nameless() => {}
+        Ok(object) => match broker.judge(&object.name, Want::Read) {
+            Verdict::Granted => broker.done(caller, Operation::Read, &object.name, None),
+            Verdict::Refused(refusal) => {
+                let layer = if refusal.kind == Kind::Hidden {
+                    Layer::View
+                } else {
+                    Layer::Landlock
+                };
+                broker.refuse_as(
+                    caller,
+                    Operation::Read,
+                    &object.name,
+                    refusal,
+                    layer,
+                    Errno::EACCES,
+                );
+            }
+        },
+        Err(Errno::ENOENT) => absent(broker, caller, Operation::Read, &place.name),
+        Err(_) => {}
+    }
+    Ok(Answer::Continue)
+}
+
+/// A name that is not there. When that is because the view hides it, it is reported, as a probe.
+pub fn absent(broker: &mut Broker, caller: &Caller, operation: Operation, name: &[u8]) {
+    let want = if operation == Operation::Write {
+        Want::Write
+    } else {
+        Want::Read
+    };
+    if let Verdict::Refused(refusal) = broker.judge(name, want)
+        && refusal.kind == Kind::Hidden
+    {
+        broker.refuse_as(caller, operation, name, refusal, Layer::View, Errno::ENOENT);
+    }
+}
+
+/// An absolute path that is its own lexical normal form and not in `/proc`, where names mean their caller.
+fn plain(path: &[u8]) -> Option<&[u8]> {
+    let rest = path.strip_prefix(b"/")?;
+    let sound = rest
+        .split(|&b| b == b'/')
+        .all(|segment| !matches!(segment, b"" | b"." | b".."));
+    (sound && !rest.starts_with(b"proc/")).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_in_normal_form_are_plain() {
+        for path in ["/usr/lib/x.so", "/a"] {
+            assert_eq!(plain(path.as_bytes()), Some(path.as_bytes()));
+        }
+        for path in [
+            "",
+            "/",
+            "a/b",
+            "/a/../b",
+            "/a//b",
+            "/a/.",
+            "/a/",
+            "/proc/self/maps",
+            "./x",
+        ] {
+            assert_eq!(plain(path.as_bytes()), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The loop: notifications, children, the supervisor.
+//!
+//! What it refuses: to go on when the supervisor hangs up, and to leave before everything that is known is sent.
+
+use super::broker::Broker;
+use super::caller::Caller;
+use super::errno::Errno;
+use super::events::{Events, FLUSH_MS};
+use super::notify::Listener;
+use super::resolve::Resolver;
+use super::sockets::Sockets;
+use super::table::Table;
+use super::wire::{Event, Order, decode};
+use super::workers::{self, TICK_MS, Workers};
+use super::{MonitorContext, dial, dispatch};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How many calls are answered before the children and the supervisor are looked at again.
+const TURN: usize = 64;
+
+pub fn serve(context: MonitorContext) -> ! {
+    let MonitorContext {
+        listener,
+        command,
+        root,
+        supervisor,
+        access,
+        ..
+    } = context;
+    let events = Events::new(supervisor);
+    let signals = match hold_signals() {
+        Ok(fd) => fd,
+        Err(errno) => fail(&events, &format!("signals: {errno}")),
+    };
+    let listener = match Listener::new(listener) {
+        Ok(listener) => Arc::new(listener),
+        Err(errno) => fail(&events, &format!("the seccomp listener: {errno}")),
+    };
+    let resolver = match Resolver::new(root) {
+        Ok(resolver) => resolver,
+        Err(errno) => fail(&events, &format!("the sandbox's root: {errno}")),
+    };
+    let unix = context
+        .unix
+        .into_iter()
+        .map(|path| path.into_os_string().into_vec())
+        .collect();
+    let broker = Broker {
+        listener,
+        resolver,
+        read_denies: access.has_read_denies(),
+        access,
+        audit: context.audit,
+        events,
+        table: Table::new(context.syscalls, context.syscall_name),
+        workers: Workers::default(),
+        sockets: Sockets::new(context.ports, unix, context.network_isolated),
+        dials: dial::Dials::default(),
+        terminal: context
+            .terminal
+            .map(|path| path.into_os_string().into_vec()),
+    };
+    run(broker, command, &signals)
+}
+
+fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
+    let mut listening = true;
+    let mut flushed = Instant::now();
+    loop {
+        let mut polled = [
+            polled(if listening { broker.listener.raw() } else { -1 }),
+            polled(signals.as_raw_fd()),
+            polled(broker.events.raw()),
+        ];
+        let patience = match (broker.workers.any(), broker.events.waiting()) {
+            (true, _) => TICK_MS,
+            (false, true) => FLUSH_MS,
+            _ => -1,
+        };
+        // SAFETY: three valid entries that outlive the call.
+        unsafe { libc::poll(polled.as_mut_ptr(), 3, patience) };
+        if polled[0].revents & libc::POLLIN != 0 {
+            answer_waiting(&mut broker);
+        } else if polled[0].revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 {
+            // Nobody is left who could call.
+            listening = false;
+        }
+        if polled[2].revents != 0 {
+            obey(&mut broker, command);
+        }
+        if polled[1].revents != 0
+            && let Some(status) = reap(signals, command)
+        {
+            broker.events.flush();
+            broker.events.send(&Event::Exited { status });
+            leave(0);
+        }
+        if broker.workers.any() {
+            let listener = Arc::clone(&broker.listener);
+            broker.workers.look_after(&listener);
+        }
+        if broker.events.waiting() && flushed.elapsed() >= Duration::from_millis(FLUSH_MS as u64) {
+            broker.events.flush();
+            flushed = Instant::now();
+        }
+    }
+}
+
+fn answer_waiting(broker: &mut Broker) {
+    for _ in 0..TURN {
+        match broker.listener.receive() {
+            Ok(call) => {
+                let outcome = dispatch::dispatch(broker, Caller::new(call));
+                workers::reply(&broker.listener, call.id, outcome);
+            }
+            // The caller died before it was heard, or a signal came.
+            Err(_) => return,
+        }
+        if !readable(broker.listener.raw()) {
+            return;
+        }
+    }
+}
+
+fn polled(fd: RawFd) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    }
+}
+
+fn readable(fd: RawFd) -> bool {
+    let mut one = polled(fd);
+    // SAFETY: one valid entry that outlives the call.
+    unsafe { libc::poll(&raw mut one, 1, 0) == 1 && one.revents & libc::POLLIN != 0 }
+}
+
+/// Hold back every signal, and be told of children through a descriptor.
+fn hold_signals() -> Result<OwnedFd, Errno> {
+    workers::install_interrupts();
+    // SAFETY: valid signal sets on this stack; the process is single-threaded here.
+    let fd = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+        let mut children: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut children);
+        libc::sigaddset(&raw mut children, libc::SIGCHLD);
+        libc::signalfd(
+            -1,
+            &raw const children,
+            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+        )
+    };
+    if fd < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the call succeeded and returned a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reap every child that ended; the command's status when it is among them.
+fn reap(signals: &OwnedFd, command: libc::pid_t) -> Option<i32> {
+    let mut buffer = [0u8; size_of::<libc::signalfd_siginfo>()];
+    // SAFETY: `buffer` has the length given; the descriptor does not block.
+    while unsafe {
+        libc::read(
+            signals.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    } > 0
+    {}
+    let mut ended = None;
+    loop {
+        let mut status = 0;
+        // SAFETY: the kernel writes one integer that outlives the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return ended;
+        }
+        if pid == command {
+            ended = Some(status);
+        }
+    }
+}
+
+/// What the supervisor says.
+fn obey(broker: &mut Broker, command: libc::pid_t) {
+    let (message, descriptor) = match receive(broker.events.raw()) {
+        Ok(Some(message)) => message,
+        Ok(None) => return,
+        // Without a supervisor nothing is recorded, so nothing may go on.
+        Err(_) => leave(1),
+    };
+    match decode::<Order>(&message) {
+        Ok(Order::Dialled { id, errno }) => {
+            let result = match (errno, descriptor) {
+                (None, Some(fd)) => Ok(fd),
+                (Some(errno), _) => Err(Errno(errno)),
+                (None, None) => Err(Errno::EIO),
+            };
+            dial::dialled(broker, id, result);
+        }
+        // SAFETY: plain integers; the group is the command's.
+        Ok(Order::Signal { number }) => unsafe {
+            if libc::kill(-command, number) < 0 {
+                libc::kill(command, number);
+            }
+        },
+        Ok(Order::Stop {}) => {
+            broker.events.flush();
+            leave(1)
+        }
+        Err(reason) => fail(
+            &broker.events,
+            &format!("an order of the supervisor: {reason}"),
+        ),
+    }
+}
+
+type Message = (Vec<u8>, Option<OwnedFd>);
+
+/// One message and the descriptor that came with it; `None` when there is none yet.
+fn receive(socket: RawFd) -> Result<Option<Message>, Errno> {
+    let mut bytes = vec![0u8; 4096];
+    let mut control = [0u64; 8];
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    // SAFETY: `header` describes buffers that outlive the call.
+    let got = unsafe {
+        libc::recvmsg(
+            socket,
+            &raw mut header,
+            libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
+        )
+    };
+    if got < 0 {
+        return match Errno::last() {
+            Errno::EAGAIN | Errno::EINTR => Ok(None),
+            errno => Err(errno),
+        };
+    }
+    let mut descriptor = None;
+    // SAFETY: the kernel filled the control buffer; the macros stay within it; the descriptor is new and unowned.
+    unsafe {
+        let first = libc::CMSG_FIRSTHDR(&raw const header);
+        if !first.is_null()
+            && (*first).cmsg_level == libc::SOL_SOCKET
+            && (*first).cmsg_type == libc::SCM_RIGHTS
+            && (*first).cmsg_len >= libc::CMSG_LEN(4) as usize
+        {
+            descriptor = Some(OwnedFd::from_raw_fd(
+                libc::CMSG_DATA(first).cast::<i32>().read_unaligned(),
+            ));
+        }
+    }
+    if got == 0 {
+        return Err(Errno::EPIPE);
+    }
+    bytes.truncate(got as usize);
+    Ok(Some((bytes, descriptor)))
+}
+
+fn fail(events: &Events, reason: &str) -> ! {
+    events.send(&Event::Failed {
+        reason: reason.to_owned(),
+    });
+    leave(1)
+}
+
+/// End this process and everything beneath it. As pid 1 the kernel does that; else every descendant is killed here:
+/// what loses its parent becomes our child (we are the subreaper), so it ends when there are no children left.
+fn leave(status: i32) -> ! {
+    if std::process::id() != 1 {
+        loop {
+            let own = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+            // SAFETY: plain integers; the pids are our children, which are not reaped in between.
+            unsafe {
+                for child in own
+                    .split_ascii_whitespace()
+                    .filter_map(|pid| pid.parse().ok())
+                {
+                    libc::kill(child, libc::SIGKILL);
+                }
+                if libc::waitpid(-1, std::ptr::null_mut(), 0) < 0 {
+                    break;
+                }
+            }
+        }
+    }
+    std::process::exit(status)
+}

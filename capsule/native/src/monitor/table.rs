@@ -1,0 +1,177 @@
+//! What the plan says about each system call: its name, when it is allowed, and with what error it is refused.
+//!
+//! Looked up once per call number and then kept. What it refuses: a call that no alternative of `allow` admits,
+//! whatever the filter let through.
+
+use super::errno::Errno;
+use crate::plan::{Condition, Op, Syscalls};
+use std::collections::HashMap;
+
+/// The first number of a call added after the middle of 2020 (`close_range`, Linux 5.9): libraries try it, and fall
+/// back when it does not exist.
+const FIRST_NEW: u32 = 436;
+
+/// The plan's system calls by number.
+#[derive(Debug)]
+pub struct Table {
+    plan: Syscalls,
+    name_of: fn(u32) -> Option<&'static str>,
+    known: HashMap<u32, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Option<&'static str>,
+    alternatives: Vec<Vec<Condition>>,
+    errno: Errno,
+}
+
+impl Table {
+    /// From the plan.
+    pub fn new(plan: Syscalls, name_of: fn(u32) -> Option<&'static str>) -> Self {
+        Self {
+            plan,
+            name_of,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The call's name, or its number as text.
+    pub fn name(&mut self, number: u32) -> String {
+        match self.entry(number).name {
+            Some(name) => name.to_owned(),
+            None => number.to_string(),
+        }
+    }
+
+    /// Whether the plan allows it with these arguments.
+    pub fn allows(&mut self, number: u32, arguments: &[u64; 6]) -> bool {
+        self.entry(number)
+            .alternatives
+            .iter()
+            .any(|all| all.iter().all(|c| holds(c, arguments)))
+    }
+
+    /// The error it is refused with.
+    pub fn errno(&mut self, number: u32) -> Errno {
+        self.entry(number).errno
+    }
+
+    fn entry(&mut self, number: u32) -> &Entry {
+        let (plan, name_of) = (&self.plan, self.name_of);
+        self.known.entry(number).or_insert_with(|| {
+            let name = name_of(number);
+            let denied = plan.deny.iter().find(|d| Some(d.name.as_str()) == name);
+            let allowed = plan
+                .allow
+                .iter()
+                .filter(|a| Some(a.name.as_str()) == name && denied.is_none());
+            let otherwise = if number >= FIRST_NEW {
+                Errno::ENOSYS
+            } else {
+                Errno::EPERM
+            };
+            Entry {
+                name,
+                alternatives: allowed.map(|a| a.when.clone()).collect(),
+                errno: denied
+                    .and_then(|d| Errno::from_name(&d.errno))
+                    .unwrap_or(otherwise),
+            }
+        })
+    }
+}
+
+fn holds(condition: &Condition, arguments: &[u64; 6]) -> bool {
+    let Some(&argument) = arguments.get(usize::from(condition.arg)) else {
+        return false;
+    };
+    match condition.op {
+        Op::Eq => argument == condition.value,
+        Op::Ne => argument != condition.value,
+        Op::Lt => argument < condition.value,
+        Op::Le => argument <= condition.value,
+        Op::Gt => argument > condition.value,
+        Op::Ge => argument >= condition.value,
+        Op::Mask => condition
+            .mask
+            .is_some_and(|mask| argument & mask == condition.value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Origin, SyscallAllow, SyscallDeny};
+
+    fn names(number: u32) -> Option<&'static str> {
+        match number {
+            1 => Some("one"),
+            2 => Some("two"),
+            500 => Some("new"),
+            _ => None,
+        }
+    }
+
+    fn table() -> Table {
+        let origin = || Origin {
+            file: "preset:x".into(),
+            line: 1,
+            column: 1,
+        };
+        let when = |op, value, mask| {
+            vec![Condition {
+                arg: 1,
+                op,
+                value,
+                mask,
+            }]
+        };
+        let allow = |when| SyscallAllow {
+            name: "one".into(),
+            reason: "r".into(),
+            origin: origin(),
+            when,
+        };
+        let deny = SyscallDeny {
+            name: "two".into(),
+            errno: "ENODATA".into(),
+            reason: "r".into(),
+            origin: origin(),
+        };
+        let plan = Syscalls {
+            allow: vec![
+                allow(when(Op::Eq, 5, None)),
+                allow(when(Op::Mask, 8, Some(12))),
+                SyscallAllow {
+                    name: "two".into(),
+                    ..allow(vec![])
+                },
+            ],
+            deny: vec![deny],
+        };
+        Table::new(plan, names)
+    }
+
+    #[test]
+    fn one_alternative_must_hold_and_a_deny_wins() {
+        let mut table = table();
+        assert!(table.allows(1, &[0, 5, 0, 0, 0, 0]) && table.allows(1, &[0, 0xb, 0, 0, 0, 0]));
+        assert!(!table.allows(1, &[0, 4, 0, 0, 0, 0]) && !table.allows(1, &[5; 6].map(|_| 0)));
+        assert!(!table.allows(2, &[0; 6]) && !table.allows(3, &[0; 6]));
+    }
+
+    #[test]
+    fn errors_are_the_plans_then_by_age() {
+        let mut table = table();
+        assert_eq!(table.errno(2), Errno::ENODATA);
+        assert_eq!(
+            (table.errno(1), table.errno(500)),
+            (Errno::EPERM, Errno::ENOSYS)
+        );
+        assert_eq!(
+            (table.name(1), table.name(9)),
+            ("one".to_owned(), "9".to_owned())
+        );
+    }
+}
