@@ -34,8 +34,8 @@ pub enum Guard {
 /// A name that capsule keeps whatever the plan says: the log, its key, the policy's sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Absolute and resolved; covers everything beneath.
-    pub path: PathBuf,
+    /// Absolute and resolved names; each covers everything beneath.
+    pub names: Pattern,
     /// How.
     pub guard: Guard,
     /// For the report: "the log of this run".
@@ -147,8 +147,12 @@ impl Access {
                 origin: None,
             });
             let rule = (access.rules.len() - 1) as RuleId;
-            let pattern = Pattern::literal(kept.path.as_os_str().as_bytes());
-            access.guard(pattern, rule, kept.guard == Guard::Denied, extras);
+            access.guard(
+                kept.names.clone(),
+                rule,
+                kept.guard == Guard::Denied,
+                extras,
+            );
         }
         access.names.seal();
         access.read_denies = access.denies_something_readable();

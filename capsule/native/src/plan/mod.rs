@@ -11,15 +11,28 @@
 //! ```
 
 mod access;
+mod cache;
 mod check;
+mod compile;
+mod directories;
+mod find;
+mod kept;
+mod load;
 mod model;
 mod names;
 mod pattern;
+pub mod presets;
 mod read;
+mod sources;
 mod variables;
 mod verdict;
 
 pub use access::{Access, Alias, Extras, Guard, Kept};
+pub use compile::{interpreter, verb};
+pub use directories::Directories;
+pub use find::{Chosen, home_directory, working_directory};
+pub use kept::always;
+pub use load::{LoadError, Loaded, Origination, Request, load};
 pub use model::{
     Audit, Condition, Environment, Filesystem, Grant, Limits, Network, NetworkMode, Op, Origin,
     Place, Plan, Policy, Process, Program, Require, Rule, Source, SyscallAllow, SyscallDeny,

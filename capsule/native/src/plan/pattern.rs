@@ -286,6 +286,26 @@ impl Pattern {
         }
     }
 
+    /// A pattern for every name in the same directory that begins as this one does; never read as a glob.
+    pub fn beginning(path: &[u8]) -> Self {
+        let slash = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        let start = path.get(slash + 1..).unwrap_or_default().to_vec();
+        let glob = Glob(Form::Around(start, Vec::new()));
+        Self {
+            anchor: path[..slash].to_vec(),
+            tail: vec![Segment::One(glob)],
+        }
+    }
+
+    /// A pattern for this name in every directory; never read as a glob.
+    pub fn anywhere(name: &[u8]) -> Self {
+        let glob = Glob(Form::Literal(name.to_vec()));
+        Self {
+            anchor: Vec::new(),
+            tail: vec![Segment::AnyDepth, Segment::One(glob)],
+        }
+    }
+
     /// The directory or name before the first glob, without a trailing slash (the root is empty).
     pub fn anchor(&self) -> &[u8] {
         &self.anchor

@@ -1,5 +1,7 @@
 use crate::sample;
-use capsule::plan::{Access, Alias, Extras, Guard, Kept, Kind, Refusal, Variables, Want, parse};
+use capsule::plan::{
+    Access, Alias, Extras, Guard, Kept, Kind, Pattern, Refusal, Variables, Want, parse,
+};
 use serde_json::{Value, json};
 
 fn access_of(plan: &Value, extras: &Extras) -> Access {
@@ -10,7 +12,7 @@ fn access_of(plan: &Value, extras: &Extras) -> Access {
 
 fn access() -> Access {
     let kept = |path: &str, guard, reason: &str| Kept {
-        path: path.into(),
+        names: Pattern::literal(path.as_bytes()),
         guard,
         reason: reason.into(),
     };

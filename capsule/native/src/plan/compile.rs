@@ -1,0 +1,92 @@
+//! Ask the Python side for a plan. It happens once for each change of a policy; after that the cache answers.
+//!
+//! The interpreter is `CAPSULE_PYTHON`, else `python3` or `python` beside the real path of this binary, which is where
+//! an installation puts both. It runs isolated (`-I`): neither the working directory nor `PYTHONPATH` decides which
+//! capsule is asked. It refuses an answer of more than 1 MiB.
+
+use super::find::Chosen;
+use super::load::LoadError;
+use super::read::MAX_BYTES;
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What the compiler says of a mistake in the policy.
+const MISTAKE: i32 = 2;
+/// The longest explanation that is passed on, in bytes.
+const MAX_WORDS: u64 = 64 << 10;
+
+/// The interpreter that has capsule installed.
+pub fn interpreter() -> Result<PathBuf, LoadError> {
+    let named = env::var_os("CAPSULE_PYTHON").filter(|value| !value.is_empty());
+    let binary = env::current_exe().and_then(|path| path.canonicalize());
+    let beside = binary.as_deref().ok().and_then(Path::parent);
+    let places: Vec<PathBuf> = match named {
+        Some(path) => vec![PathBuf::from(path)],
+        None => beside.map_or(Vec::new(), |d| vec![d.join("python3"), d.join("python")]),
+    };
+    let runs = |path: &&PathBuf| {
+        path.metadata()
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    places
+        .iter()
+        .find(runs)
+        .cloned()
+        .ok_or(LoadError::NoPython(places))
+}
+
+/// The command that runs one of Python's verbs.
+pub fn verb(interpreter: &Path) -> Command {
+    let mut command = Command::new(interpreter);
+    command.args(["-I", "-m", "capsule.cli"]);
+    command
+}
+
+/// The canonical plan of a policy.
+pub fn compile(chosen: &Chosen, tool: Option<&str>) -> Result<Vec<u8>, LoadError> {
+    let python = interpreter()?;
+    let mut command = verb(&python);
+    command.args(["policy", "compile"]);
+    command.arg(match chosen {
+        Chosen::File(path) => path.clone().into_os_string(),
+        Chosen::Preset(name) => OsString::from(name),
+    });
+    if let Some(tool) = tool {
+        command.arg("--tool").arg(tool);
+    }
+    let failed = |error: io::Error| LoadError::Compiler(python.clone(), error.to_string());
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let words = std::thread::spawn(move || read(stderr, MAX_WORDS));
+    let plan = read(stdout, MAX_BYTES as u64 + 1);
+    let words = words.join().unwrap_or_default();
+    let status = child.wait().map_err(failed)?;
+    let words = String::from_utf8_lossy(&words).trim_end().to_owned();
+    match status.code() {
+        Some(0) => Ok(plan),
+        Some(MISTAKE) => Err(LoadError::Policy(words)),
+        _ => Err(LoadError::Compiler(
+            python,
+            format!("it ended with {status}\n{words}"),
+        )),
+    }
+}
+
+/// At most `limit` bytes; the rest is not waited for.
+fn read(from: Option<impl Read>, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        // What was read before an error is what there is; the exit status decides.
+        let _ = from.take(limit).read_to_end(&mut bytes);
+    }
+    bytes
+}

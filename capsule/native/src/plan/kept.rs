@@ -1,0 +1,130 @@
+//! Names that no run may change, or see, whatever its plan says.
+//!
+//! The policy it is under, every policy that a later run would obey, the log with its companions, and capsule's own
+//! directories: their settings, cached plans and remembered heads may be read where granted, the key of the log not.
+
+use super::access::{Guard, Kept};
+use super::directories::Directories;
+use super::find::FILE;
+use super::model::Plan;
+use super::pattern::Pattern;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// All of them. `log` is absolute and resolved; so should be the directories, where they exist.
+pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    let mut keep = |names: Pattern, guard, reason: &str| {
+        kept.push(Kept {
+            names,
+            guard,
+            reason: reason.to_owned(),
+        });
+    };
+    for source in plan
+        .policy
+        .sources
+        .iter()
+        .filter(|source| source.path.starts_with('/'))
+    {
+        keep(
+            Pattern::literal(source.path.as_bytes()),
+            Guard::Protected,
+            "the policy of this run",
+        );
+    }
+    let planted = "the name of a policy, which a later run would obey";
+    keep(
+        Pattern::anywhere(FILE.as_bytes()),
+        Guard::Protected,
+        planted,
+    );
+    if let Some(log) = log {
+        let log = log.as_os_str().as_bytes();
+        keep(
+            Pattern::literal(log),
+            Guard::Protected,
+            "the log of this run",
+        );
+        keep(
+            Pattern::beginning(&[log, b"."].concat()),
+            Guard::Protected,
+            "a companion of the log of this run",
+        );
+    }
+    let mut own = |directory: &Option<PathBuf>, guard, reason: &str| {
+        if let Some(directory) = directory {
+            let real = directory.canonicalize();
+            for name in [
+                Some(directory),
+                real.as_ref().ok().filter(|real| *real != directory),
+            ]
+            .into_iter()
+            .flatten()
+            {
+                keep(Pattern::literal(name.as_os_str().as_bytes()), guard, reason);
+            }
+        }
+    };
+    own(
+        &directories.cache,
+        Guard::Protected,
+        "capsule's cache of compiled policies",
+    );
+    own(
+        &directories.state,
+        Guard::Protected,
+        "capsule's memory of the logs it has seen",
+    );
+    own(&directories.config, Guard::Protected, "capsule's settings");
+    own(
+        &directories.data,
+        Guard::Denied,
+        "the key that signs the log",
+    );
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::parse;
+
+    #[test]
+    fn covers_the_policy_the_log_and_what_is_capsules_own() {
+        let plan = parse(include_bytes!(
+            "../../../../tests/vectors/plan/good/full.json"
+        ))
+        .unwrap();
+        let directories = Directories::of(Some(Path::new("/nonexistent/u")), |_| None);
+        let kept = always(&plan, Some(Path::new("/w/[run].log")), &directories);
+        let guard = |name: &str| {
+            let found = kept.iter().filter(|k| k.names.covers(name.as_bytes()));
+            found.map(|k| k.guard).max_by_key(|g| *g == Guard::Denied)
+        };
+        for name in [
+            "/w/capsule.yaml",
+            "/elsewhere/deep/capsule.yaml",
+            "/w/[run].log",
+            "/w/[run].log.torn-1",
+            "/nonexistent/u/.cache/capsule/plans/x",
+            "/nonexistent/u/.local/state/capsule",
+            "/nonexistent/u/.config/capsule/x",
+        ] {
+            assert_eq!(guard(name), Some(Guard::Protected), "{name}");
+        }
+        assert_eq!(
+            guard("/nonexistent/u/.local/share/capsule/log.key"),
+            Some(Guard::Denied)
+        );
+        for name in [
+            "/w/x",
+            "/w/r.log",
+            "/w/[run].logs",
+            "/w/capsule.yaml.orig",
+            "/nonexistent/u/.cache",
+        ] {
+            assert_eq!(guard(name), None, "{name}");
+        }
+    }
+}
