@@ -22,13 +22,12 @@ pub fn key(chosen: &Chosen, tool: Option<&str>) -> String {
         Chosen::File(path) => ("file", path.as_os_str().as_bytes()),
         Chosen::Preset(name) => ("preset", name.as_bytes()),
     };
-    let presets = presets::digest();
     let mut hasher = blake3::Hasher::new_derive_key("capsule plan cache v1");
     let version = env!("CARGO_PKG_VERSION").as_bytes();
     let tool_given: &[u8] = if tool.is_some() { b"tool" } else { b"" };
     let parts: [&[u8]; 7] = [
         version,
-        presets.as_bytes(),
+        presets::DIGEST.as_bytes(),
         std::env::consts::ARCH.as_bytes(),
         kind.as_bytes(),
         name,

@@ -25,13 +25,11 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
         .policy
         .sources
         .iter()
-        .filter(|source| source.path.starts_with('/'))
+        .filter(|s| s.path.starts_with('/'))
     {
-        keep(
-            Pattern::literal(source.path.as_bytes()),
-            Guard::Protected,
-            "the policy of this run",
-        );
+        for names in both(Path::new(&source.path)) {
+            keep(names, Guard::Protected, "the policy of this run");
+        }
     }
     let planted = "the name of a policy, which a later run would obey";
     keep(
@@ -53,17 +51,8 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
         );
     }
     let mut own = |directory: &Option<PathBuf>, guard, reason: &str| {
-        if let Some(directory) = directory {
-            let real = directory.canonicalize();
-            for name in [
-                Some(directory),
-                real.as_ref().ok().filter(|real| *real != directory),
-            ]
-            .into_iter()
-            .flatten()
-            {
-                keep(Pattern::literal(name.as_os_str().as_bytes()), guard, reason);
-            }
+        for names in directory.iter().flat_map(|directory| both(directory)) {
+            keep(names, guard, reason);
         }
     };
     own(
@@ -83,6 +72,15 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
         "the key that signs the log",
     );
     kept
+}
+
+/// A name, and the one it really has.
+fn both(path: &Path) -> Vec<Pattern> {
+    let real = path.canonicalize().ok().filter(|real| real != path);
+    let literal = |path: &Path| Pattern::literal(path.as_os_str().as_bytes());
+    std::iter::once(literal(path))
+        .chain(real.as_deref().map(literal))
+        .collect()
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl fmt::Display for LoadError {
                     f,
                     "--policy {text:?} is neither a file (write ./NAME) nor a preset ("
                 )?;
-                let names: Vec<&str> = presets::ALL.iter().map(|(name, _)| *name).collect();
+                let names: Vec<&str> = presets::ALL.iter().map(|preset| preset.name).collect();
                 write!(f, "{})", names.join(", "))
             }
             Self::Untrusted(path, why) => write!(f, "{}: {why}", path.display()),
@@ -154,9 +154,9 @@ fn plan_of(
     directories: &Directories,
 ) -> Result<Found, LoadError> {
     if let (Chosen::Preset(name), None) = (chosen, tool) {
-        if let Some(text) = presets::plan(name) {
-            let plan = parse(text.as_bytes()).map_err(LoadError::Plan)?;
-            return Ok((plan, digest(text.as_bytes()), Origination::BuiltIn, None));
+        if let Some(preset) = presets::named(name) {
+            let plan = parse(preset.plan.as_bytes()).map_err(LoadError::Plan)?;
+            return Ok((plan, preset.digest.to_owned(), Origination::BuiltIn, None));
         }
     }
     let key = key(chosen, tool);

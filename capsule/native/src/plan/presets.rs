@@ -1,36 +1,60 @@
 //! The presets' plans, compiled into the binary so that a run under a preset needs no Python.
 //!
-//! `make presets` writes `presets/*.json` from the policies in the Python package; a test compares them with a fresh
-//! compilation, so the two never say different things.
+//! `scripts/preset-plans` writes `presets/` from the policies in the Python package; a test compares them with a fresh
+//! compilation, so the two never say different things. The digests are written down because hashing half a megabyte
+//! would be a tenth of a short run.
 
-/// Name and canonical plan, sorted by name.
-pub const ALL: &[(&str, &str)] = &[];
-
-/// The plan of a preset.
-pub fn plan(name: &str) -> Option<&'static str> {
-    ALL.iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, text)| *text)
+/// A preset.
+#[derive(Debug)]
+pub struct Preset {
+    /// As `--policy` names it.
+    pub name: &'static str,
+    /// `blake3:…` of its own text.
+    pub source: &'static str,
+    /// `blake3:…` of its plan.
+    pub digest: &'static str,
+    /// Its plan, canonical JSON.
+    pub plan: &'static str,
 }
 
-/// A hash over all of them: a plan that was cached by another build is not looked at.
-pub fn digest() -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new_derive_key("capsule presets v1");
-    for (name, text) in ALL {
-        for part in [name, text] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
+include!("presets/table.rs");
+
+/// The preset of a name.
+pub fn named(name: &str) -> Option<&'static Preset> {
+    ALL.iter().find(|preset| preset.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::parse;
+
+    #[test]
+    fn every_preset_is_a_plan_with_the_digests_written_beside_it() {
+        let mut together = blake3::Hasher::new_derive_key("capsule presets v1");
+        for preset in ALL {
+            let plan =
+                parse(preset.plan.as_bytes()).unwrap_or_else(|e| panic!("{}: {e}", preset.name));
+            assert_eq!(plan.name, preset.name);
+            assert_eq!(
+                plan.policy.sources[0].path,
+                format!("preset:{}", preset.name)
+            );
+            assert_eq!(plan.policy.sources[0].digest, preset.source);
+            assert_eq!(
+                crate::plan::sources::digest(preset.plan.as_bytes()),
+                preset.digest
+            );
+            assert_eq!(
+                serde_json::to_value(&plan).unwrap(),
+                serde_json::from_str::<serde_json::Value>(preset.plan).unwrap()
+            );
+            for part in [preset.name, preset.plan] {
+                together.update(&(part.len() as u64).to_le_bytes());
+                together.update(part.as_bytes());
+            }
         }
+        assert_eq!(together.finalize().to_hex().as_str(), DIGEST);
+        assert!(named("workspace").is_some() && named("nosuch").is_none());
     }
-    hasher.finalize()
-}
-
-/// The digest of a preset's own text, `blake3:…`, as its compiled plan names it.
-pub fn source_digest(name: &str) -> Option<&'static str> {
-    let text = plan(name)?;
-    // Canonical JSON has one way to write `{"digest":…,"path":…}`.
-    let wanted = format!("\",\"path\":\"preset:{name}\"}}");
-    let end = text.find(&wanted)?;
-    let start = text[..end].rfind('"')? + 1;
-    Some(&text[start..end])
 }

@@ -23,7 +23,7 @@ pub fn digest(bytes: &[u8]) -> String {
 pub fn unchanged(plan: &Plan) -> Result<bool, LoadError> {
     for source in &plan.policy.sources {
         let now = match source.path.strip_prefix("preset:") {
-            Some(name) => presets::source_digest(name).map(str::to_owned),
+            Some(name) => presets::named(name).map(|preset| preset.source.to_owned()),
             None => match read(Path::new(&source.path)) {
                 Ok(bytes) => Some(digest(&bytes)),
                 Err(LoadError::File(_, error)) if error.kind() == std::io::ErrorKind::NotFound => {
