@@ -76,4 +76,6 @@ def test_built_wheel_runs_in_a_fresh_environment(tmp_path: Path) -> None:
 
 
 def package_sources() -> list[Path]:
-    return [path for path in (REPOSITORY / "capsule/src/capsule").rglob("*.py") if "__pycache__" not in path.parts]
+    return [
+        path for path in (REPOSITORY / "capsule/src/capsule").rglob("*.py") if "__pycache__" not in path.parts
+    ]
