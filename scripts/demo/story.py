@@ -152,8 +152,8 @@ def main(folder: Path, capsule: Path) -> int:
     title(f"With capsule: a process that wants to outlive its {LINGER_SECONDS} seconds")
     late = stage.show(*run, "--timeout", str(LINGER_SECONDS), "--", sys.executable, agent, "linger")
 
-    title("What it did: git show")
-    stage.show("git", "--no-pager", "show", "--stat", "--patch", "--format=%h %s", "HEAD")
+    title("What it did: git diff")
+    stage.show("git", "--no-pager", "diff", "published")
 
     title("What happened: capsule log")
     stage.show(str(capsule), "log")
