@@ -41,7 +41,7 @@ def test_the_help_lists_verbs() -> None:
 
 
 def test_verbs_are_found_under_their_heading_only() -> None:
-    text = "Usage: x\n\nOptions:\n  --a  b\n  note  c\n\nCommands:\n  run   Do.\n        more\n  a-b  Do.\n\nEnd\n  no  z\n"
+    text = "Usage: x\n\nOptions:\n  --a\n  note  c\n\nCommands:\n  run   Do.\n        more\n  a-b  Do.\n\nEnd\n  no\n"
     assert reference.verbs_in(text) == ["run", "a-b"]
 
 
