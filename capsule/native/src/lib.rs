@@ -3,5 +3,6 @@
 //! What it refuses: parsing YAML, talking to the network, acting on a plan it does not fully understand.
 
 pub mod audit;
+pub mod dispatch;
 pub mod monitor;
 pub mod plan;

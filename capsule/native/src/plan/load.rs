@@ -62,11 +62,13 @@ impl fmt::Display for LoadError {
             Self::Untrusted(path, why) => write!(f, "{}: {why}", path.display()),
             Self::Policy(words) => f.write_str(words),
             Self::NoPython(places) => {
-                f.write_str("this policy has to be compiled, and no Python with capsule was found; looked for")?;
+                f.write_str(
+                    "this needs Python's side of capsule, and no interpreter was found; looked for",
+                )?;
                 places
                     .iter()
                     .try_for_each(|place| write!(f, " {}", place.display()))?;
-                f.write_str(". Set CAPSULE_PYTHON to the interpreter that capsule is installed in, or use a preset.")
+                f.write_str(". Set CAPSULE_PYTHON to the interpreter that capsule is installed in (a run under a preset needs none)")
             }
             Self::Compiler(python, why) => {
                 write!(

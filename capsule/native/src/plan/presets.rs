@@ -1,6 +1,6 @@
 //! The presets' plans, compiled into the binary so that a run under a preset needs no Python.
 //!
-//! `scripts/preset-plans` writes `presets/` from the policies in the Python package; a test compares them with a fresh
+//! `scripts/preset_plans.py` writes `presets/` from the policies in the Python package; a test compares them with a fresh
 //! compilation, so the two never say different things. The digests are written down because hashing half a megabyte
 //! would be a tenth of a short run.
 

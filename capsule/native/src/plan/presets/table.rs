@@ -1,4 +1,4 @@
-// Written by scripts/preset-plans.
+// Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
     "5a85da49aa75a6390358396fba953c826ea7876f5645e30fa113d217b78f3849";

@@ -3,7 +3,7 @@
 
 Run it with the interpreter capsule is installed in after a change of a preset or of the compiler:
 
-    .venv/bin/python scripts/preset-plans
+    .venv/bin/python scripts/preset_plans.py
 
 It writes `capsule/native/src/plan/presets/*.json` and refuses a preset that does not compile.
 """
@@ -45,7 +45,7 @@ def main() -> None:
             "    },\n"
         )
     (HERE / "table.rs").write_text(
-        "// Written by scripts/preset-plans.\n"
+        "// Written by scripts/preset_plans.py.\n"
         "/// A hash over the names and plans: what another build cached is not looked at.\n"
         f'pub const DIGEST: &str =\n    "{together.hexdigest()}";\n'
         "/// All presets, by name.\n"

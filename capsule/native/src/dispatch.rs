@@ -1,0 +1,104 @@
+//! From the first argument to the verb: native ones here, the others in Python's place of this process.
+//!
+//! ```
+//! let code = capsule::dispatch::main(vec!["--version".into()]);
+//! assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+//! ```
+
+use crate::plan::{interpreter, verb};
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+/// What a wrong command line ends with.
+pub const USAGE: u8 = 64;
+/// What capsule's own failure ends with.
+pub const FAILED: u8 = 125;
+
+type Verb = fn(Vec<OsString>) -> ExitCode;
+
+/// Verbs of this binary.
+const NATIVE: &[(&str, Verb)] = &[];
+
+/// Verbs of the Python side.
+const PYTHON: &[&str] = &[
+    "policy",
+    "profile",
+    "doctor",
+    "attack",
+    "completion",
+    "diff",
+    "apply",
+    "discard",
+];
+
+/// What `capsule --help` prints.
+pub const HELP: &str = "\
+capsule: one command, or one Python tool call, under a policy, on the record
+
+  capsule run [--policy F] -- CMD…   run a command in the sandbox
+  capsule diff | apply | discard     review what a run with --overlay wrote
+  capsule log                        read the log
+  capsule verify                     check the log
+  capsule prove N                    prove an entry of the log
+  capsule record                     put entries of another program on the log
+  capsule trace -- CMD…              observe what a command uses
+  capsule profile -- CMD…            suggest a policy from what commands use
+  capsule policy …                   check, compile, explain, test, compare policies
+  capsule doctor                     what this machine can enforce
+  capsule attack                     try the attack corpus against your policy
+  capsule completion SHELL           completion for bash, zsh, fish
+
+  capsule VERB --help                more about one of them
+  capsule --version
+";
+
+/// Do what the arguments (without the program's name) say.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    // A shell that completes asks without a verb; Python's side knows all of them.
+    if std::env::var_os("_CAPSULE_COMPLETE").is_some() {
+        return python(arguments);
+    }
+    let verb = arguments
+        .first()
+        .map(|verb| verb.to_string_lossy().into_owned());
+    match verb.as_deref() {
+        None => {
+            let _ = std::io::stderr().write_all(HELP.as_bytes());
+            ExitCode::from(USAGE)
+        }
+        Some("--help" | "-h" | "help") => say(HELP),
+        Some("--version" | "-V") => say(concat!("capsule ", env!("CARGO_PKG_VERSION"), "\n")),
+        Some(verb) => match NATIVE.iter().find(|(name, _)| *name == verb) {
+            Some((_, main)) => main(arguments.into_iter().skip(1).collect()),
+            None if PYTHON.contains(&verb) => python(arguments),
+            None => fail(
+                &format!("there is no command {verb:?}; see: capsule --help"),
+                USAGE,
+            ),
+        },
+    }
+}
+
+/// Become Python's side of capsule; comes back only when that fails.
+fn python(arguments: Vec<OsString>) -> ExitCode {
+    match interpreter() {
+        Ok(path) => {
+            let error = verb(&path).args(arguments).exec();
+            fail(&format!("{}: {error}", path.display()), FAILED)
+        }
+        Err(error) => fail(&error.to_string(), FAILED),
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    // A reader that left is no fault.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "capsule: {text}");
+    ExitCode::from(code)
+}
