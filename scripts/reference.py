@@ -45,11 +45,14 @@ def help_of(words: tuple[str, ...]) -> str:
 
 
 def verbs_in(text: str) -> list[str]:
-    """The names listed under a heading like `Commands:` in a help text."""
+    """The names in lines like `  capsule diff | apply …`, or listed under a heading like `Commands:`."""
     found: list[str] = []
     inside = False
     for line in text.splitlines():
-        if _HEADING.match(line):
+        together = re.match(r"^ +capsule ([a-z]+(?: \| [a-z]+)*)\b", line)
+        if together:
+            found += together[1].split(" | ")
+        elif _HEADING.match(line):
             inside = True
         elif inside and line and not line.startswith(" "):
             inside = False

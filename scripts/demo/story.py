@@ -190,6 +190,9 @@ def judge(stage: Stage, late: int, verified: int) -> None:
     stage.check("the orphan died with the run", not beating(project))
     stage.check("the record is authentic and complete: exit code 0", verified == 0)
     log = project / "capsule.log"
+    if not log.exists():
+        stage.check("there is a log", False)
+        return
     tampered = stage.folder / "tampered.log"
     tampered.write_bytes(log.read_bytes().replace(b"id_ed25519", b"id_nothing", 1))
     quiet = quietly(stage, str(stage.capsule), "verify", str(tampered))
