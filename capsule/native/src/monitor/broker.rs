@@ -254,7 +254,7 @@ impl Broker {
         self.events.denied(denial);
     }
 
-    /// Record what was done, when the level asks for it.
+    /// Record what was done, when the level asks for it. Devices that hold nothing are left out.
     pub fn done(
         &mut self,
         caller: &Caller,
@@ -267,7 +267,7 @@ impl Broker {
         } else {
             self.audit != Audit::Run
         };
-        if wanted {
+        if wanted && !always(name, Want::Write) {
             self.events.send(&Event::File {
                 mono: now(),
                 pid: caller.process(),

@@ -5,7 +5,7 @@
 
 use super::errno::Errno;
 use super::memory::Memory;
-use super::notify::{Notification, take};
+use super::notify::{Notification, is_process, take};
 use super::sys;
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -78,7 +78,12 @@ impl Caller {
     /// Its process (thread group); the thread itself when it cannot be told.
     pub fn process(&self) -> libc::pid_t {
         *self.process.get_or_init(|| {
-            self.status("Tgid:")
+            // Most callers are the first thread of their process, which this tells sooner than reading the status.
+            if is_process(self.call.tid) {
+                return self.call.tid;
+            }
+            let group = self.status("Tgid:");
+            group
                 .and_then(|v| v.trim().parse().ok())
                 .unwrap_or(self.call.tid)
         })

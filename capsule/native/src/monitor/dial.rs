@@ -88,7 +88,7 @@ pub fn dial(
             target,
         },
     );
-    broker.events.send(&Event::Dial {
+    broker.events.send_now(&Event::Dial {
         id,
         target: question,
     });

@@ -1,8 +1,8 @@
 //! What the monitor tells the supervisor, and how often.
 //!
-//! The first refusal of a kind is sent at once; the same one again is counted and sent every 100 ms. What it refuses:
-//! to drop an event. When the supervisor does not read, the monitor waits, and with it the command; when the
-//! supervisor is gone, the monitor ends.
+//! The first refusal of a kind is sent; the same one again is counted and sent every 100 ms. Messages wait up to 10 ms
+//! for each other, because waking the supervisor costs more than a message. What it refuses: to drop an event. When the
+//! supervisor does not read, the monitor waits, and with it the command; when the supervisor is gone, the monitor ends.
 
 use super::errno::Errno;
 use super::wire::{self, Denial, Event};
@@ -13,11 +13,15 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 const MOST_KINDS: usize = 4096;
 /// How long a count may wait, in milliseconds.
 pub const FLUSH_MS: i32 = 100;
+/// How long a message may wait for others to go with it, in milliseconds, and how many go at once.
+pub const BATCH_MS: i32 = 10;
+const BATCH: usize = 64;
 
 /// The way to the supervisor.
 #[derive(Debug)]
 pub struct Events {
     socket: OwnedFd,
+    queue: Vec<Vec<u8>>,
     seen: HashMap<Denial, Count>,
     waiting: bool,
 }
@@ -45,6 +49,7 @@ impl Events {
     pub fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
+            queue: Vec::new(),
             seen: HashMap::new(),
             waiting: false,
         }
@@ -55,23 +60,65 @@ impl Events {
         self.socket.as_raw_fd()
     }
 
-    /// Send one message; waits until there is room. Ends this process when nobody is there to receive it.
-    pub fn send(&self, event: &Event) {
-        let message = wire::encode(event);
-        loop {
-            // SAFETY: `message` has the length given and outlives the call.
+    /// Queue one message; sends when enough wait.
+    pub fn send(&mut self, event: &Event) {
+        self.queue.push(wire::encode(event));
+        if self.queue.len() >= BATCH {
+            self.send_queued();
+        }
+    }
+
+    /// Send one message at once, after all that wait.
+    pub fn send_now(&mut self, event: &Event) {
+        self.send(event);
+        self.send_queued();
+    }
+
+    /// Whether messages wait.
+    pub fn queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Send every message that waits, in order; waits until there is room. Ends this process when nobody is there to
+    /// receive: without a supervisor nothing is recorded, so nothing may go on.
+    pub fn send_queued(&mut self) {
+        let messages = std::mem::take(&mut self.queue);
+        let mut parts: Vec<libc::iovec> = messages
+            .iter()
+            .map(|m| libc::iovec {
+                iov_base: m.as_ptr().cast_mut().cast(),
+                iov_len: m.len(),
+            })
+            .collect();
+        let mut headers: Vec<libc::mmsghdr> = parts
+            .iter_mut()
+            .map(|part| {
+                // SAFETY: all-zero is a valid value of this plain structure.
+                let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                header.msg_hdr.msg_iov = part;
+                header.msg_hdr.msg_iovlen = 1;
+                header
+            })
+            .collect();
+        let mut at = 0;
+        while at < headers.len() {
+            let rest = &mut headers[at..];
+            // SAFETY: the headers describe `messages` through `parts`, which outlive the call.
             let sent = unsafe {
-                libc::send(
+                libc::sendmmsg(
                     self.raw(),
-                    message.as_ptr().cast(),
-                    message.len(),
+                    rest.as_mut_ptr(),
+                    rest.len() as u32,
                     libc::MSG_NOSIGNAL,
                 )
             };
-            match if sent < 0 { Err(Errno::last()) } else { Ok(()) } {
-                Ok(()) => return,
+            match if sent < 0 {
+                Err(Errno::last())
+            } else {
+                Ok(sent)
+            } {
+                Ok(sent) => at += sent as usize,
                 Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOBUFS) => {}
-                // Without a supervisor nothing is recorded, so nothing may go on.
                 Err(_) => std::process::exit(1),
             }
         }
@@ -111,7 +158,7 @@ impl Events {
         self.waiting
     }
 
-    /// Send all counts.
+    /// Queue all counts.
     pub fn flush(&mut self) {
         if !std::mem::take(&mut self.waiting) {
             return;
@@ -196,6 +243,7 @@ mod tests {
             events.denied(denial("/x"));
         }
         events.denied(denial("/y"));
+        events.send_queued();
         for (count, target) in [(1, "/x"), (1, "/y")] {
             match receive(&theirs) {
                 Some(Event::Denied {
@@ -208,6 +256,7 @@ mod tests {
         }
         assert!(receive(&theirs).is_none() && events.waiting());
         events.flush();
+        events.send_queued();
         assert!(matches!(
             receive(&theirs),
             Some(Event::Denied { count: 999, .. })
@@ -234,6 +283,7 @@ mod tests {
             events.denied(denial(&format!("/{n}")));
         }
         events.flush();
+        events.send_queued();
         assert_eq!(reader.join().unwrap(), total as u64 * 2);
     }
 }

@@ -199,6 +199,17 @@ impl Listener {
 /// `PIDFD_THREAD` (Linux 6.9): a pidfd of one thread, not of its process.
 const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
 
+/// Whether `tid` is the first thread of a process: only such a one has a pidfd without `PIDFD_THREAD`.
+pub fn is_process(tid: libc::pid_t) -> bool {
+    // SAFETY: plain integers.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, 0) };
+    if pidfd >= 0 {
+        // SAFETY: the call succeeded and returned a new descriptor that nothing else owns.
+        drop(unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) });
+    }
+    pidfd >= 0
+}
+
 /// A copy of descriptor `number` of thread `tid`, whose process is `process`.
 ///
 /// # Errors

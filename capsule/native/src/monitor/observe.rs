@@ -10,6 +10,7 @@ use super::events::now;
 use super::resolve::Object;
 use super::wire::{Event, Layer, Operation, text};
 use crate::plan::{Audit, Kind, Verdict, Want};
+use std::borrow::Cow;
 
 /// Arguments of a program that are recorded, and their bytes together.
 const MOST_ARGUMENTS: usize = 64;
@@ -103,12 +104,13 @@ fn arguments(caller: &Caller, mut at: u64) -> (Vec<Vec<u8>>, bool) {
 
 /// An open for reading that Landlock decides.
 pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Outcome {
-    // The common case must be cheap: a plain absolute name under a grant.
-    if let Some(name) = plain(path)
-        && broker.access.decide(name, Want::Read).is_granted()
+    // The common case must be cheap: a plain name under a grant.
+    if let Some(name) = plain(caller, dirfd, path)
+        && broker.access.decide(&name, Want::Read).is_granted()
+        && !planted(broker, &name)
     {
         if broker.audit == Audit::All {
-            broker.done(caller, Operation::Read, name, None);
+            broker.done(caller, Operation::Read, &name, None);
         }
         return Ok(Answer::Continue);
     }
@@ -145,6 +147,18 @@ pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Ou
     Ok(Answer::Continue)
 }
 
+/// Whether a name is a link where the command can make links: then where it leads says whether Landlock refuses.
+fn planted(broker: &Broker, name: &[u8]) -> bool {
+    if !broker.access.decide(name, Want::Write).is_granted() {
+        return false;
+    }
+    let Ok(text) = super::sys::c_string(name) else {
+        return false;
+    };
+    let stat = super::sys::stat_at(broker.resolver.root(), &text);
+    stat.is_ok_and(|s| super::sys::kind(&s) == libc::S_IFLNK)
+}
+
 /// A name that is not there. When that is because the view hides it, it is reported, as a probe.
 pub fn absent(broker: &mut Broker, caller: &Caller, operation: Operation, name: &[u8]) {
     let want = if operation == Operation::Write {
@@ -159,13 +173,31 @@ pub fn absent(broker: &mut Broker, caller: &Caller, operation: Operation, name: 
     }
 }
 
+/// The full name of a path that needs no walking to tell, as far as no link is in it.
+fn plain<'p>(caller: &Caller, dirfd: i32, path: &'p [u8]) -> Option<Cow<'p, [u8]>> {
+    if path.starts_with(b"/") {
+        return is_plain(path).then_some(Cow::Borrowed(path));
+    }
+    let base = if dirfd == libc::AT_FDCWD {
+        caller.proc("cwd")
+    } else {
+        caller.proc(&format!("fd/{dirfd}"))
+    };
+    let mut name = super::sys::read_link_at(libc::AT_FDCWD, &base).ok()?;
+    name.push(b'/');
+    name.extend_from_slice(path);
+    is_plain(&name).then_some(Cow::Owned(name))
+}
+
 /// An absolute path that is its own lexical normal form and not in `/proc`, where names mean their caller.
-fn plain(path: &[u8]) -> Option<&[u8]> {
-    let rest = path.strip_prefix(b"/")?;
-    let sound = rest
-        .split(|&b| b == b'/')
-        .all(|segment| !matches!(segment, b"" | b"." | b".."));
-    (sound && !rest.starts_with(b"proc/")).then_some(path)
+fn is_plain(path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(b"/") else {
+        return false;
+    };
+    !rest.starts_with(b"proc/")
+        && rest
+            .split(|&b| b == b'/')
+            .all(|segment| !matches!(segment, b"" | b"." | b".."))
 }
 
 #[cfg(test)]
@@ -175,7 +207,7 @@ mod tests {
     #[test]
     fn only_names_in_normal_form_are_plain() {
         for path in ["/usr/lib/x.so", "/a"] {
-            assert_eq!(plain(path.as_bytes()), Some(path.as_bytes()));
+            assert!(is_plain(path.as_bytes()), "{path}");
         }
         for path in [
             "",
@@ -188,7 +220,7 @@ mod tests {
             "/proc/self/maps",
             "./x",
         ] {
-            assert_eq!(plain(path.as_bytes()), None, "{path}");
+            assert!(!is_plain(path.as_bytes()), "{path}");
         }
     }
 }

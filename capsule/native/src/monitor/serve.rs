@@ -5,7 +5,7 @@
 use super::broker::Broker;
 use super::caller::Caller;
 use super::errno::Errno;
-use super::events::{Events, FLUSH_MS};
+use super::events::{BATCH_MS, Events, FLUSH_MS};
 use super::notify::Listener;
 use super::resolve::Resolver;
 use super::sockets::Sockets;
@@ -30,18 +30,18 @@ pub fn serve(context: MonitorContext) -> ! {
         access,
         ..
     } = context;
-    let events = Events::new(supervisor);
+    let mut events = Events::new(supervisor);
     let signals = match hold_signals() {
         Ok(fd) => fd,
-        Err(errno) => fail(&events, &format!("signals: {errno}")),
+        Err(errno) => fail(&mut events, &format!("signals: {errno}")),
     };
     let listener = match Listener::new(listener) {
         Ok(listener) => Arc::new(listener),
-        Err(errno) => fail(&events, &format!("the seccomp listener: {errno}")),
+        Err(errno) => fail(&mut events, &format!("the seccomp listener: {errno}")),
     };
     let resolver = match Resolver::new(root) {
         Ok(resolver) => resolver,
-        Err(errno) => fail(&events, &format!("the sandbox's root: {errno}")),
+        Err(errno) => fail(&mut events, &format!("the sandbox's root: {errno}")),
     };
     let unix = context
         .unix
@@ -69,16 +69,21 @@ pub fn serve(context: MonitorContext) -> ! {
 fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
     let mut listening = true;
     let mut flushed = Instant::now();
+    let mut queued = None;
     loop {
         let mut polled = [
             polled(if listening { broker.listener.raw() } else { -1 }),
             polled(signals.as_raw_fd()),
             polled(broker.events.raw()),
         ];
-        let patience = match (broker.workers.any(), broker.events.waiting()) {
-            (true, _) => TICK_MS,
-            (false, true) => FLUSH_MS,
-            _ => -1,
+        let patience = if broker.events.queued() {
+            BATCH_MS
+        } else if broker.workers.any() {
+            TICK_MS
+        } else if broker.events.waiting() {
+            FLUSH_MS
+        } else {
+            -1
         };
         // SAFETY: three valid entries that outlive the call.
         unsafe { libc::poll(polled.as_mut_ptr(), 3, patience) };
@@ -95,7 +100,7 @@ fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
             && let Some(status) = reap(signals, command)
         {
             broker.events.flush();
-            broker.events.send(&Event::Exited { status });
+            broker.events.send_now(&Event::Exited { status });
             leave(0);
         }
         if broker.workers.any() {
@@ -105,6 +110,15 @@ fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
         if broker.events.waiting() && flushed.elapsed() >= Duration::from_millis(FLUSH_MS as u64) {
             broker.events.flush();
             flushed = Instant::now();
+        }
+        if broker.events.queued() {
+            let since = *queued.get_or_insert_with(Instant::now);
+            if since.elapsed() >= Duration::from_millis(BATCH_MS as u64) {
+                broker.events.send_queued();
+                queued = None;
+            }
+        } else {
+            queued = None;
         }
     }
 }
@@ -214,10 +228,11 @@ fn obey(broker: &mut Broker, command: libc::pid_t) {
         },
         Ok(Order::Stop {}) => {
             broker.events.flush();
+            broker.events.send_queued();
             leave(1)
         }
         Err(reason) => fail(
-            &broker.events,
+            &mut broker.events,
             &format!("an order of the supervisor: {reason}"),
         ),
     }
@@ -274,8 +289,8 @@ fn receive(socket: RawFd) -> Result<Option<Message>, Errno> {
     Ok(Some((bytes, descriptor)))
 }
 
-fn fail(events: &Events, reason: &str) -> ! {
-    events.send(&Event::Failed {
+fn fail(events: &mut Events, reason: &str) -> ! {
+    events.send_now(&Event::Failed {
         reason: reason.to_owned(),
     });
     leave(1)
