@@ -19,7 +19,12 @@ pub const FAILED: u8 = 125;
 type Verb = fn(Vec<OsString>) -> ExitCode;
 
 /// Verbs of this binary.
-const NATIVE: &[(&str, Verb)] = &[];
+const NATIVE: &[(&str, Verb)] = &[
+    ("log", crate::verbs::log::main),
+    ("prove", crate::verbs::prove::main),
+    ("record", crate::verbs::record::main),
+    ("verify", crate::verbs::verify::main),
+];
 
 /// Verbs of the Python side.
 const PYTHON: &[&str] = &[

@@ -4,5 +4,7 @@
 
 pub mod audit;
 pub mod dispatch;
+pub mod log_terminal;
 pub mod monitor;
 pub mod plan;
+pub mod verbs;

@@ -201,8 +201,8 @@ pub(super) fn entry(path: &Path, places: &Places, id: &str, key: &str) -> Entry 
         .and_then(|memory| memory.read().ok().flatten());
     let (size, root) = match head {
         Some(head) => (
-            Value::from(head.position.tree.size()),
-            Value::from(hex(&head.position.tree.root())),
+            Value::from(head.place.size),
+            Value::from(hex(&head.tree.root())),
         ),
         None => (Value::Null, Value::Null),
     };

@@ -15,7 +15,7 @@ use super::checkpoint::Note;
 use super::error::Error;
 use super::keys::{self, Places};
 use super::merkle::Frontier;
-use super::scan::Position;
+use super::scan::Place;
 
 const SLOT: usize = 4096;
 
@@ -27,7 +27,9 @@ pub struct Head {
     /// The log's id.
     pub log: String,
     /// Where the log ended.
-    pub position: Position,
+    pub place: Place,
+    /// The tree over the entries.
+    pub tree: Frontier,
     /// Wall time of the newest entry, microseconds since 1970.
     pub time: u64,
     /// The vkey the log is signed with.
@@ -69,12 +71,12 @@ impl Head {
             head: 1,
             generation: self.generation,
             log: self.log.clone(),
-            block: self.position.block,
-            size: self.position.tree.size(),
-            peaks: hex(self.position.tree.peaks().as_flattened()),
-            chain: hex(&self.position.chain),
-            offset: self.position.offset,
-            last: self.position.last,
+            block: self.place.block,
+            size: self.place.size,
+            peaks: hex(self.tree.peaks().as_flattened()),
+            chain: hex(&self.place.chain),
+            offset: self.place.offset,
+            last: self.place.last,
             time: self.time,
             key: self.key.clone(),
             note: self.note.clone(),
@@ -107,9 +109,10 @@ impl Head {
         Some(Head {
             generation: stored.generation,
             log: stored.log,
-            position: Position {
+            tree: Frontier::from_parts(stored.size, peaks)?,
+            place: Place {
                 block: stored.block,
-                tree: Frontier::from_parts(stored.size, peaks)?,
+                size: stored.size,
                 chain: unhex(stored.chain.as_bytes())?,
                 offset: stored.offset,
                 last: stored.last,
@@ -271,12 +274,17 @@ mod tests {
     use crate::audit::merkle::leaf;
 
     fn head(generation: u64) -> Head {
-        let mut position = Position::default();
-        (0..generation + 5).for_each(|n| position.tree.push(leaf(&n.to_le_bytes())));
+        let mut tree = Frontier::default();
+        (0..generation + 5).for_each(|n| tree.push(leaf(&n.to_le_bytes())));
+        let place = Place {
+            size: tree.size(),
+            ..Place::default()
+        };
         Head {
             generation,
             log: "00".repeat(16),
-            position,
+            place,
+            tree,
             time: 7,
             key: "k".into(),
             note: String::new(),

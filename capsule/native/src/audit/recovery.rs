@@ -13,7 +13,8 @@ use super::chain::{Link, hex};
 use super::checkpoint::VKey;
 use super::error::Error;
 use super::heads::Head;
-use super::scan::{Fault, Kind, Position, Scanner, Trust};
+use super::merkle::Frontier;
+use super::scan::{Fault, Kind, Place, Scanner, Trust};
 use super::value::Entry;
 
 /// The head of the log as it is, and the `recovery` entries that are due. The locks are held.
@@ -27,17 +28,18 @@ pub(super) fn bring_up(
 ) -> Result<(Head, Vec<Entry>), Error> {
     let mut due = Vec::new();
     let mut head = match &remembered {
-        Some(head) if length >= head.position.offset => head.clone(),
+        Some(head) if length >= head.place.offset => head.clone(),
         _ => Head {
             generation: 0,
-            position: Position::default(),
+            place: Place::default(),
+            tree: Frontier::default(),
             time: 0,
             note: String::new(),
             ..fresh.clone()
         },
     };
     check_last_block(file, path, &head)?;
-    if length > head.position.offset {
+    if length > head.place.offset {
         adopt_checkpoint(file, path, &mut head, vkey)?;
         walk(
             file,
@@ -50,23 +52,21 @@ pub(super) fn bring_up(
         )?;
     }
     match &remembered {
-        None => due.push(recovery("memory_lost").with("offset", head.position.offset)),
+        None => due.push(recovery("memory_lost").with("offset", head.place.offset)),
         Some(before) => {
-            if head.position.tree.size() < before.sealed() {
+            if head.place.size < before.sealed() {
                 let why = format!(
                     "it has {} entries, and {} were signed",
-                    head.position.tree.size(),
+                    head.place.size,
                     before.sealed()
                 );
                 return Err(Error::contradiction(path, why));
             }
-            if head.position.offset < before.position.offset
-                && head.position.tree.size() < before.position.tree.size()
-            {
-                let lost = before.position.tree.size() - head.position.tree.size();
+            if head.place.offset < before.place.offset && head.place.size < before.place.size {
+                let lost = before.place.size - head.place.size;
                 due.push(
                     recovery("tail_lost")
-                        .with("offset", head.position.offset)
+                        .with("offset", head.place.offset)
                         .with("lost", lost),
                 );
             }
@@ -82,22 +82,22 @@ fn recovery(why: &'static str) -> Entry {
 
 /// The bytes of the remembered last block must still be what they were.
 fn check_last_block(file: &File, path: &Path, head: &Head) -> Result<(), Error> {
-    let position = &head.position;
-    if position.block == 0 {
+    let place = &head.place;
+    if place.block == 0 {
         return Ok(());
     }
     let mut block = vec![
         0;
-        usize::try_from(position.offset - position.last)
+        usize::try_from(place.offset - place.last)
             .unwrap_or(0)
             .min(block::MAX_BLOCK)
     ];
-    file.read_exact_at(&mut block, position.last)
+    file.read_exact_at(&mut block, place.last)
         .map_err(|source| Error::io("reading", path, source))?;
-    if Link::new().update(&block).digest() != position.chain {
+    if Link::new().update(&block).digest() != place.chain {
         return Err(Error::contradiction(
             path,
-            format!("the block at byte {} was changed", position.last),
+            format!("the block at byte {} was changed", place.last),
         ));
     }
     Ok(())
@@ -107,7 +107,7 @@ fn check_last_block(file: &File, path: &Path, head: &Head) -> Result<(), Error> 
 fn adopt_checkpoint(file: &File, path: &Path, head: &mut Head, vkey: &VKey) -> Result<(), Error> {
     let mut bytes = [0; MAX_CHECKPOINT];
     let length = file
-        .read_at(&mut bytes, head.position.offset)
+        .read_at(&mut bytes, head.place.offset)
         .map_err(|source| Error::io("reading", path, source))?;
     let Some(end) = bytes[..length].iter().position(|byte| *byte == b'\n') else {
         return Ok(());
@@ -115,10 +115,10 @@ fn adopt_checkpoint(file: &File, path: &Path, head: &mut Head, vkey: &VKey) -> R
     let Some(note) = block::parse_checkpoint(&bytes[..end]) else {
         return Ok(());
     };
-    let position = &mut head.position;
-    let fits = note.body.size == position.tree.size()
-        && note.body.root == position.tree.root()
-        && note.body.chain == position.chain;
+    let place = &mut head.place;
+    let fits = note.body.size == place.size
+        && note.body.root == head.tree.root()
+        && note.body.chain == place.chain;
     if !fits || note.verify(vkey).is_err() {
         return Err(Error::contradiction(
             path,
@@ -127,14 +127,14 @@ fn adopt_checkpoint(file: &File, path: &Path, head: &mut Head, vkey: &VKey) -> R
     }
     let mut block = vec![
         0;
-        usize::try_from(position.offset - position.last)
+        usize::try_from(place.offset - place.last)
             .unwrap_or(0)
             .min(block::MAX_BLOCK)
     ];
-    file.read_exact_at(&mut block, position.last)
+    file.read_exact_at(&mut block, place.last)
         .map_err(|source| Error::io("reading", path, source))?;
-    position.chain = Link::new().update(&block).update(&bytes[..=end]).digest();
-    position.offset += end as u64 + 1;
+    place.chain = Link::new().update(&block).update(&bytes[..=end]).digest();
+    place.offset += end as u64 + 1;
     head.note = note.text().to_owned();
     Ok(())
 }
@@ -153,7 +153,7 @@ fn walk(
         origin: vkey.name.clone(),
         key: vkey.clone(),
     };
-    let mut scanner = Scanner::new(file, head.position.clone(), Some(trust));
+    let mut scanner = Scanner::new(file, (head.place, head.tree.clone()), Some(trust));
     let fault: Option<Fault> = loop {
         match scanner
             .advance()
@@ -171,7 +171,7 @@ fn walk(
             Err(fault) => break Some(fault),
         }
         if let Some(signed) = &signed {
-            let tree = &scanner.position.tree;
+            let tree = &scanner.tree;
             if tree.size() == signed.body.size && tree.root() != signed.body.root {
                 return Err(Error::contradiction(
                     path,
@@ -180,7 +180,7 @@ fn walk(
             }
         }
     };
-    head.position = scanner.position;
+    (head.place, head.tree) = (scanner.place, scanner.tree);
     match fault {
         None => Ok(()),
         Some(Fault {
@@ -188,7 +188,7 @@ fn walk(
             offset,
             ..
         }) => {
-            if head.position.tree.size() < signed.map_or(0, |note| note.body.size) {
+            if head.place.size < signed.map_or(0, |note| note.body.size) {
                 return Err(Error::contradiction(
                     path,
                     format!("it was cut at byte {offset}, within what was signed"),

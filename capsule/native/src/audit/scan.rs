@@ -12,13 +12,13 @@ use super::checkpoint::{Note, Refusal, VKey};
 use super::json::{self, View};
 use super::merkle::{Frontier, Node, leaf};
 
-/// Where in a log one stands: everything needed to check, or to write, the next block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
+/// Where in a log one stands: with the tree so far, everything needed to check, or to write, the next block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
     /// The next block's number.
     pub block: u64,
-    /// The tree over all entries before.
-    pub tree: Frontier,
+    /// How many entries are before it.
+    pub size: u64,
     /// The digest of the last block (all its bytes).
     pub chain: Digest,
     /// The byte offset of the next block.
@@ -27,11 +27,11 @@ pub struct Position {
     pub last: u64,
 }
 
-impl Default for Position {
-    fn default() -> Position {
-        Position {
+impl Default for Place {
+    fn default() -> Place {
+        Place {
             block: 0,
-            tree: Frontier::default(),
+            size: 0,
             chain: START,
             offset: 0,
             last: 0,
@@ -73,13 +73,13 @@ pub struct Fault {
     pub why: String,
 }
 
-impl Position {
+impl Place {
     pub(super) fn fault(&self, kind: Kind, within: usize, why: impl Into<String>) -> Fault {
         let offset = self.offset + within as u64;
         Fault {
             kind,
             block: self.block,
-            seq: self.tree.size(),
+            seq: self.size,
             offset,
             why: why.into(),
         }
@@ -104,11 +104,10 @@ impl Position {
             }
             return Err(fault);
         }
-        if header.block != self.block || header.first != self.tree.size() {
+        if header.block != self.block || header.first != self.size {
             let why = format!(
                 "this block should be number {} and begin with seq {}",
-                self.block,
-                self.tree.size()
+                self.block, self.size
             );
             return Err(self.fault(Kind::Chain, 0, why));
         }
@@ -167,13 +166,26 @@ impl Position {
         extent: &Extent,
         bytes: &[u8],
         sealed: &Digest,
-        (size, root): (u64, impl FnOnce() -> Node),
+        root: impl FnOnce() -> Node,
         trust: Option<&Trust>,
     ) -> Result<Option<Note>, Fault> {
         let Some(line) = extent.checkpoint(bytes) else {
             return Ok(None);
         };
-        let at = extent.len() - extent.note;
+        self.checkpoint_line(extent, line, sealed, Some(root), trust)
+            .map(Some)
+    }
+
+    /// Checks a checkpoint line (without its newline); without `root`, not against the tree.
+    pub(super) fn checkpoint_line(
+        &self,
+        extent: &Extent,
+        line: &[u8],
+        sealed: &Digest,
+        root: Option<impl FnOnce() -> Node>,
+        trust: Option<&Trust>,
+    ) -> Result<Note, Fault> {
+        let (at, size) = (extent.len() - extent.note, self.size + extent.header.count);
         let fault = |kind, why: &str| Fault {
             seq: size - 1,
             ..self.fault(kind, at, why)
@@ -192,7 +204,7 @@ impl Position {
                 "the checkpoint is for another number of entries",
             ));
         }
-        if note.body.root != root() {
+        if root.is_some_and(|root| note.body.root != root()) {
             return Err(fault(Kind::Tree, "the checkpoint's root is not the tree's"));
         }
         if let Some(trust) = trust {
@@ -206,12 +218,13 @@ impl Position {
                 }
             })?;
         }
-        Ok(Some(note))
+        Ok(note)
     }
 
     /// Goes on to after the block.
     pub(super) fn pass(&mut self, extent: &Extent, chain: Digest) {
         self.block += 1;
+        self.size += extent.header.count;
         self.chain = chain;
         self.last = self.offset;
         self.offset += extent.len() as u64;
@@ -245,7 +258,9 @@ pub struct Trust {
 pub struct Scanner<'a> {
     file: &'a File,
     /// Where the walk stands.
-    pub position: Position,
+    pub place: Place,
+    /// The tree so far.
+    pub tree: Frontier,
     /// Whose checkpoints are believed; `None` while that is not known.
     pub trust: Option<Trust>,
     buffer: Vec<u8>,
@@ -267,11 +282,16 @@ pub struct Sound<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// A walk that begins at `position`.
-    pub fn new(file: &'a File, position: Position, trust: Option<Trust>) -> Scanner<'a> {
+    /// A walk that begins at `place`, with the tree so far.
+    pub fn new(
+        file: &'a File,
+        (place, tree): (Place, Frontier),
+        trust: Option<Trust>,
+    ) -> Scanner<'a> {
         Scanner {
             file,
-            position,
+            place,
+            tree,
             trust,
             buffer: vec![0; 4 * MAX_BLOCK],
             from: 0,
@@ -294,34 +314,29 @@ impl<'a> Scanner<'a> {
                 Split::Block(extent) => break extent,
                 Split::More => self.fill()?,
                 Split::Torn => {
-                    return Ok(Err(self.position.fault(
+                    return Ok(Err(self.place.fault(
                         Kind::Torn,
                         0,
                         "the file ends within a block",
                     )));
                 }
-                Split::Malformed { at, why } => return Ok(Err(self.position.unsplit(at, why))),
+                Split::Malformed { at, why } => return Ok(Err(self.place.unsplit(at, why))),
             }
         };
         let bytes = &self.buffer[self.from..self.from + extent.len()];
         self.from += extent.len();
-        let position = &mut self.position;
-        let (offset, mut tree) = (position.offset, position.tree.clone());
-        let checked = position.follows(&extent).and_then(|()| {
-            position.lines(&extent, bytes, |_, line| tree.push(leaf(line)))?;
+        let (place, mut tree) = (&mut self.place, self.tree.clone());
+        let offset = place.offset;
+        let checked = place.follows(&extent).and_then(|()| {
+            place.lines(&extent, bytes, |_, line| tree.push(leaf(line)))?;
             let (sealed, whole) = digests(&extent, bytes);
-            let note = position.checkpoint(
-                &extent,
-                bytes,
-                &sealed,
-                (tree.size(), || tree.root()),
-                self.trust.as_ref(),
-            )?;
+            let root = || tree.root();
+            let note = place.checkpoint(&extent, bytes, &sealed, root, self.trust.as_ref())?;
             Ok((note, whole))
         });
         Ok(checked.map(|(note, whole)| {
-            position.pass(&extent, whole);
-            position.tree = tree;
+            place.pass(&extent, whole);
+            self.tree = tree;
             Some(Sound {
                 extent,
                 bytes,
@@ -335,7 +350,7 @@ impl<'a> Scanner<'a> {
         self.buffer.copy_within(self.from..self.to, 0);
         self.to -= self.from;
         self.from = 0;
-        let at = self.position.offset + self.to as u64;
+        let at = self.place.offset + self.to as u64;
         match self.file.read_at(&mut self.buffer[self.to..], at) {
             Ok(0) => self.end = true,
             Ok(count) => self.to += count,

@@ -11,8 +11,11 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::clock::Stamp;
 
@@ -96,34 +99,70 @@ impl Value {
                 .collect(),
         )
     }
+}
 
-    /// The same value out of parsed JSON; `None` when it holds a float or an integer from 2^53 on.
-    pub fn from_json(json: serde_json::Value) -> Option<Value> {
-        use serde_json::Value as Json;
-        Some(match json {
-            Json::Null => Value::Null,
-            Json::Bool(flag) => Value::Bool(flag),
-            Json::Number(number) => {
-                let number = number.as_i64()?;
-                if number.unsigned_abs() > MAX_INTEGER.unsigned_abs() {
-                    return None;
-                }
-                Value::Int(number)
+/// Reads a value from any JSON text. Refuses floats, integers from 2^53 on, and an object with a name twice.
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Value, D::Error> {
+        source.deserialize_any(Reading)
+    }
+}
+
+struct Reading;
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("null, true, false, an integer below 2^53, text, a list or an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+        Ok(Value::Bool(flag))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Value, E> {
+        match Value::from(number) {
+            Value::Int(number) => Ok(Value::Int(number)),
+            _ => Err(E::custom("an integer from 2^53 on")),
+        }
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Value, E> {
+        i64::try_from(number)
+            .map_err(|_| E::custom("an integer from 2^53 on"))
+            .and_then(|number| self.visit_i64(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::from(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
+        let mut pairs: Vec<(Cow<'static, str>, Value)> = Vec::new();
+        while let Some((name, value)) = object.next_entry::<String, Value>()? {
+            if pairs.len() >= super::json::MAX_MEMBERS
+                || pairs.iter().any(|(other, _)| *other == name)
+            {
+                return Err(de::Error::custom(format!(
+                    "the name {name:?} twice, or too many names"
+                )));
             }
-            Json::String(text) => Value::Text(Cow::Owned(text)),
-            Json::Array(items) => Value::List(
-                items
-                    .into_iter()
-                    .map(Value::from_json)
-                    .collect::<Option<_>>()?,
-            ),
-            Json::Object(pairs) => Value::Map(
-                pairs
-                    .into_iter()
-                    .map(|(name, value)| Some((Cow::Owned(name), Value::from_json(value)?)))
-                    .collect::<Option<_>>()?,
-            ),
-        })
+            pairs.push((Cow::Owned(name), value));
+        }
+        Ok(Value::Map(pairs))
     }
 }
 
@@ -246,9 +285,20 @@ mod tests {
     }
 
     #[test]
-    fn floats_have_no_value() {
-        assert_eq!(Value::from_json(serde_json::json!({"a": [1.5]})), None);
-        assert_eq!(Value::from_json(serde_json::json!(1u64 << 53)), None);
-        assert!(Value::from_json(serde_json::json!({"a": [1, null]})).is_some());
+    fn json_that_could_be_read_in_two_ways_is_refused() {
+        let read = |text: &str| serde_json::from_str::<Value>(text).ok();
+        for text in [
+            "{\"a\":[1.5]}",
+            "1e3",
+            "9007199254740992",
+            "-9007199254740992",
+            "18446744073709551616",
+            "{\"a\":1,\"a\":2}",
+            "NaN",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        let expected = Value::map([("b", Value::from(vec![1u8])), ("a", Value::Null)]);
+        assert_eq!(read("{ \"b\": [1], \"a\": null }"), Some(expected));
     }
 }

@@ -28,11 +28,11 @@ use super::genesis::{self, Genesis};
 use super::heads::{self, Head, Memory};
 use super::keys::{self, Places};
 use super::line;
-use super::merkle::leaf;
+use super::merkle::{Frontier, leaf};
 use super::recovery;
 use super::redaction::Redactor;
 use super::rules;
-use super::scan::Position;
+use super::scan::Place;
 use super::value::Entry;
 
 /// How firmly an append is to stand.
@@ -94,7 +94,7 @@ impl Writer {
         };
         let vkey = VKey::of(&origin(&id), &signer.verifying_key());
         if let Some(Genesis { key, .. }) = &found {
-            if !VKey::parse(key).is_some_and(|named| named.same_key(&vkey)) {
+            if *key != vkey.render() {
                 return Err(Error::Foreign {
                     path: path.to_owned(),
                     key: key.clone(),
@@ -103,11 +103,11 @@ impl Writer {
         }
         let memory = Memory::open(places, &id)?;
         memory.lock(libc::LOCK_EX)?;
-        let position = Position::default();
         let head = Head {
             generation: 0,
             log: id.clone(),
-            position,
+            place: Place::default(),
+            tree: Frontier::default(),
             time: 0,
             key: vkey.render(),
             note: String::new(),
@@ -172,7 +172,7 @@ impl Writer {
             if let Some(lost) = &writer.lost {
                 before.push(lost.gap(now));
             }
-            let first = writer.head.position.tree.size() + before.len() as u64;
+            let first = writer.head.place.size + before.len() as u64;
             if before.is_empty() {
                 writer.write(entries, seal, now)?;
             } else {
@@ -200,6 +200,18 @@ impl Writer {
         result
     }
 
+    /// Whether `entry` can be written at all.
+    pub fn writable(&self, entry: &Entry) -> bool {
+        line::render(
+            &mut Vec::new(),
+            entry,
+            0,
+            Stamp { wall: 0, mono: 0 },
+            &self.redactor,
+        )
+        .is_ok()
+    }
+
     /// Says that `count` events happened since `from` that were never handed over; the next append records a `gap`.
     pub fn lose(&mut self, from: Stamp, count: u64, why: &str) {
         let lost = self.lost.get_or_insert(Lost {
@@ -216,7 +228,7 @@ impl Writer {
     /// When the checkpoint was not written.
     pub fn seal(&mut self, sync: bool) -> Result<(), Error> {
         self.locked(|writer| {
-            if writer.head.sealed() < writer.head.position.tree.size() {
+            if writer.head.sealed() < writer.head.place.size {
                 let last = match writer.unsealed.take() {
                     Some(link) => link,
                     None => writer.last_block()?,
@@ -254,7 +266,7 @@ impl Writer {
         let same = remembered
             .as_ref()
             .is_some_and(|head| head.generation == self.head.generation && !first);
-        if same && meta.len() == self.head.position.offset {
+        if same && meta.len() == self.head.place.offset {
             return Ok(());
         }
         self.unsealed = None;
@@ -281,7 +293,7 @@ impl Writer {
         let (mut lines, mut count) = (Vec::with_capacity(4096), 0);
         for entry in entries {
             let stamp = entry.stamp.unwrap_or(now);
-            let seq = next.position.tree.size();
+            let seq = next.tree.size();
             let mut from = lines.len();
             if entry.kind == "run.started" {
                 let entry = entry.clone().with("redaction", rules::digest());
@@ -294,7 +306,7 @@ impl Writer {
                 open = Some(close(&mut out, &mut next, &lines, count));
                 (lines, count, from) = (rest, 0, 0);
             }
-            next.position.tree.push(leaf(&lines[from..lines.len() - 1]));
+            next.tree.push(leaf(&lines[from..lines.len() - 1]));
             next.time = next.time.max(stamp.wall);
             count += 1;
         }
@@ -323,14 +335,14 @@ impl Writer {
     fn sign(&self, next: &mut Head, link: &mut Link) -> String {
         let body = Body {
             origin: self.vkey.name.clone(),
-            size: next.position.tree.size(),
-            root: next.position.tree.root(),
+            size: next.tree.size(),
+            root: next.tree.root(),
             chain: link.digest(),
         };
         next.note = body.sign(&self.signer, &self.vkey);
         let line = block::checkpoint_line(&next.note);
-        next.position.chain = link.update(line.as_bytes()).digest();
-        next.position.offset += line.len() as u64;
+        next.place.chain = link.update(line.as_bytes()).digest();
+        next.place.offset += line.len() as u64;
         line
     }
 
@@ -345,14 +357,14 @@ impl Writer {
 
     /// The digest of the last block, which has no checkpoint.
     fn last_block(&self) -> Result<Link, Error> {
-        let position = &self.head.position;
-        let mut block = vec![0; usize::try_from(position.offset - position.last).unwrap_or(0)];
+        let place = &self.head.place;
+        let mut block = vec![0; usize::try_from(place.offset - place.last).unwrap_or(0)];
         self.file
-            .read_exact_at(&mut block, position.last)
+            .read_exact_at(&mut block, place.last)
             .map_err(|source| Error::io("reading", &self.path, source))?;
         let mut link = Link::new();
         let digest: Digest = link.update(&block).digest();
-        if digest != position.chain {
+        if digest != place.chain {
             return Err(Error::contradiction(
                 &self.path,
                 "its last block was changed",
@@ -372,7 +384,7 @@ impl Writer {
             },
             Err(why) => why,
         };
-        let end = self.head.position.offset;
+        let end = self.head.place.offset;
         // Nobody else writes while we hold the lock.
         self.file
             .set_len(end)
@@ -402,21 +414,22 @@ impl Lost {
 
 /// Ends the block of `lines`: its bytes go to `out`, `next` goes on to after it. Its digest, still open for a checkpoint.
 fn close(out: &mut Vec<u8>, next: &mut Head, lines: &[u8], count: u64) -> Link {
-    let position = &mut next.position;
-    let first = position.tree.size() - count;
+    let place = &mut next.place;
+    let first = place.size;
+    place.size += count;
     let header = Header {
-        block: position.block,
-        prev: position.chain,
+        block: place.block,
+        prev: place.chain,
         first,
         count,
         bytes: lines.len(),
     }
     .render();
     let mut link = Link::new();
-    position.chain = link.update(header.as_bytes()).update(lines).digest();
-    position.last = position.offset;
-    position.offset += (header.len() + lines.len()) as u64;
-    position.block += 1;
+    place.chain = link.update(header.as_bytes()).update(lines).digest();
+    place.last = place.offset;
+    place.offset += (header.len() + lines.len()) as u64;
+    place.block += 1;
     out.extend_from_slice(header.as_bytes());
     out.extend_from_slice(lines);
     link

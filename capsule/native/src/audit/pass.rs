@@ -1,0 +1,226 @@
+//! The verifier's first half: reads the file in pieces, finds the blocks, follows the chain, checks every line.
+//!
+//! Stops at the first block that is not sound. Holds a few pieces of a megabyte each, which go round.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use super::block::{self, Extent, MAX_BLOCK, Split};
+use super::chain::Digest;
+use super::genesis::{Genesis, Unfit};
+use super::grow::Grown;
+use super::merkle::Frontier;
+use super::scan::{self, Fault, Kind, Place, Trust};
+use super::verifier::Known;
+use super::watch::Watch;
+
+/// How much is read at once.
+const CHUNK: usize = 1 << 20;
+
+/// Some whole blocks on their way to the tree.
+#[derive(Default)]
+pub(super) struct Piece {
+    pub(super) bytes: Vec<u8>,
+    /// The length of each entry's line, newline included.
+    pub(super) lines: Vec<u32>,
+    /// Where each block begins in `bytes`, its place, its parts, the digest its checkpoint names.
+    pub(super) blocks: Vec<(usize, Place, Extent, Digest)>,
+}
+
+pub(super) type Channels = (SyncSender<Piece>, Receiver<Piece>);
+
+/// The pass over the file.
+pub(super) struct Pass<'a> {
+    file: &'a File,
+    length: u64,
+    pub(super) place: Place,
+    pub(super) watch: Watch,
+    pub(super) fault: Option<Fault>,
+    newest: Option<(Place, Extent, Vec<u8>, Digest)>,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(file: &'a File, length: u64) -> Pass<'a> {
+        Pass {
+            file,
+            length,
+            place: Place::default(),
+            watch: Watch::default(),
+            fault: None,
+            newest: None,
+        }
+    }
+
+    /// Goes through the file; with `channels`, checks lines too and sends the blocks on to the tree.
+    pub(super) fn run(
+        &mut self,
+        known: &mut [Known],
+        channels: Option<Channels>,
+        progress: &mut dyn FnMut(u64),
+    ) -> io::Result<()> {
+        let mut rest: Vec<u8> = Vec::new();
+        let mut at = 0;
+        let mut spare = Piece::default();
+        loop {
+            let mut piece = match &channels {
+                Some((_, back)) => back.try_recv().unwrap_or_default(),
+                None => std::mem::take(&mut spare),
+            };
+            piece.lines.clear();
+            piece.blocks.clear();
+            piece.bytes.clear();
+            piece.bytes.extend_from_slice(&rest);
+            let want = usize::try_from(self.length - at)
+                .unwrap_or(usize::MAX)
+                .min(CHUNK);
+            let got = self.fill(&mut piece.bytes, want, at)?;
+            at += got as u64;
+            let end = at >= self.length || got < want;
+            let used = self.blocks(&mut piece, end, known, channels.is_some());
+            rest.clear();
+            rest.extend_from_slice(&piece.bytes[used..]);
+            progress(self.place.offset);
+            let over = self.fault.is_some() || end;
+            match &channels {
+                // The tree's thread is gone only when it found a fault, which then is the earlier one.
+                Some((send, _)) => {
+                    if send.send(piece).is_err() {
+                        return Ok(());
+                    }
+                }
+                None => spare = piece,
+            }
+            if over {
+                return Ok(());
+            }
+        }
+    }
+
+    fn fill(&self, bytes: &mut Vec<u8>, want: usize, at: u64) -> io::Result<usize> {
+        let before = bytes.len();
+        bytes.resize(before + want, 0);
+        let mut got = 0;
+        while got < want {
+            match self
+                .file
+                .read_at(&mut bytes[before + got..], at + got as u64)
+            {
+                Ok(0) => break,
+                Ok(count) => got += count,
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
+        bytes.truncate(before + got);
+        Ok(got)
+    }
+
+    /// Takes the blocks at the beginning of the piece; how many bytes they are.
+    fn blocks(&mut self, piece: &mut Piece, end: bool, known: &mut [Known], lines: bool) -> usize {
+        let mut used = 0;
+        while used < piece.bytes.len() {
+            let bytes = &piece.bytes[used..];
+            if bytes.len() < MAX_BLOCK && !end {
+                break;
+            }
+            let extent = match block::split(bytes, end) {
+                Split::Block(extent) => extent,
+                Split::More => break,
+                Split::Torn => {
+                    self.fault = Some(self.place.fault(
+                        Kind::Torn,
+                        0,
+                        "the file ends within a block",
+                    ));
+                    break;
+                }
+                Split::Malformed { at, why } => {
+                    self.fault = Some(self.place.unsplit(at, why));
+                    break;
+                }
+            };
+            let bytes = &bytes[..extent.len()];
+            let lengths = lines.then_some(&mut piece.lines);
+            let before = lengths.as_ref().map_or(0, |lengths| lengths.len());
+            if let Err(fault) = self.block(&extent, bytes, lengths) {
+                piece.lines.truncate(before);
+                self.fault = Some(fault);
+                break;
+            }
+            let (sealed, whole) = scan::digests(&extent, bytes);
+            let place = self.place;
+            if let Some(line) = extent.checkpoint(bytes).filter(|_| !lines) {
+                self.newest = Some((place, extent, line.to_vec(), sealed));
+            }
+            piece.blocks.push((used, place, extent, sealed));
+            self.place.pass(&extent, whole);
+            for head in known.iter_mut().filter(|head| head.size == self.place.size) {
+                head.chained = head.chain == sealed || head.chain == whole;
+            }
+            used += extent.len();
+        }
+        used
+    }
+
+    fn block(
+        &mut self,
+        extent: &Extent,
+        bytes: &[u8],
+        lengths: Option<&mut Vec<u32>>,
+    ) -> Result<(), Fault> {
+        let place = self.place;
+        place.follows(extent)?;
+        if let Some(lengths) = lengths {
+            let watch = &mut self.watch;
+            place.lines(extent, bytes, |view, line| {
+                lengths.push(line.len() as u32 + 1);
+                watch.see(view, line);
+            })?;
+        }
+        if place.block == 0 {
+            let line = extent.entries(bytes);
+            if extent.header.count != 1 {
+                return Err(place.fault(Kind::Malformed, 0, "the first block is not one entry"));
+            }
+            Genesis::parse(&line[..line.len() - 1]).map_err(|unfit| match unfit {
+                Unfit::Malformed(why) => place.fault(Kind::Malformed, extent.head, why),
+                Unfit::Algorithm(what) => place.fault(
+                    Kind::Algorithm,
+                    extent.head,
+                    format!("of another version: {what}"),
+                ),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// After a pass without lines: the newest checkpoint, checked against the chain and the key, not the tree.
+    pub(super) fn newest_checkpoint(&self, trust: Option<&Trust>) -> Grown {
+        let mut grown = Grown {
+            tree: Frontier::default(),
+            checkpoints: 0,
+            note: None,
+            fault: None,
+            roots: Vec::new(),
+        };
+        let Some((place, extent, line, sealed)) = &self.newest else {
+            return grown;
+        };
+        match place.checkpoint_line(
+            extent,
+            line,
+            sealed,
+            None::<fn() -> super::merkle::Node>,
+            trust,
+        ) {
+            Ok(note) => {
+                grown.checkpoints = 1;
+                grown.note = Some(note);
+            }
+            Err(fault) => grown.fault = Some(fault),
+        }
+        grown
+    }
+}

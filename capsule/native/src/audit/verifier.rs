@@ -1,0 +1,228 @@
+//! The verifier: one pass over the file with two threads, one for lines and chain ([`super::pass`]), one for leaves,
+//! tree and checkpoints ([`super::grow`]); a few megabytes of memory whatever the file's size.
+//!
+//! The first fault in the file's order is the outcome; within a block the order of [`super::scan`]. Heads that were
+//! remembered or given are compared only when every block is sound. Refuses nothing: everything wrong is an outcome.
+
+use std::fs::File;
+use std::io;
+use std::sync::mpsc::sync_channel;
+
+use super::chain::Digest;
+use super::checkpoint::{Note, VKey, origin};
+use super::genesis::Genesis;
+use super::grow::{self, Grown};
+use super::heads::Head;
+use super::merkle::{Frontier, Node};
+use super::outcome::{Outcome, Report};
+use super::pass::Pass;
+use super::scan::{Fault, Kind, Place, Trust};
+
+/// What to verify with.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The key to believe and where it is from; without one the log's own word is taken, which proves nothing.
+    pub key: Option<(VKey, &'static str)>,
+    /// The head remembered of this log.
+    pub remembered: Option<Head>,
+    /// A checkpoint somebody kept, already checked against the key.
+    pub since: Option<Note>,
+    /// Only the chain and the newest checkpoint: no line is read, no tree is built.
+    pub quick: bool,
+}
+
+/// What a verification found, and where the sound part ends (to be remembered).
+pub struct Verified {
+    /// What it comes to.
+    pub report: Report,
+    /// Where the sound part ends.
+    pub place: Place,
+    /// The tree over it; empty after a quick one.
+    pub tree: Frontier,
+}
+
+/// A head to compare with, and whether the log had it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) which: &'static str,
+    pub(super) size: u64,
+    pub(super) root: Node,
+    pub(super) chain: Digest,
+    pub(super) chained: bool,
+    pub(super) grown: bool,
+}
+
+/// Verifies the first `length` bytes of `file`; `progress` is told how many are done.
+///
+/// # Errors
+/// Only when the file cannot be read.
+pub fn verify(
+    file: &File,
+    length: u64,
+    options: &Options,
+    genesis: Option<&Genesis>,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<Verified> {
+    let own_word = genesis.and_then(|genesis| VKey::parse(&genesis.key));
+    let key = options
+        .key
+        .clone()
+        .or_else(|| own_word.map(|key| (key, "log")));
+    let trust = genesis.zip(key.as_ref()).map(|(genesis, (key, _))| Trust {
+        origin: origin(&genesis.log),
+        key: key.clone(),
+    });
+    let mut known = heads(options);
+    let mut pass = Pass::new(file, length);
+    let grown = if options.quick {
+        pass.run(&mut known, None, progress)?;
+        pass.newest_checkpoint(trust.as_ref())
+    } else {
+        let wanted: Vec<_> = known.iter().map(|head| head.size).collect();
+        let (send, receive) = sync_channel(3);
+        let (give_back, given_back) = sync_channel(8);
+        std::thread::scope(|scope| {
+            let trust = trust.as_ref();
+            let grower = scope.spawn(move || grow::grow(&receive, &give_back, trust, &wanted));
+            let read = pass.run(&mut known, Some((send, given_back)), progress);
+            let grown = grower
+                .join()
+                .map_err(|_| io::Error::other("the tree's thread died"))?;
+            read.map(|()| grown)
+        })?
+    };
+    for head in &mut known {
+        head.grown = options.quick || grown.roots.contains(&(head.size, head.root));
+    }
+    let place = pass.place;
+    let tree = grown.tree.clone();
+    let (outcome, fault) = conclude(
+        &pass,
+        &grown,
+        &known,
+        key.as_ref().is_some_and(|(_, from)| *from != "log"),
+    );
+    let (warnings, warned) = pass.watch.finish();
+    let report = Report {
+        outcome,
+        fault,
+        log: genesis.map(|genesis| genesis.log.clone()),
+        entries: place.size,
+        blocks: place.block,
+        bytes: place.offset,
+        checkpoints: grown.checkpoints,
+        sealed: grown.sealed(),
+        note: grown
+            .note
+            .as_ref()
+            .map_or_else(String::new, |note| note.text().to_owned()),
+        key_from: key.as_ref().map_or("none", |(_, from)| from),
+        key: key.map(|(key, _)| key.render()),
+        remembered: options.remembered.as_ref().map(|head| head.place.size),
+        since: options.since.as_ref().map(|note| note.body.size),
+        quick: options.quick,
+        warnings,
+        warned,
+    };
+    Ok(Verified {
+        report,
+        place,
+        tree,
+    })
+}
+
+fn heads(options: &Options) -> Vec<Known> {
+    let known = |which, size, root, chain| Known {
+        which,
+        size,
+        root,
+        chain,
+        chained: false,
+        grown: false,
+    };
+    let remembered = options
+        .remembered
+        .as_ref()
+        .filter(|head| head.place.size > 0);
+    let remembered = remembered.map(|head| {
+        known(
+            "remembered here",
+            head.place.size,
+            head.tree.root(),
+            head.place.chain,
+        )
+    });
+    let given = options
+        .since
+        .as_ref()
+        .map(|note| known("given", note.body.size, note.body.root, note.body.chain));
+    remembered.into_iter().chain(given).collect()
+}
+
+fn conclude(
+    pass: &Pass<'_>,
+    grown: &Grown,
+    known: &[Known],
+    authenticated: bool,
+) -> (Outcome, Option<Fault>) {
+    // What the tree's thread found is in an earlier block than where the reader stopped.
+    let found = grown.fault.as_ref().or(pass.fault.as_ref());
+    let torn = found.is_some_and(|fault| fault.kind == Kind::Torn);
+    if let Some(fault) = found.filter(|_| !torn) {
+        return (fault.kind.into(), Some(fault.clone()));
+    }
+    let place = pass.place;
+    let end = |outcome, why: String| {
+        let fault = Fault {
+            kind: Kind::Torn,
+            block: place.block,
+            seq: place.size,
+            offset: place.offset,
+            why,
+        };
+        (outcome, Some(fault))
+    };
+    if let Some(head) = known.iter().find(|head| place.size < head.size) {
+        let whole = !torn && grown.sealed() == place.size;
+        let outcome = if whole {
+            Outcome::RolledBack
+        } else {
+            Outcome::Truncated
+        };
+        return end(
+            outcome,
+            format!(
+                "it has {} entries; the head {} has {}",
+                place.size, head.which, head.size
+            ),
+        );
+    }
+    if let Some(head) = known.iter().find(|head| !head.chained || !head.grown) {
+        return end(
+            Outcome::Forked,
+            format!(
+                "its first {} entries are not those of the head {}",
+                head.size, head.which
+            ),
+        );
+    }
+    if torn {
+        return (Outcome::Torn, found.cloned());
+    }
+    if grown.sealed() < place.size {
+        return end(
+            Outcome::Unsealed,
+            format!(
+                "{} entries follow the last checkpoint",
+                place.size - grown.sealed()
+            ),
+        );
+    }
+    if !authenticated {
+        return end(
+            Outcome::Unauthenticated,
+            "no key was given or known, so anybody could have written it".into(),
+        );
+    }
+    (Outcome::Verified, None)
+}
