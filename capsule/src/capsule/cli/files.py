@@ -1,6 +1,7 @@
 """Policy files from disk: the one place where this side opens them.
 
-Refused: what is not a regular file (a FIFO would hang, a device would not end) and what is over the parser's limit.
+Refused: what is not a regular file (a FIFO would hang, a device would not end) and what is over the parser's
+limit.
 
     source = load_policy("capsule.yaml")        # or a preset's name
     FileLoader().load("./team.yaml", source.path)
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from capsule.errors import PolicyError, Problem, nearest_name
 from capsule.policy.document import MAX_BYTES
-from capsule.policy.merge import LoadFault, resolve, with_tool
+from capsule.policy.merge import LoadError, resolve, with_tool
 from capsule.policy.model import Policy, Source
 from capsule.policy.parser import is_preset_name
 from capsule.policy.presets import NAMES, load_preset
@@ -66,7 +67,7 @@ def load_source(reference: str) -> Source:
             )
     try:
         return _read(Path(reference))
-    except LoadFault as fault:
+    except LoadError as fault:
         raise PolicyError([Problem(reference, 1, 1, fault.what, next_step=fault.next_step)]) from None
 
 
@@ -76,13 +77,13 @@ def _read(path: Path) -> Source:
         # Non-blocking, so that opening a FIFO returns and can be refused.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise LoadFault(
+        raise LoadError(
             f"the file {shown} cannot be read: {error.strerror}", "check the path and its permissions"
         ) from None
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise LoadFault(f"{shown} is not a regular file", "name a file")
+            raise LoadError(f"{shown} is not a regular file", "name a file")
         data = file.read(MAX_BYTES + 1)
-    # The name the launcher can protect and a person can open, whatever the working directory. A link in the last
-    # segment is followed: the file that is read is the file that is named.
+    # The name the launcher can protect and a person can open, whatever the working directory. A link in
+    # the last segment is followed: the file that is read is the file that is named.
     return Source(str(path.resolve()), data)

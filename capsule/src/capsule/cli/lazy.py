@@ -21,11 +21,11 @@ class LazyGroup(click.Group):
         super().__init__(*args, **kwargs)
         self._verbs = verbs
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """All verbs, without importing any."""
         return sorted(self._verbs)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the verb asked for."""
         if cmd_name not in self._verbs:
             return None
@@ -33,7 +33,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list of verbs from what this group knows, importing none."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._verbs[name][1]) for name in sorted(self._verbs)])

@@ -32,7 +32,8 @@ def root() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb and exit.
 
-    Exit codes: 0 done; 1 a verb's answer is no; 2 the policy or the command line is wrong; 125 anything else of ours.
+    Exit codes: 0 done; 1 a verb's answer is no; 2 the policy or the command line is wrong; 125 anything
+    else of ours.
     """
     try:
         code = root.main(args=arguments, prog_name="capsule", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Everything a person reads from the Python verbs. Answers go to standard output, complaints to standard error.
+"""All text of the Python verbs. Answers go to standard output, complaints to standard error.
 
 What it refuses: control characters from policies reaching the terminal; they are shown escaped.
 
@@ -8,14 +8,18 @@ What it refuses: control characters from policies reaching the terminal; they ar
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from capsule.errors import CapsuleError, PolicyError, Problem
+from capsule.policy.paths import shown
+from capsule.sandbox.access import Decision
+from capsule.sandbox.diff import Change
+from capsule.sandbox.plan import Plan
 
 
 def plain(text: str) -> str:
@@ -25,7 +29,7 @@ def plain(text: str) -> str:
 
 def near(path: str) -> str:
     """A file as a person here would name it: relative when it lies below the working directory."""
-    here = os.getcwd().rstrip("/") + "/"
+    here = str(Path.cwd()).rstrip("/") + "/"
     return path.removeprefix(here)
 
 
@@ -84,3 +88,92 @@ def problem_json(problem: Problem) -> dict[str, Any]:
         "nearest": problem.nearest,
         "next_step": problem.next_step or None,
     }
+
+
+_VERDICTS = {
+    "granted": "allowed",
+    "denied": "denied",
+    "protected": "protected: it may be read and never changed",
+    "hidden": "hidden: the command sees nothing there",
+    "not_granted": "denied: nothing allows it",
+}
+
+
+def verdict(decision: Decision) -> str:
+    """A decision in a few words."""
+    return _VERDICTS[decision.kind]
+
+
+def say_decision(decision: Decision) -> None:
+    """The line that decided, and the line that would change it."""
+    if decision.rule is not None:
+        say(f"  by {near(decision.rule.origin.file)}:{decision.rule.origin.line}  {decision.rule.text}")
+    if decision.allow is not None:
+        say(f"  to allow: {decision.allow}")
+    elif not decision.granted and decision.rule is not None:
+        say("  to allow: take that line out of the policy")
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """A decision for programs."""
+    rule = decision.rule
+    return {
+        "allowed": decision.granted,
+        "kind": decision.kind,
+        "rule": rule and {"text": rule.text, "file": rule.origin.file, "line": rule.origin.line},
+        "allow": decision.allow,
+    }
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    """A change for programs."""
+    origin = change.origin
+    return {
+        "risk": change.risk.name.lower(),
+        "what": change.what,
+        "file": origin and origin.file,
+        "line": origin and origin.line,
+    }
+
+
+def say_change(change: Change) -> None:
+    """One change on one line."""
+    place = f"   ({near(change.origin.file)}:{change.origin.line})" if change.origin is not None else ""
+    say(f"{change.risk.name.lower():<9} {change.what}{place}")
+
+
+def summary_json(plan: Plan) -> dict[str, Any]:
+    """What a plan grants, in numbers and short lists."""
+    fs = plan.filesystem
+    return {
+        "name": plan.name,
+        "digest": plan.policy.digest,
+        "sources": [source.path for source in plan.policy.sources],
+        "read": [shown(grant.path) for grant in fs.read],
+        "write": [shown(grant.path) for grant in fs.write],
+        "execute": [shown(grant.path) for grant in fs.execute],
+        "deny": [shown(entry.pattern) for entry in fs.deny],
+        "protect": [shown(entry.pattern) for entry in fs.protect],
+        "private": [shown(place.path) for place in fs.private],
+        "hide": [shown(place.path) for place in fs.hide],
+        "ports": list(plan.network.ports),
+        "unix": [shown(grant.path) for grant in plan.network.unix],
+        "syscalls": len({entry.name for entry in plan.syscalls.allow}),
+        "require": list(plan.require),
+        "audit": plan.audit,
+    }
+
+
+def say_summary(plan: Plan) -> None:
+    """What a plan grants, for a person."""
+    for key, value in summary_json(plan).items():
+        if value not in ([], None):
+            say(f"{key + ':':<10} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def say_schema(schema: dict[str, Any], *, compact: bool) -> None:
+    """A JSON Schema, indented for people unless `compact`."""
+    if compact:
+        say_json(schema)
+    else:
+        sys.stdout.write(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")

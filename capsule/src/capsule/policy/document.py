@@ -147,17 +147,17 @@ def _decode(data: bytes, file: str) -> str:
         refuse(0, f"the file is {len(data)} bytes long, more than {MAX_BYTES}", "split it and use 'extends'")
     if data.startswith(_BOMS):
         refuse(0, "the file begins with a byte order mark", "save it as UTF-8 without one")
+    data = data.replace(b"\r\n", b"\n")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         refuse(error.start, f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8")
-    text = text.replace("\r\n", "\n")
     tab = data.find(b"\t")
     if tab >= 0:
         refuse(tab, "a tab", "indent and separate with spaces")
     unseen = _UNSEEN.search(text)
     if unseen is not None:
-        offset = len(data[: len(data)].decode("utf-8").replace("\r\n", "\n")[: unseen.start()].encode())
+        offset = len(text[: unseen.start()].encode())
         refuse(offset, f"the invisible character U+{ord(unseen.group()):04X}", "remove it")
     if not text.strip():
         refuse(0, "the file is empty", "begin with 'version: 1' and 'extends: [workspace]'")

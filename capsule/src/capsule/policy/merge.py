@@ -1,8 +1,8 @@
 """From one document and what it extends to one `Policy`.
 
-Later wins: of scalar settings the last one stands; lists append; `{replace: […]}` and `{remove: […]}` take away what was
-inherited. The order is: first what `extends` names, from left to right, each with its own `extends` before it, then
-the document itself. A file or preset reached twice counts once, at its first place.
+Later wins: of scalar settings the last one stands; lists append; `{replace: […]}` and `{remove: […]}` take
+away what was inherited. The order is: first what `extends` names, from left to right, each with its own
+`extends` before it, then the document itself. A file or preset reached twice counts once, at its first place.
 What it refuses: cycles, more than 8 levels or 32 documents, removing what was not inherited.
 
     resolve(Source("/w/capsule.yaml", data), loader)
@@ -45,12 +45,12 @@ class Loader(Protocol):
         """The file `reference`, relative to the directory of the file `including`.
 
         Raises:
-            LoadFault: when it cannot be read.
+            LoadError: when it cannot be read.
         """
         ...
 
 
-class LoadFault(Exception):
+class LoadError(Exception):
     """A file cannot be read: `what` happened and the `next_step`."""
 
     def __init__(self, what: str, next_step: str) -> None:
@@ -171,7 +171,7 @@ class _Order:
             self._refuse(entry, f"a preset extends the file {entry.name!r}", "presets extend presets only")
         try:
             return self.loader.load(entry.name, including)
-        except LoadFault as fault:
+        except LoadError as fault:
             self._refuse(entry, fault.what, fault.next_step)
             raise
 
@@ -229,7 +229,8 @@ def _settled(sections: Sections) -> Sections:
     """
     problems: list[Problem] = []
     for group in (
-        sections.filesystem, sections.network, sections.syscalls, sections.process, sections.environment, sections,
+        sections.filesystem, sections.network, sections.syscalls, sections.process,
+        sections.environment, sections,
     ):  # fmt: skip
         for item in dataclasses.fields(group):
             edit = getattr(group, item.name)

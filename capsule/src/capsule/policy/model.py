@@ -1,7 +1,7 @@
-"""What a policy says, as frozen values that remember their line. No defaults hide here: absent is `None` or empty.
+"""What a policy says, as frozen values that remember their line. Absent is `None` or empty.
 
-One document yields `Sections` whose lists are *edits* (take away, then add). Merging documents folds the edits; in
-the resulting `Policy` every list has only additions left.
+One document yields `Sections` whose lists are *edits* (take away, then add). Merging documents folds the
+edits; in the resulting `Policy` every list has only additions left.
 
     Edit(add=(entry,))                      # read: [~/data]
     Edit(replace=True, add=(entry,))        # read: {replace: [~/data]}
@@ -44,10 +44,14 @@ class Keyed(Protocol):
     """An entry of a list: `key` is what `remove` names it by."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """What `remove` names it by."""
+        ...
 
     @property
-    def origin(self) -> Origin: ...
+    def origin(self) -> Origin:
+        """Where it was written."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class PathEntry:
 
     @property
     def key(self) -> str:
+        """What `remove` names it by."""
         return self.path
 
 
@@ -74,6 +79,7 @@ class NameEntry:
 
     @property
     def key(self) -> str:
+        """What `remove` names it by."""
         return self.name
 
 
@@ -99,6 +105,7 @@ class SyscallEntry:
 
     @property
     def key(self) -> str:
+        """What `remove` names it by."""
         return self.name
 
 
@@ -113,6 +120,7 @@ class ProgramEntry:
 
     @property
     def key(self) -> str:
+        """What `remove` names it by."""
         return self.path
 
 

@@ -1,9 +1,9 @@
-"""One policy file: bytes → `Document`, or `PolicyError` with every place that is wrong.
+r"""One policy file: bytes → `Document`, or `PolicyError` with every place that is wrong.
 
 Pure: no file is read here; `extends` is only recorded, `merge.resolve` follows it.
 What it refuses: anything it does not know. There is no lenient mode.
 
-    parse(b"version: 1\\nextends: [workspace]\\n", "capsule.yaml")
+    parse(b"version: 1\nextends: [workspace]\n", "capsule.yaml")
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 
 from capsule.policy.document import Mapping, Node, Scalar, read_document
 from capsule.policy.model import Document, Example, NameEntry, Sections, Setting
-from capsule.policy.paths import PathFault, parse_path
+from capsule.policy.paths import PathError, parse_path
 from capsule.policy.reader import NodeReader
 from capsule.policy.sections import SECTION_KEYS, read_sections
 
@@ -81,9 +81,10 @@ def _extends(reader: NodeReader, node: Node) -> tuple[NameEntry, ...]:
             reader.refuse(item, f"{text[:80]!r} in extends", "a preset's name or a file that ends in .yaml")
             continue
         try:
-            # Only the syntax is checked: in `extends` a path is relative to the file that says it, and may go up.
+            # Only the syntax is checked: in `extends` a path is relative to the file that says
+            # it, and may go up.
             parse_path(re.sub(r"^(\./)?(\.\./)+", "", text), globs=False)
-        except PathFault as fault:
+        except PathError as fault:
             reader.refuse(item, fault.what, fault.expected, next_step=fault.next_step)
             continue
         found.append(NameEntry(text, reader.origin(item)))
@@ -142,7 +143,7 @@ def _example(reader: NodeReader, node: Node, *, expect: bool) -> Example | None:
     if kind == "connect":
         try:
             text = parse_address(text)
-        except PathFault as fault:
+        except PathError as fault:
             reader.refuse(value, fault.what, fault.expected, next_step=fault.next_step)
             return None
     elif not re.fullmatch(r"[A-Za-z0-9_]{1,128}", text):
@@ -155,11 +156,11 @@ def parse_address(text: str) -> str:
     """`tcp:127.0.0.1:5432`, `tcp:example.org:443` or `unix:/run/x.sock`, in the spelling of reports.
 
     Raises:
-        PathFault: when it is neither.
+        PathError: when it is neither.
     """
     if text.startswith("unix:"):
         return "unix:" + parse_path(text.removeprefix("unix:"), globs=False)
     match = re.fullmatch(r"tcp:([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\]):([1-9][0-9]{0,4})", text)
     if match is None or int(match.group(2)) > 65535:
-        raise PathFault(f"the address {text[:80]!r}", "tcp:HOST:PORT or unix:/PATH")
+        raise PathError(f"the address {text[:80]!r}", "tcp:HOST:PORT or unix:/PATH")
     return text

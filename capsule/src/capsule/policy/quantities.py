@@ -31,7 +31,8 @@ def parse_quantity(text: str, kind: str) -> int | None:
     """The number of bytes, milliseconds or things; None for `none`.
 
     Raises:
-        ValueError: when `text` is not exactly a whole number and a unit of this kind, or is zero or too large.
+        ValueError: when `text` is not exactly a whole number and a unit of this kind, or is zero or
+        too large.
     """
     if text == "none":
         return None

@@ -1,7 +1,7 @@
 """Typed reading of document nodes: words, numbers, lists and their edits, mappings with known keys.
 
-Every reader returns None (or leaves an entry out) after noting a problem, so that one pass finds many of them.
-What it refuses: guessing. A plain `no`, `010` or `1e3` where text is wanted has to be quoted.
+Every reader returns None (or leaves an entry out) after noting a problem, so that one pass finds many of
+them. What it refuses: guessing. A plain `no`, `010` or `1e3` where text is wanted has to be quoted.
 
     reader = NodeReader("capsule.yaml")
     edit = reader.edit(node, reader.path_entry, "filesystem.read")
@@ -17,7 +17,7 @@ from typing import TypeVar
 from capsule.errors import PolicyError, Problem, nearest_name
 from capsule.policy.document import Mapping, Node, Scalar, Sequence, kind_of
 from capsule.policy.model import Edit, Keyed, NameEntry, Origin, PathEntry
-from capsule.policy.paths import PathFault, parse_path
+from capsule.policy.paths import PathError, parse_path
 
 E = TypeVar("E", bound=Keyed)
 
@@ -25,7 +25,7 @@ MAX_PROBLEMS = 50
 
 # What YAML 1.1 or 1.2 readers take for something other than text.
 _AMBIGUOUS = re.compile(
-    r"(?i:~|null|true|false|yes|no|on|off|y|n)|[-+]?[0-9][0-9_.,:]*([eE][-+]?[0-9]+)?|0[xob][0-9a-fA-F_]+|[-+]?\.(inf|nan|[0-9]+)"
+    r"(?i:~|null|true|false|yes|no|on|off|y|n)|[-+]?[0-9][0-9_.,:]*([eE][-+]?[0-9]+)?|0[xob][0-9a-fA-F_]+|[-+]?\.((?i:inf|nan)|[0-9]+)"
 )
 
 
@@ -218,7 +218,7 @@ class NodeReader:
             return None
         try:
             return parse_path(text, globs=globs)
-        except PathFault as fault:
+        except PathError as fault:
             self.refuse(node, fault.what, fault.expected, next_step=fault.next_step)
             return None
 

@@ -1,4 +1,4 @@
-"""The sections a policy and its tools share: filesystem, network, syscalls, process, env, limits, require, audit.
+"""What a policy and its tools share: filesystem, network, syscalls, process, env, limits, require, audit.
 
 reader = NodeReader("capsule.yaml")
 sections = read_sections(reader, entries)      # entries: the mapping's known keys → nodes
@@ -35,8 +35,9 @@ from capsule.policy.reader import NodeReader
 SECTION_KEYS = ("filesystem", "network", "syscalls", "process", "env", "limits", "require", "audit")
 FILESYSTEM_KEYS = ("read", "write", "execute", "deny", "protect", "private", "hide")
 ERRNOS = (
-    "EPERM", "ENOENT", "EINTR", "EIO", "EBADF", "EAGAIN", "ENOMEM", "EACCES", "EBUSY", "EEXIST", "ENODEV", "EINVAL",
-    "ENOTTY", "ENOSPC", "EROFS", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EPROTONOSUPPORT", "EAFNOSUPPORT", "ENETUNREACH",
+    "EPERM", "ENOENT", "EINTR", "EIO", "EBADF", "EAGAIN", "ENOMEM", "EACCES", "EBUSY", "EEXIST",
+    "ENODEV", "EINVAL", "ENOTTY", "ENOSPC", "EROFS", "ENOSYS", "ENOTSUP", "EOPNOTSUPP",
+    "EPROTONOSUPPORT", "EAFNOSUPPORT", "ENETUNREACH",
 )  # fmt: skip
 
 _NOT_YET = "host rules are not available in this version"

@@ -1,7 +1,8 @@
 """`Policy` → `Plan`. The same policy always gives the same bytes.
 
-Pure. What it refuses: unknown system calls and groups, and those that may never be granted; every other check was the
-parser's. It adds nothing to a policy but the two refusals programs expect (`clone3`, `io_uring`: ENOSYS).
+Pure. What it refuses: unknown system calls and groups, and those that may never be granted; every other check
+was the parser's. It adds nothing to a policy but the two refusals programs expect (`clone3`, `io_uring`:
+ENOSYS).
 
     plan = compile_policy(policy)
     encode_plan(plan)

@@ -1,7 +1,7 @@
 """The plan: what the policy compiler hands to the launcher, as `docs/formats/plan.md` names it.
 
-Written as canonical JSON (RFC 8785: sorted keys, no spaces, integers only). Reading refuses unknown and missing
-fields; the launcher checks again and more.
+Written as canonical JSON (RFC 8785: sorted keys, no spaces, integers only). Reading refuses unknown and
+missing fields; the launcher checks again and more.
 
     encode_plan(plan)          # b'{"audit":"run","compiler":…}'
     decode_plan(data).name

@@ -1,8 +1,9 @@
 """The system calls there are, and the groups a policy names them by, each with a reason.
 
-`syscalls.tsv` holds the numbers for both architectures (facts of Linux's `asm/unistd_64.h` and `asm-generic/unistd.h`);
-`syscall_groups.tsv` puts every one of them into exactly one group. Groups of kind `never` cannot be granted at all,
-because with them the rest of a policy would not hold. What this module refuses: a name in no group or in two.
+`syscalls.tsv` holds the numbers for both architectures (facts of Linux's `asm/unistd_64.h` and
+`asm-generic/unistd.h`); `syscall_groups.tsv` puts every one of them into exactly one group. Groups of kind
+`never` cannot be granted at all, because with them the rest of a policy would not hold. What this module
+refuses: a name in no group or in two.
 
     groups()["memory"].members        # ('brk', 'madvise', …)
     group_of("mount").kind          # 'never'
@@ -18,14 +19,16 @@ from typing import Literal
 
 from capsule.policy.model import Condition
 
-# Flags of clone(2) that make namespaces; CLONE_NEWTIME shares bits with the exit signal and is not read by clone.
+# Flags of clone(2) that make namespaces; CLONE_NEWTIME shares bits with the exit signal and is not read by
+# clone.
 _NEW_NAMESPACES = 0x7E020000
 _TIOCSTI, _TIOCLINUX, _TIOCCONS = 0x5412, 0x541C, 0x541D
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _ADDR_NO_RANDOMIZE = 0x0040000
 
-# Inside a group some calls hold only with conditions; several are alternatives. The kernel cuts many arguments to 32
-# bits, so that `ne` alone would let the same command through with a higher bit set: each `ne` stands beside an `le`.
+# Inside a group some calls hold only with conditions; several are alternatives. The kernel cuts many
+# arguments to 32 bits, so that `ne` alone would let the same command through with a higher bit set: each
+# `ne` stands beside an `le`.
 CONDITIONS: Mapping[str, tuple[tuple[Condition, ...], ...]] = {
     "clone": ((Condition(0, "mask", 0, _NEW_NAMESPACES),),),
     "ioctl": (

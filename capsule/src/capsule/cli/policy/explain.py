@@ -1,0 +1,97 @@
+"""`capsule policy explain`: is this allowed, by which line, and which line would change it?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from capsule.cli import terminal
+from capsule.cli.policy.access import load_access
+from capsule.errors import PolicyError, Problem
+from capsule.policy.parser import parse_address
+from capsule.policy.paths import PathError, parse_path
+from capsule.sandbox.access import Access, Decision
+from capsule.sandbox.examples import decide
+
+
+@click.command("explain", epilog="Example: capsule policy explain capsule.yaml --path ~/.ssh/id_ed25519")
+@click.argument("policy", metavar="FILE_OR_PRESET")
+@click.option("--tool", metavar="NAME", help="Explain as the policy holds for one of its tools.")
+@click.option(
+    "--path", "paths", metavar="PATH", multiple=True, help="May this be read (with --write: written)?"
+)
+@click.option("--write", is_flag=True, help="With --path: ask about writing.")
+@click.option("--exec", "programs", metavar="PATH", multiple=True, help="May this program run?")
+@click.option("--syscall", "calls", metavar="NAME", multiple=True, help="May this system call be made?")
+@click.option(
+    "--env", "variables", metavar="NAME", multiple=True, help="Does this variable reach the command?"
+)
+@click.option(
+    "--connect",
+    "addresses",
+    metavar="ADDRESS",
+    multiple=True,
+    help="May tcp:HOST:PORT or unix:PATH be reached?",
+)
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def command(  # noqa: PLR0917 (click hands over one for each option)
+    policy: str,
+    tool: str | None,
+    paths: tuple[str, ...],
+    write: bool,
+    programs: tuple[str, ...],
+    calls: tuple[str, ...],
+    variables: tuple[str, ...],
+    addresses: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Say what is allowed, by which line, and which line would change it.
+
+    Paths that begin with neither '/' nor '~' are relative to the working directory; symbolic links are
+    followed where they exist. Without a question, a summary. Exits 0 when everything asked about is
+    allowed, else 1.
+    """
+    _, access = load_access(policy, tool)
+    if write and not paths:
+        raise click.UsageError("--write goes with --path")
+    answers: list[tuple[str, Decision, tuple[str, ...]]] = []
+    for kind, asked_paths in (("write" if write else "read", paths), ("execute", programs)):
+        answers += [(f"{kind} {asked}", decide(access, kind, _resolved(asked)), ()) for asked in asked_paths]
+    answers += [(f"syscall {name}", *access.syscall(name)) for name in calls]
+    answers += [(f"env {name}", access.variable(name), ()) for name in variables]
+    answers += [(f"connect {address}", _connect(access, address), ()) for address in addresses]
+    if as_json:
+        terminal.say_json(
+            [
+                {"asked": asked, "conditions": list(conditions), **terminal.decision_json(decision)}
+                for asked, decision, conditions in answers
+            ]
+            if answers
+            else terminal.summary_json(access.plan)
+        )
+    elif not answers:
+        terminal.say_summary(access.plan)
+    for asked, decision, conditions in () if as_json else answers:
+        terminal.say(f"{asked}: {terminal.verdict(decision)}")
+        for condition in conditions:
+            terminal.say(f"  when {condition}")
+        terminal.say_decision(decision)
+    return 0 if all(decision.granted for _, decision, _ in answers) else 1
+
+
+def _resolved(text: str) -> str:
+    return os.path.realpath(Path(text).expanduser())
+
+
+def _connect(access: Access, text: str) -> Decision:
+    try:
+        if text.startswith("unix:"):
+            parse_path(text.removeprefix("unix:").lstrip("/") or "/", globs=False)
+            return access.address("unix:" + _resolved(text.removeprefix("unix:")))
+        return access.address(parse_address(text))
+    except PathError as fault:
+        raise PolicyError(
+            [Problem("--connect", 1, 1, fault.what, fault.expected, None, fault.next_step)]
+        ) from None

@@ -1,0 +1,240 @@
+"""What a plan decides about a path, an address, a call or a variable; the launcher decides the same.
+
+A path must be absolute and resolved. A deny wins over everything and a protect over every grant to write;
+then the most specific of hide, private and the grants counts (of one path: first hide, then private, then the
+grants). To execute in a private directory takes an `execute` grant; a `read` beneath a `write` takes writing
+away.
+
+    access = Access(plan, Variables("/w", "/home/u", "/w"))
+    access.path("/home/u/.ssh/id_ed25519", "read").kind     # 'hidden'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from capsule.policy.model import Environment, Origin
+from capsule.policy.paths import shown
+from capsule.sandbox.glob import Pattern, matches_name, split
+from capsule.sandbox.plan import Plan, PlanOrigin
+
+Want = Literal["read", "write", "execute"]
+Kind = Literal["granted", "denied", "protected", "hidden", "not_granted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """The directories a plan's variables stand for: absolute and resolved."""
+
+    workspace: str
+    home: str
+    cwd: str
+
+    def path(self, text: str) -> str:
+        """A path of a plan as an absolute one."""
+        for name, value in (("${workspace}", self.workspace), ("${home}", self.home), ("${cwd}", self.cwd)):
+            if text == name or text.startswith(name + "/"):
+                return (value.rstrip("/") + text[len(name) :]) or "/"
+        return text
+
+    def written(self, path: str) -> str:
+        """An absolute path as a person writes it in a policy."""
+        for sign, value in ((".", self.workspace), ("~", self.home)):
+            if path == value or path.startswith(value.rstrip("/") + "/"):
+                return sign + path[len(value.rstrip("/")) :]
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A line of the policy: `text` as it would be written, and where it is."""
+
+    text: str
+    origin: PlanOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is decided, the line that decided it, and the line that would allow it."""
+
+    kind: Kind
+    rule: Rule | None = None
+    allow: str | None = None
+
+    @property
+    def granted(self) -> bool:
+        """Whether it is allowed."""
+        return self.kind == "granted"
+
+
+@dataclass(slots=True)
+class _State:
+    """What holds at one directory on the way to a path; each grant with the line it came from."""
+
+    read: Rule | None = None
+    write: Rule | None = None
+    execute: Rule | None = None
+    program: Rule | None = None
+    protect: Rule | None = None
+    limit: Rule | None = None
+    hidden: bool = False
+
+
+@dataclass(slots=True)
+class _Marks:
+    """What the plan says about one path."""
+
+    areas: dict[str, Rule] = field(default_factory=dict)
+    patterns: list[tuple[Pattern, Rule, bool]] = field(default_factory=list)
+
+
+def _plan_origin(origin: Origin) -> PlanOrigin:
+    return PlanOrigin(origin.file, origin.line, origin.column)
+
+
+class Access:
+    """A plan, ready to be asked."""
+
+    def __init__(self, plan: Plan, variables: Variables, environment: Environment | None = None) -> None:
+        """From a plan.
+
+        Args:
+            plan: what is enforced.
+            variables: what its variables stand for.
+            environment: the policy's own section: the plan keeps no lines for it. None: nothing is passed.
+        """
+        self.environment = environment if environment is not None else Environment()
+        self.plan = plan
+        self.variables = variables
+        self._marks: dict[tuple[bytes, ...], _Marks] = {}
+        fs = plan.filesystem
+        for name, places in (("hide", fs.hide), ("private", fs.private)):
+            for place in places:
+                self._area(name, place.path, place.origin)
+        for name, grants in (("read", fs.read), ("write", fs.write), ("execute", fs.execute)):
+            for grant in grants:
+                self._area(name, grant.path, grant.origin)
+        for program in plan.process.programs or ():
+            self._area("program", program.path, program.origin)
+        for name, rules in (("deny", fs.deny), ("protect", fs.protect)):
+            for entry in rules:
+                pattern = Pattern.parse(variables.path(entry.pattern))
+                rule = Rule(f'filesystem: {name}: ["{shown(entry.pattern)}"]', entry.origin)
+                self._at(pattern.anchor).patterns.append((pattern, rule, name == "deny"))
+
+    def _at(self, key: tuple[bytes, ...]) -> _Marks:
+        return self._marks.setdefault(key, _Marks())
+
+    def _area(self, name: str, path: str, origin: PlanOrigin) -> None:
+        section = "process: programs" if name == "program" else f"filesystem: {name}"
+        rule = Rule(f'{section}: ["{shown(path)}"]', origin)
+        self._at(tuple(split(self.variables.path(path)))).areas[name] = rule
+
+    def path(self, path: str, want: Want) -> Decision:
+        """Whether this use of an absolute, resolved path is granted."""
+        segments = split(path)
+        if not path.startswith("/") or b"." in segments or b".." in segments:
+            return Decision("not_granted")
+        state = _State()
+        for marks, rest in self._walk(segments):
+            for pattern, rule, denies in marks.patterns:
+                if (denies or state.protect is None) and pattern.covers_below(rest):
+                    if denies:
+                        return Decision("denied", rule)
+                    state.protect = rule
+            self._enter(state, marks.areas)
+        return self._judge(path, want, state)
+
+    def _walk(self, segments: list[bytes]) -> Iterator[tuple[_Marks, list[bytes]]]:
+        for depth in range(len(segments) + 1):
+            marks = self._marks.get(tuple(segments[:depth]))
+            if marks is not None:
+                yield marks, segments[depth:]
+
+    @staticmethod
+    def _enter(state: _State, areas: dict[str, Rule]) -> None:
+        if "hide" in areas:
+            state.read = state.write = state.execute = None
+            state.limit, state.hidden = areas["hide"], True
+        if "private" in areas:
+            state.read = state.write = state.limit = areas["private"]
+            state.execute, state.hidden = None, False
+        if "read" in areas:
+            state.read = state.limit = areas["read"]
+            state.write, state.hidden = None, False
+        if "write" in areas:
+            state.read = state.write = areas["write"]
+            state.limit, state.hidden = None, False
+        if "execute" in areas:
+            state.execute, state.hidden = areas["execute"], False
+        state.program = areas.get("program", state.program)
+
+    def _judge(self, path: str, want: Want, state: _State) -> Decision:
+        listed = self.plan.process.programs is not None
+        if want == "write" and state.protect is not None:
+            return Decision("protected", state.protect)
+        rule: Rule | None = {"read": state.read, "write": state.write, "execute": state.execute}[want]
+        if rule is not None and not (want == "execute" and listed and state.program is None):
+            return Decision("granted", rule)
+        name = f'"{self.variables.written(path)}"'
+        section = "process: programs" if rule is not None else f"filesystem: {want}"
+        return Decision("hidden" if state.hidden else "not_granted", state.limit, f"{section}: [{name}]")
+
+    def syscall(self, name: str) -> tuple[Decision, tuple[str, ...]]:
+        """Whether a system call is granted, and under which conditions (any one of them; none: always)."""
+        for denied in self.plan.syscalls.deny:
+            if denied.name == name:
+                return Decision("denied", Rule(f"{denied.errno}: {denied.reason}", denied.origin)), ()
+        found = [entry for entry in self.plan.syscalls.allow if entry.name == name]
+        if not found:
+            return Decision("not_granted", None, f"syscalls: allow: [{name}]"), ()
+        conditions = tuple(
+            " and ".join(
+                f"arg{c.arg} & {c.mask:#x} == {c.value:#x}"
+                if c.mask is not None
+                else f"arg{c.arg} {c.op} {c.value:#x}"
+                for c in entry.when
+            )
+            for entry in found
+        )
+        return Decision(
+            "granted", Rule(found[0].reason, found[0].origin)
+        ), () if "" in conditions else conditions
+
+    def variable(self, name: str) -> Decision:
+        """Whether a variable reaches the command: `set` wins over `scrub`, and that over `pass`."""
+        environment = self.environment
+        setting = environment.set.get(name)
+        if setting is not None:
+            return Decision("granted", Rule(f"env: set: {{{name}: …}}", _plan_origin(setting.origin)))
+        for kind, section, edit in (
+            ("denied", "scrub", environment.scrub),
+            ("granted", "pass", environment.passed),
+        ):
+            for entry in edit.add:
+                if matches_name(entry.name, name):
+                    rule = Rule(f'env: {section}: ["{entry.name}"]', _plan_origin(entry.origin))
+                    return Decision("denied" if kind == "denied" else "granted", rule)
+        return Decision("not_granted", None, f"env: pass: [{name}]")
+
+    def address(self, address: str) -> Decision:
+        """Whether `tcp:HOST:PORT` or `unix:PATH` of the host can be reached."""
+        network = self.plan.network
+        if address.startswith("unix:"):
+            path = address.removeprefix("unix:")
+            for grant in network.unix:
+                granted = self.variables.path(grant.path)
+                if path == granted or path.startswith(granted.rstrip("/") + "/"):
+                    return Decision("granted", Rule(f'network: unix: ["{shown(grant.path)}"]', grant.origin))
+            decision = self.path(path, "write")
+            if decision.granted:
+                return decision
+            return Decision("not_granted", None, f'network: unix: ["{self.variables.written(path)}"]')
+        host, _, port = address.removeprefix("tcp:").rpartition(":")
+        if host not in {"127.0.0.1", "localhost", "[::1]"}:
+            return Decision("not_granted", Rule("network: mode: none", network.origin))
+        if int(port) in network.ports:
+            return Decision("granted", Rule(f"network: ports: [{port}]", network.origin))
+        return Decision("not_granted", None, f"network: ports: [{port}]")

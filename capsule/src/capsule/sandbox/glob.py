@@ -1,0 +1,128 @@
+"""The patterns of `deny` and `protect`, matched on bytes exactly as the launcher matches them.
+
+`*`, `?`, `[abc]`, `[a-z]`, `[!abc]`, and `**` as a whole segment; a pattern covers what it names and
+everything beneath. Time is bounded by (length of the name) by (length of the pattern), whatever they hold.
+
+    Pattern.parse("/w/**/.env").covers("/w/a/.env/x")      # True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+Token = bytes | frozenset[int] | None
+"""One byte, a set of bytes, or None for `*`."""
+
+_ANY = frozenset(range(256))
+
+
+def split(path: str) -> list[bytes]:
+    """The segments of an absolute path, as bytes."""
+    return [segment for segment in path.encode("utf-8", "surrogateescape").split(b"/") if segment]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """`anchor` are the literal segments at the beginning; in `tail`, None stands for `**`."""
+
+    anchor: tuple[bytes, ...]
+    tail: tuple[tuple[Token, ...] | None, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """The pattern of an absolute text that the policy parser or the launcher has checked."""
+        segments = split(text)
+        literal = next((i for i, segment in enumerate(segments) if _is_glob(segment)), len(segments))
+        tail = [None if segment == b"**" else tuple(_tokens(segment)) for segment in segments[literal:]]
+        while tail and tail[-1] is None:
+            tail.pop()
+        return cls(tuple(segments[:literal]), tuple(tail))
+
+    def covers(self, path: str) -> bool:
+        """Whether the pattern names this path or something above it."""
+        segments = split(path)
+        depth = len(self.anchor)
+        return tuple(segments[:depth]) == self.anchor and self.covers_below(segments[depth:])
+
+    def covers_below(self, segments: list[bytes]) -> bool:
+        """`covers`, for what follows the anchor."""
+        places = self._open({0})
+        for segment in segments:
+            if len(self.tail) in places:
+                return True
+            onward: set[int] = set()
+            for place in places:
+                glob = self.tail[place]
+                if glob is None:
+                    onward.add(place)
+                elif matches(glob, segment):
+                    onward.add(place + 1)
+            places = self._open(onward)
+        return len(self.tail) in places
+
+    def _open(self, places: set[int]) -> set[int]:
+        # `**` also takes no segment at all.
+        found = set(places)
+        for place in sorted(places):
+            at = place
+            while at < len(self.tail) and self.tail[at] is None:
+                at += 1
+                found.add(at)
+        return found
+
+
+def matches_name(pattern: str, name: str) -> bool:
+    """Whether a glob over names, as `env.pass` has them, matches all of `name`."""
+    return matches(tuple(_tokens(pattern.encode())), name.encode("utf-8", "surrogateescape"))
+
+
+def matches(tokens: tuple[Token, ...], name: bytes) -> bool:
+    """Whether the tokens match all of `name`. Going back to the last star alone is enough."""
+    at, place, star, taken = 0, 0, -1, 0
+    while place < len(name):
+        token = tokens[at] if at < len(tokens) else b""
+        if token is None:
+            star, taken = at, place
+            at += 1
+        elif (name[place : place + 1] == token) if isinstance(token, bytes) else name[place] in token:
+            at, place = at + 1, place + 1
+        elif star >= 0:
+            taken += 1
+            at, place = star + 1, taken
+        else:
+            return False
+    return all(token is None for token in tokens[at:])
+
+
+def _is_glob(segment: bytes) -> bool:
+    return any(byte in b"*?[" for byte in segment)
+
+
+def _tokens(segment: bytes) -> Iterator[Token]:
+    at = 0
+    while at < len(segment):
+        byte = segment[at : at + 1]
+        at += 1
+        if byte == b"*":
+            yield None
+        elif byte == b"?":
+            yield _ANY
+        elif byte == b"[":
+            # A `]` right at the beginning stands for itself.
+            first = at + (segment[at : at + 1] == b"!")
+            end = segment.index(b"]", first + 1)
+            yield _set(segment[first:end], negated=first > at)
+            at = end + 1
+        else:
+            yield byte
+
+
+def _set(members: bytes, *, negated: bool) -> frozenset[int]:
+    found: set[int] = set()
+    at = 0
+    while at < len(members):
+        is_range = members[at + 1 : at + 2] == b"-" and at + 2 < len(members)
+        found.update(range(members[at], members[at + 2] + 1) if is_range else [members[at]])
+        at += 3 if is_range else 1
+    return _ANY - found if negated else frozenset(found)
