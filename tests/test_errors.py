@@ -7,7 +7,10 @@ from capsule.errors import CapsuleError, Fault, PlanError, PolicyError, Problem,
 
 def test_a_problem_reads_as_one_line() -> None:
     problem = Problem("f.yaml", 3, 5, "unknown key 'raed'", "one of read", "read", "correct it")
-    assert str(problem) == "f.yaml:3:5: unknown key 'raed'; expected one of read; did you mean 'read'?; correct it"
+    assert (
+        str(problem)
+        == "f.yaml:3:5: unknown key 'raed'; expected one of read; did you mean 'read'?; correct it"
+    )
     assert str(Problem("f", 1, 1, "empty")) == "f:1:1: empty"
 
 
@@ -34,7 +37,9 @@ def test_every_error_says_who_and_what_next(error: CapsuleError, fault: Fault, c
 
 
 def test_an_error_reads_with_its_next_step() -> None:
-    assert str(PlanError("the plan is bad", next_step="compile it again")) == "the plan is bad; compile it again"
+    assert (
+        str(PlanError("the plan is bad", next_step="compile it again")) == "the plan is bad; compile it again"
+    )
 
 
 def test_the_nearest_name() -> None:

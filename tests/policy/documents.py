@@ -1,6 +1,6 @@
 """Policies for tests: a loader over a dictionary, and strategies for documents the parser accepts.
 
-    resolve_text("version: 1", {"team.yaml": "version: 1"})
+resolve_text("version: 1", {"team.yaml": "version: 1"})
 """
 
 from __future__ import annotations
@@ -42,14 +42,18 @@ def places(problems: tuple[Problem, ...]) -> list[tuple[int, int]]:
     return [(problem.line, problem.column) for problem in problems]
 
 
-_SEGMENT = st.text("abz019._- é", min_size=1, max_size=6).filter(lambda s: s.strip() == s and s not in {".", ".."})
+_SEGMENT = st.text("abz019._- é", min_size=1, max_size=6).filter(
+    lambda s: s.strip() == s and s not in {".", ".."}
+)
 _ROOT = st.sampled_from(["/", "~/", "./", ""])
 paths = st.builds(
     lambda root, segments: root + "/".join(segments), _ROOT, st.lists(_SEGMENT, min_size=1, max_size=3)
 ).filter(lambda path: not path.startswith("~") or path.startswith("~/"))
 _GLOB = st.sampled_from(["**", "*", "*.pem", "[ab]x", "[!ab]", "?", ".env.*"])
 patterns = st.builds(
-    lambda root, segments: root + "/".join(segments), _ROOT, st.lists(_SEGMENT | _GLOB, min_size=1, max_size=4)
+    lambda root, segments: root + "/".join(segments),
+    _ROOT,
+    st.lists(_SEGMENT | _GLOB, min_size=1, max_size=4),
 )
 _reasons = st.text("ab é'\"#:", min_size=1, max_size=12)
 _words = st.text("ABCXYZ_", min_size=1, max_size=6)
@@ -69,7 +73,9 @@ def _entry(path: st.SearchStrategy[str], **more: st.SearchStrategy[Any]) -> st.S
 
 
 _grants = _list(_entry(paths, optional=st.booleans()))
-_calls = st.sampled_from(sorted(name for group in groups().values() if group.kind == "grant" for name in group.members))
+_calls = st.sampled_from(
+    sorted(name for group in groups().values() if group.kind == "grant" for name in group.members)
+)
 _conditions = st.builds(
     lambda arg, op, value, mask: (
         {"arg": arg, "op": op, "value": value & mask, "mask": mask}
@@ -131,7 +137,9 @@ sections: dict[str, st.SearchStrategy[Any]] = {
 }  # fmt: skip
 _examples = st.lists(
     st.builds(lambda kind, path: {kind: path}, st.sampled_from(["read", "write", "execute"]), paths)
-    | st.sampled_from([{"connect": "tcp:a.example:443"}, {"connect": "unix:/run/x"}, {"syscall": "ptrace"}, {"env": "A"}]),
+    | st.sampled_from(
+        [{"connect": "tcp:a.example:443"}, {"connect": "unix:/run/x"}, {"syscall": "ptrace"}, {"env": "A"}]
+    ),
     max_size=3,
 )
 documents = st.fixed_dictionaries(

@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsule.errors import PolicyError
-from capsule.policy.document import MAX_BYTES, MAX_LIST, MAX_NODES, Mapping, Scalar, Sequence, kind_of, read_document
+from capsule.policy.document import (
+    MAX_BYTES,
+    MAX_LIST,
+    MAX_NODES,
+    Mapping,
+    Scalar,
+    Sequence,
+    kind_of,
+    read_document,
+)
 
 
 def refused(data: bytes) -> tuple[int, int, str]:
@@ -18,7 +27,10 @@ def refused(data: bytes) -> tuple[int, int, str]:
 
 def test_values_keep_their_place_and_their_quotes() -> None:
     root = read_document(b"version: 1\nread:\n  - 'x'\n  - {a: b}\n", "p.yaml")
-    assert [(key.text, key.line, key.column) for key, _ in root.entries] == [("version", 1, 1), ("read", 2, 1)]
+    assert [(key.text, key.line, key.column) for key, _ in root.entries] == [
+        ("version", 1, 1),
+        ("read", 2, 1),
+    ]
     items = root.entries[1][1]
     assert isinstance(items, Sequence)
     assert items.items[0] == Scalar("x", True, 3, 5)

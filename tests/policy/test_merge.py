@@ -27,7 +27,12 @@ def test_lists_append_in_the_order_of_extends() -> None:
         "./b.yaml": "version: 1\nextends: [./c.yaml]\nfilesystem: {read: [/b]}",
         "./c.yaml": "version: 1\nfilesystem: {read: [/c]}",
     }
-    assert read_paths("version: 1\nextends: [./a.yaml, ./b.yaml]\nfilesystem: {read: [/top]}", files) == ["/a", "/c", "/b", "/top"]
+    assert read_paths("version: 1\nextends: [./a.yaml, ./b.yaml]\nfilesystem: {read: [/top]}", files) == [
+        "/a",
+        "/c",
+        "/b",
+        "/top",
+    ]
 
 
 def test_a_document_reached_twice_counts_once() -> None:
@@ -55,7 +60,10 @@ def test_of_settings_the_last_one_stands() -> None:
     assert sections.audit.value == "run"
     assert sections.limits["cpu"].value is None
     assert sections.limits["disk"].value == 1
-    assert {name: setting.value for name, setting in sections.environment.set.items()} == {"A": "a", "B": "bb"}
+    assert {name: setting.value for name, setting in sections.environment.set.items()} == {
+        "A": "a",
+        "B": "bb",
+    }
     assert sections.process.restricted is not None
     assert not sections.process.restricted.value
     assert sections.process.programs.add == ()
@@ -64,7 +72,9 @@ def test_of_settings_the_last_one_stands() -> None:
 
 
 def test_lists_can_be_replaced_and_shortened() -> None:
-    files = {"./a.yaml": "version: 1\nfilesystem: {read: [/a, ~/b, ./c], deny: ['**/x']}\nnetwork: {ports: [80, 81]}"}
+    files = {
+        "./a.yaml": "version: 1\nfilesystem: {read: [/a, ~/b, ./c], deny: ['**/x']}\nnetwork: {ports: [80, 81]}"
+    }
     text = "version: 1\nextends: [./a.yaml]\nfilesystem: {read: {replace: [/z]}}"
     assert read_paths(text, files) == ["/z"]
     assert read_paths("version: 1\nextends: [./a.yaml]\nfilesystem: {read: {replace: []}}", files) == []
@@ -86,8 +96,12 @@ def test_removing_what_was_not_inherited_is_refused() -> None:
 
 
 def test_tools_add_to_the_policy_and_merge_with_inherited_tools() -> None:
-    files = {"./a.yaml": "version: 1\nfilesystem: {read: [/a]}\ntools: {fetch: {filesystem: {read: [/f]}}, old: {audit: all}}"}
-    policy = resolve_text("version: 1\nextends: [./a.yaml]\ntools: {fetch: {filesystem: {read: [/g]}, audit: all}}", files)
+    files = {
+        "./a.yaml": "version: 1\nfilesystem: {read: [/a]}\ntools: {fetch: {filesystem: {read: [/f]}}, old: {audit: all}}"
+    }
+    policy = resolve_text(
+        "version: 1\nextends: [./a.yaml]\ntools: {fetch: {filesystem: {read: [/g]}, audit: all}}", files
+    )
     assert sorted(policy.tools) == ["fetch", "old"]
     tool = with_tool(policy, "fetch")
     assert [entry.path for entry in tool.sections.filesystem.read.add] == ["/a", "/f", "/g"]
@@ -106,8 +120,12 @@ def test_unknown_tools_and_tools_that_do_not_fit() -> None:
 
 def test_circles_depth_and_number_are_capped() -> None:
     circle = {"./a.yaml": "version: 1\nextends: [./b.yaml]", "./b.yaml": "version: 1\nextends: [./a.yaml]"}
-    assert "extends goes in a circle: /w/a.yaml → /w/b.yaml → /w/a.yaml" in str(refused("version: 1\nextends: [./a.yaml]", circle))
-    assert "in a circle" in str(refused("version: 1\nextends: [./capsule.yaml]", {"./capsule.yaml": "version: 1"}))
+    assert "extends goes in a circle: /w/a.yaml → /w/b.yaml → /w/a.yaml" in str(
+        refused("version: 1\nextends: [./a.yaml]", circle)
+    )
+    assert "in a circle" in str(
+        refused("version: 1\nextends: [./capsule.yaml]", {"./capsule.yaml": "version: 1"})
+    )
     deep = {f"./{i}.yaml": f"version: 1\nextends: [./{i + 1}.yaml]" for i in range(20)}
     assert f"more than {MAX_LEVELS} levels deep" in str(refused("version: 1\nextends: [./0.yaml]", deep))
     many = {f"./{i}.yaml": "version: 1" for i in range(40)}
@@ -119,11 +137,15 @@ def test_missing_presets_and_files_are_named_at_their_place() -> None:
     error = refused("version: 1\nextends: [workspce]")
     assert str(error).startswith(f"{TOP}:2:11: there is no preset 'workspce'")
     assert "did you mean 'workspace'?" in str(error)
-    assert f"{TOP}:2:11: the file ./x.yaml cannot be read: not there; check the path" in str(refused("version: 1\nextends: [./x.yaml]"))
+    assert f"{TOP}:2:11: the file ./x.yaml cannot be read: not there; check the path" in str(
+        refused("version: 1\nextends: [./x.yaml]")
+    )
 
 
 def test_a_problem_in_an_extended_file_is_told_with_that_file() -> None:
-    assert str(refused("version: 1\nextends: [./a.yaml]", {"./a.yaml": "version: 3"})).startswith("/w/a.yaml:1:10: ")
+    assert str(refused("version: 1\nextends: [./a.yaml]", {"./a.yaml": "version: 3"})).startswith(
+        "/w/a.yaml:1:10: "
+    )
 
 
 def test_a_preset_extends_presets_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +167,9 @@ def test_the_name_and_the_examples_are_the_top_documents() -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, documents, documents)
-def test_merging_is_associative_and_nothing_is_neutral(one: dict[str, object], two: dict[str, object], three: dict[str, object]) -> None:
+def test_merging_is_associative_and_nothing_is_neutral(
+    one: dict[str, object], two: dict[str, object], three: dict[str, object]
+) -> None:
     a, b, c = (parse(to_yaml(document), str(i)).sections for i, document in enumerate((one, two, three)))
     assert merge_sections(merge_sections(a, b), c) == merge_sections(a, merge_sections(b, c))
     assert merge_sections(a, Sections()) == a

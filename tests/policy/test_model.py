@@ -29,7 +29,9 @@ HERE = Origin("capsule.yaml", 3, 5)
         (ProgramEntry("/b", HERE), "/b"),
     ],
 )
-def test_an_entry_is_removed_by_its_key(entry: PathEntry | NameEntry | SyscallEntry | ProgramEntry, key: str) -> None:
+def test_an_entry_is_removed_by_its_key(
+    entry: PathEntry | NameEntry | SyscallEntry | ProgramEntry, key: str
+) -> None:
     assert entry.key == key
 
 

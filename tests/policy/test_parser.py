@@ -87,7 +87,10 @@ def test_at_most_fifty_problems_are_told() -> None:
         ("version: 1\nname:", "name is nothing"),
         ("version: 1\nextends: workspace", "extends is a single value; expected a list; write [workspace]"),
         ("version: 1\nextends: [workspace, workspace]", "names 'workspace' twice"),
-        ("version: 1\nextends: [./team]", "'./team' in extends; expected a preset's name or a file that ends in .yaml"),
+        (
+            "version: 1\nextends: [./team]",
+            "'./team' in extends; expected a preset's name or a file that ends in .yaml",
+        ),
         ("version: 1\nextends: [a//b.yaml]", "empty segment"),
         ("version: 1\nextends: [a/../b.yaml]", "'..' segment"),
         ("version: 1\nextends: [no]", "is no, which is not text"),
@@ -110,7 +113,9 @@ def test_what_is_wrong_is_named(text: str, says: str) -> None:
     assert says in str(problems(text))
 
 
-@pytest.mark.parametrize("entry", ["./team.yaml", "../team.yaml", "../../a/b.yml", "/etc/capsule/x.yaml", "~/x.yaml", "a.yaml"])
+@pytest.mark.parametrize(
+    "entry", ["./team.yaml", "../team.yaml", "../../a/b.yml", "/etc/capsule/x.yaml", "~/x.yaml", "a.yaml"]
+)
 def test_files_may_be_extended_from_anywhere(entry: str) -> None:
     document = parse(f"version: 1\nextends: ['{entry}']".encode(), "x")
     assert document.extends == (NameEntry(entry, Origin("x", 2, 11)),)
@@ -121,12 +126,17 @@ def test_preset_names_are_plain_words() -> None:
     assert not any(is_preset_name(text) for text in ("", "a.yaml", "./a", "A", "-a", "a b", "a\n", "a" * 65))
 
 
-@pytest.mark.parametrize("text", ["tcp:127.0.0.1:5432", "tcp:example.org:443", "tcp:[::1]:80", "unix:/run/x.sock"])
+@pytest.mark.parametrize(
+    "text", ["tcp:127.0.0.1:5432", "tcp:example.org:443", "tcp:[::1]:80", "unix:/run/x.sock"]
+)
 def test_addresses(text: str) -> None:
     assert parse_address(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "tcp:x", "tcp::80", "tcp:x:0", "tcp:x:65536", "udp:x:53", "unix:", "unix:/a/../b", "tcp:a b:80"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "tcp:x", "tcp::80", "tcp:x:0", "tcp:x:65536", "udp:x:53", "unix:", "unix:/a/../b", "tcp:a b:80"],
+)
 def test_what_is_not_an_address(text: str) -> None:
     with pytest.raises(PathError):
         parse_address(text)
@@ -146,12 +156,18 @@ def test_every_generated_document_is_accepted(document: dict[str, object]) -> No
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, st.data())
-def test_a_damaged_document_is_accepted_or_refused_with_a_place(document: dict[str, object], data: st.DataObject) -> None:
+def test_a_damaged_document_is_accepted_or_refused_with_a_place(
+    document: dict[str, object], data: st.DataObject
+) -> None:
     """Bytes are cut, doubled, swapped: nothing but `PolicyError` comes out, and every problem has a place."""
     text = to_yaml(document)
     at = data.draw(st.integers(0, len(text)))
     until = data.draw(st.integers(at, min(len(text), at + 12)))
-    noise = data.draw(st.sampled_from([b"", b"\n", b"{", b"]", b": ", b"&a ", b"*a", b"!x ", b"\x00", b"\xff", b"- ", b'"', b"no"]))
+    noise = data.draw(
+        st.sampled_from(
+            [b"", b"\n", b"{", b"]", b": ", b"&a ", b"*a", b"!x ", b"\x00", b"\xff", b"- ", b'"', b"no"]
+        )
+    )
     damaged = text[:at] + noise + text[until:]
     try:
         parse(damaged, "capsule.yaml")

@@ -33,7 +33,9 @@ def test_what_a_person_writes(text: str, plan: str) -> None:
     assert parse_path(text, globs=True) == plan
 
 
-@pytest.mark.parametrize("text", ["**/.env", "/a/*.pem", "a?b", "[abc]", "[!abc]x", "[a-z]", "[0-9a-f]x", "/**"])
+@pytest.mark.parametrize(
+    "text", ["**/.env", "/a/*.pem", "a?b", "[abc]", "[!abc]x", "[a-z]", "[0-9a-f]x", "/**"]
+)
 def test_globs_only_where_they_have_a_meaning(text: str) -> None:
     assert parse_path(text, globs=True).endswith(text.lstrip("/"))
     with pytest.raises(PathError, match="glob") as caught:
@@ -77,7 +79,9 @@ def test_what_is_not_a_path(text: str, says: str) -> None:
         assert says in caught.value.what
 
 
-@pytest.mark.parametrize("text", ["a**", "**b/c", "[", "[]", "[!]", "[a", "a]", "[[a]", "[^a]", "[z-a]", "x[a/b]", "[é]"])
+@pytest.mark.parametrize(
+    "text", ["a**", "**b/c", "[", "[]", "[!]", "[a", "a]", "[[a]", "[^a]", "[z-a]", "x[a/b]", "[é]"]
+)
 def test_what_is_not_a_pattern(text: str) -> None:
     with pytest.raises(PathError):
         parse_path(text, globs=True)

@@ -51,7 +51,8 @@ def test_no_default_preset_denies_inside_what_it_lets_be_read() -> None:
             assert "*" not in entry.pattern
             path = access.variables.path(entry.pattern)
             without = Access(
-                type(plan)(**{**_fields(plan), "filesystem": _without_deny(plan.filesystem)}), access.variables
+                type(plan)(**{**_fields(plan), "filesystem": _without_deny(plan.filesystem)}),
+                access.variables,
             )
             assert not without.path(path, "read").granted, path
 
@@ -69,7 +70,14 @@ def test_workspace_keeps_what_the_host_runs() -> None:
     assert source is not None
     policy = resolve(source, DictLoader())
     access = Access(compile_policy(policy), Variables("/w", "/home/u", "/w"))
-    for path in (".git/hooks/pre-commit", ".git/config", ".vscode/tasks.json", ".mcp.json", ".claude/settings.json", ".envrc"):
+    for path in (
+        ".git/hooks/pre-commit",
+        ".git/config",
+        ".vscode/tasks.json",
+        ".mcp.json",
+        ".claude/settings.json",
+        ".envrc",
+    ):
         assert access.path(f"/w/{path}", "read").granted
         assert access.path(f"/w/{path}", "write").kind == "protected"
     assert access.path("/w/.git/index.lock", "write").granted

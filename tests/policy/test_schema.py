@@ -44,9 +44,13 @@ def test_the_presets_validate(name: str) -> None:
 WRONG: list[Any] = [None, [], {}, "x y", -1, 1.5, True, "*", "..", {"path": "*"}, ["*"], {"extra": 1}]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 @given(documents, st.data())
-def test_what_the_schema_refuses_the_parser_refuses_too(document: dict[str, Any], data: st.DataObject) -> None:
+def test_what_the_schema_refuses_the_parser_refuses_too(
+    document: dict[str, Any], data: st.DataObject
+) -> None:
     """Replace one value or add one key: the schema never says more than the parser."""
     damaged = copy.deepcopy(document)
     node: Any = damaged

@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from capsule.errors import PolicyError
-from capsule.policy.model import Condition, Edit, NameEntry, Origin, PathEntry, ProgramEntry, Sections, Setting, SyscallEntry
+from capsule.policy.model import (
+    Condition,
+    Edit,
+    NameEntry,
+    Origin,
+    PathEntry,
+    ProgramEntry,
+    Sections,
+    Setting,
+    SyscallEntry,
+)
 from capsule.policy.parser import parse
 
 
@@ -85,9 +95,17 @@ def test_syscalls() -> None:
 
 
 def test_environment() -> None:
-    found = sections("env:\n  pass: [PATH, 'LC_*']\n  scrub: ['*TOKEN*']\n  set: {A: b, B: '1', C: null, D: , E: ''}\n").environment
+    found = sections(
+        "env:\n  pass: [PATH, 'LC_*']\n  scrub: ['*TOKEN*']\n  set: {A: b, B: '1', C: null, D: , E: ''}\n"
+    ).environment
     assert [entry.name for entry in found.passed.add] == ["PATH", "LC_*"]
-    assert {name: setting.value for name, setting in found.set.items()} == {"A": "b", "B": "1", "C": None, "D": None, "E": ""}
+    assert {name: setting.value for name, setting in found.set.items()} == {
+        "A": "b",
+        "B": "1",
+        "C": None,
+        "D": None,
+        "E": "",
+    }
     assert found.set["A"].origin == at(5, 9)
 
 

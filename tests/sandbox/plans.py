@@ -1,6 +1,6 @@
 """Plans for tests: from a policy's text, or a preset.
 
-    access_of("filesystem: {read: [/a]}").path("/a", "read")
+access_of("filesystem: {read: [/a]}").path("/a", "read")
 """
 
 from __future__ import annotations

@@ -59,7 +59,10 @@ def test_one_segment_matches_as_a_shell_would(pattern: str, name: str) -> None:
     assert matches_name(pattern, name) is expected
 
 
-@given(st.lists(st.sampled_from(["**", "*", "a", "b", "[ab]", "a*"]), min_size=1, max_size=5), st.lists(st.sampled_from(["a", "b", "ab"]), max_size=6))
+@given(
+    st.lists(st.sampled_from(["**", "*", "a", "b", "[ab]", "a*"]), min_size=1, max_size=5),
+    st.lists(st.sampled_from(["a", "b", "ab"]), max_size=6),
+)
 def test_whole_patterns_agree_with_a_regular_expression(segments: list[str], names: list[str]) -> None:
     regex = "".join(
         "(/[^/]+)*" if segment == "**" else "/" + segment.replace("*", "[^/]*") for segment in segments

@@ -12,10 +12,10 @@ from capsule.sandbox.plan import MAX_BYTES, PlanOrigin, PlanSyscallDeny, decode_
 
 
 def test_the_encoding_is_canonical() -> None:
-    data = encode_plan(plan_of("name: x\nfilesystem: {read: [\"./é\\\"b\"]}\nenv: {set: {A: \"\\u20ac\"}}"))
+    data = encode_plan(plan_of('name: x\nfilesystem: {read: ["./é\\"b"]}\nenv: {set: {A: "\\u20ac"}}'))
     value = json.loads(data)
     assert json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() == data
-    assert "${workspace}/é\\\"b".encode() in data
+    assert '${workspace}/é\\"b'.encode() in data
     assert value["environment"]["set"]["A"] == "€"
     assert list(value) == sorted(value)
 

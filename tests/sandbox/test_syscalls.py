@@ -48,10 +48,14 @@ def test_known_numbers(name: str, x86_64: int | None, aarch64: int | None) -> No
 def test_the_table_agrees_with_the_kernels_header() -> None:
     found = dict(re.findall(r"#define __NR_(\w+) (\d+)", HEADER.read_text()))
     assert len(found) > 300
-    assert {name: numbers()[name][0] for name in found} == {name: int(number) for name, number in found.items()}
+    assert {name: numbers()[name][0] for name in found} == {
+        name: int(number) for name, number in found.items()
+    }
 
 
-@pytest.mark.skipif(not Path("/usr/include/asm-generic/unistd.h").exists(), reason="needs kernel-headers: none here")
+@pytest.mark.skipif(
+    not Path("/usr/include/asm-generic/unistd.h").exists(), reason="needs kernel-headers: none here"
+)
 def test_the_table_agrees_with_the_generic_header(tmp_path: Path) -> None:
     source = tmp_path / "a.c"
     wanted = ("RENAMEAT", "NEW_STAT", "SET_GET_RLIMIT", "SYS_CLONE3", "MEMFD_SECRET")
@@ -67,11 +71,23 @@ def test_the_table_agrees_with_the_generic_header(tmp_path: Path) -> None:
     found.pop("syscalls", None)
     found.pop("arch_specific_syscall", None)
     assert len(found) > 250
-    assert {name: numbers()[name][1] for name in found} == {name: int(number) for name, number in found.items()}
+    assert {name: numbers()[name][1] for name in found} == {
+        name: int(number) for name, number in found.items()
+    }
 
 
 def test_what_can_undo_the_sandbox_is_never_granted() -> None:
-    for name in ("mount", "unshare", "setns", "io_uring_setup", "open_by_handle_at", "clone3", "bpf", "keyctl", "chroot"):
+    for name in (
+        "mount",
+        "unshare",
+        "setns",
+        "io_uring_setup",
+        "open_by_handle_at",
+        "clone3",
+        "bpf",
+        "keyctl",
+        "chroot",
+    ):
         group = group_of(name)
         assert group is not None
         assert group.kind == "never"

@@ -80,9 +80,10 @@ def _read(path: Path) -> Source:
         raise LoadError(
             f"the file {shown} cannot be read: {error.strerror}", "check the path and its permissions"
         ) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise LoadError(f"{shown} is not a regular file", "name a file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise LoadError(f"{shown} is not a regular file", "name a file")
         data = file.read(MAX_BYTES + 1)
     # The name the launcher can protect and a person can open, whatever the working directory. A link in
     # the last segment is followed: the file that is read is the file that is named.

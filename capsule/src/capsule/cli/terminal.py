@@ -90,6 +90,7 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
+GRANTS_NOTHING = "nothing may be executed, so no command can start; did you leave out 'extends: [workspace]'?"
 _VERDICTS = {
     "granted": "allowed",
     "denied": "denied",

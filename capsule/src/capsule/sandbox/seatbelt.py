@@ -156,9 +156,4 @@ def _segment(segment: str) -> str:
 
 
 def _literal(text: str) -> str:
-    # A bracket quotes every special character but `^` and the backslash, which need a backslash themselves.
-    return re.sub(
-        r"[.*+?(){}|$\[\]^\\]",
-        lambda match: f"\\{match.group()}" if match.group() in "^\\" else f"[{match.group()}]",
-        text,
-    )
+    return re.sub(r"[.*+?(){}|$\[\]^\\]", r"\\\g<0>", text)

@@ -27,11 +27,25 @@ def command(policy: str, as_json: bool) -> int:
         if not as_json:
             raise
         terminal.say_json(
-            {"ok": False, "problems": [terminal.problem_json(problem) for problem in error.problems]}
+            {
+                "ok": False,
+                "warnings": [],
+                "problems": [terminal.problem_json(problem) for problem in error.problems],
+            }
         )
         return error.exit_code
+    warnings = [] if plan.filesystem.execute else [terminal.GRANTS_NOTHING]
     if as_json:
-        terminal.say_json({"ok": True, "problems": [], "name": plan.name, "digest": plan.policy.digest})
+        good = {
+            "ok": True,
+            "problems": [],
+            "warnings": warnings,
+            "name": plan.name,
+            "digest": plan.policy.digest,
+        }
+        terminal.say_json(good)
     else:
         terminal.say(f"{plan.name}: good ({len(plan.policy.sources)} sources, {plan.policy.digest})")
+        for warning in warnings:
+            terminal.say(f"note: {warning}")
     return 0

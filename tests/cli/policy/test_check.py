@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.invoke import invoke
+
+
+def test_a_good_policy(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nname: web\nextends: [workspace]\ntools: {t: {audit: all}}\n"
+    )
+    answer = invoke(capsys, "policy", "check", "capsule.yaml")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith("web: good (4 sources, blake3:")
+    value = json.loads(invoke(capsys, "policy", "check", "capsule.yaml", "--json").out)
+    assert (value["ok"], value["problems"], value["name"]) == (True, [], "web")
+
+
+def test_a_policy_that_grants_nothing_is_pointed_out(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "capsule.yaml").write_text("version: 1\n")
+    answer = invoke(capsys, "policy", "check", "capsule.yaml")
+    assert answer.code == 0
+    assert "nothing may be executed" in answer.out
+    assert "extends: [workspace]" in answer.out
+    value = json.loads(invoke(capsys, "policy", "check", "capsule.yaml", "--json").out)
+    assert len(value["warnings"]) == 1
+
+
+def test_problems_are_told_with_their_place(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    (workspace / "capsule.yaml").write_text("version: 1\nfilesytem: {}\nsyscalls: {allow: [opennat]}\n")
+    answer = invoke(capsys, "policy", "check", "capsule.yaml")
+    assert (answer.code, answer.out) == (2, "")
+    assert "capsule: capsule.yaml:2:1: unknown key 'filesytem'" in answer.err
+    assert "did you mean 'filesystem'?" in answer.err
+    value = json.loads(invoke(capsys, "policy", "check", "capsule.yaml", "--json").out)
+    assert not value["ok"]
+    assert value["problems"][0]["nearest"] == "filesystem"
+
+
+def test_tools_are_checked_too(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    (workspace / "capsule.yaml").write_text("version: 1\ntools: {t: {syscalls: {allow: [opennat]}}}\n")
+    answer = invoke(capsys, "policy", "check", "capsule.yaml")
+    assert answer.code == 2
+    assert "unknown system call 'opennat'" in answer.err

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from capsule.cli.files import FileLoader, load_policy, load_source
+from capsule.errors import PolicyError
+from capsule.policy.document import MAX_BYTES
+from capsule.policy.merge import LoadError
+
+
+def refused(reference: str) -> str:
+    with pytest.raises(PolicyError) as caught:
+        load_policy(reference)
+    return str(caught.value)
+
+
+def test_presets_and_files(workspace: Path) -> None:
+    assert load_source("workspace").path == "preset:workspace"
+    (workspace / "capsule.yaml").write_text("version: 1\n")
+    assert load_source("capsule.yaml").path == str(workspace.resolve() / "capsule.yaml")
+    (workspace / "strict").write_text("version: 1\nname: mine\n")
+    assert load_policy("strict").name == "strict"  # a bare preset's name is the preset
+    assert load_policy("./strict").name == "mine"
+    (workspace / "own").write_text("version: 1\n")
+    assert load_policy("own").name == "own"
+
+
+def test_files_are_relative_to_the_file_that_extends_them(workspace: Path, home: Path) -> None:
+    (workspace / "policies").mkdir()
+    (workspace / "team.yaml").write_text("version: 1\nfilesystem: {read: [/team]}")
+    (home / "mine.yaml").write_text("version: 1\nfilesystem: {read: [/mine]}")
+    (workspace / "policies" / "a.yaml").write_text("version: 1\nextends: [../team.yaml, b.yaml]")
+    (workspace / "policies" / "b.yaml").write_text("version: 1\nextends: [~/mine.yaml]")
+    (workspace / "capsule.yaml").write_text("version: 1\nextends: [policies/a.yaml]")
+    policy = load_policy("capsule.yaml")
+    assert [entry.path for entry in policy.sections.filesystem.read.add] == ["/team", "/mine"]
+    where = workspace.resolve()
+    assert [source.path for source in policy.sources] == [
+        f"{where}/capsule.yaml", f"{where}/policies/a.yaml", f"{where}/policies/b.yaml",
+        f"{home.resolve()}/mine.yaml", f"{where}/team.yaml",
+    ]  # fmt: skip
+
+
+def test_a_link_is_named_by_what_is_read(workspace: Path) -> None:
+    (workspace / "real.yaml").write_text("version: 1\n")
+    (workspace / "capsule.yaml").symlink_to("real.yaml")
+    assert load_source("capsule.yaml").path == str(workspace.resolve() / "real.yaml")
+
+
+def test_a_circle_through_links_is_found(workspace: Path) -> None:
+    (workspace / "capsule.yaml").write_text("version: 1\nextends: [./link.yaml]")
+    (workspace / "link.yaml").symlink_to("capsule.yaml")
+    assert "in a circle" in refused("capsule.yaml")
+
+
+def test_tools(workspace: Path) -> None:
+    (workspace / "capsule.yaml").write_text("version: 1\ntools: {t: {audit: all}}")
+    assert load_policy("capsule.yaml", "t").sections.audit is not None
+    with pytest.raises(PolicyError, match="no tool 'x'"):
+        load_policy("capsule.yaml", "x")
+
+
+def test_what_is_not_a_readable_file_is_refused(workspace: Path) -> None:
+    assert "./none.yaml:1:1: the file none.yaml cannot be read: No such file" in refused("./none.yaml")
+    assert "there is no such preset or file" in refused("workspcae")
+    assert "did you mean 'workspace'?" in refused("workspcae")
+    (workspace / "d.yaml").mkdir()
+    assert "is not a regular file" in refused("d.yaml")
+    os.mkfifo(workspace / "f.yaml")
+    assert "is not a regular file" in refused("f.yaml")
+    (workspace / "big.yaml").write_bytes(b"#" * (MAX_BYTES + 10))
+    assert "split it and use 'extends'" in refused("big.yaml")
+    with pytest.raises(LoadError, match="cannot be read"):
+        FileLoader().load("./x.yaml", str(workspace / "capsule.yaml"))
+
+
+def test_a_device_is_refused(workspace: Path) -> None:
+    (workspace / "zero.yaml").symlink_to("/dev/zero")
+    assert "is not a regular file" in refused("zero.yaml")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from tests.cli.invoke import invoke
+
+from capsule.cli import main as main_module
+from capsule.cli.main import main, root
+
+VERBS = [
+    ("completion",),
+    ("policy",),
+    *(("policy", verb) for verb in ("check", "compile", "diff", "explain", "schema", "test")),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_has_help_with_an_example(
+    verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = invoke(capsys, *verb, "--help")
+    assert answer.code == 0
+    assert f"Example: capsule {' '.join(verb)}" in answer.out
+    assert invoke(capsys, *verb, "-h").out == answer.out
+
+
+@pytest.mark.parametrize(
+    "verb", [verb for verb in VERBS if verb[0] == "policy" and len(verb) == 2], ids=" ".join
+)
+def test_every_policy_verb_has_json(verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"diff": ("strict", "workspace"), "schema": ()}.get(verb[1], ("workspace",))
+    answer = invoke(capsys, *verb, *more, "--json")
+    assert answer.code in {0, 1}
+    assert answer.out.count("\n") == 1
+    json.loads(answer.out)
+
+
+def test_mistakes_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = invoke(capsys, "policy", "chekc")
+    assert (answer.code, answer.out) == (2, "")
+    assert "capsule: No such command 'chekc'." in answer.err
+    assert "try 'capsule policy --help'" in answer.err
+    assert invoke(capsys, "policy", "check").code == 2
+    assert invoke(capsys, "policy", "explain", "workspace", "--write").code == 2
+
+
+def test_interruptions_and_broken_pipes_have_a_shells_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for raised, code in ((click.Abort(), 130), (BrokenPipeError(), 141)):
+
+        def stop(raised: BaseException = raised, **_: object) -> None:
+            raise raised
+
+        monkeypatch.setattr(main_module.root, "main", stop)
+        with pytest.raises(SystemExit) as caught:
+            main(["policy"])
+        assert caught.value.code == code
+
+
+def test_a_verb_imports_nothing_of_the_others() -> None:
+    """Starting costs what the verb needs: help of the root reads no policy code."""
+    script = (
+        "import sys\nfrom capsule.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted(name for name in sys.modules if name.startswith('ruamel') or name.startswith('capsule.cli.policy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_module_runs_as_the_native_binary_calls_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "capsule.cli", "policy", "compile", "workspace"],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["name"] == "workspace"
+    refused = subprocess.run(
+        [sys.executable, "-m", "capsule.cli", "policy", "compile", "./none.yaml"],
+        capture_output=True,
+        check=False,
+    )
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert b"capsule: ./none.yaml:1:1: the file none.yaml cannot be read: No such file" in refused.stderr
+
+
+def test_the_root_lists_its_verbs() -> None:
+    context = click.Context(root)
+    assert root.list_commands(context) == ["completion", "policy"]

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.sandbox.plans import VARIABLES, access_of
+
+from capsule.sandbox.access import Access, Variables, Want
+from capsule.sandbox.plan import decode_plan
+
+POLICY = """
+filesystem:
+  read: [/usr, ./vendor, /etc, ~/.cargo, /home/u/.ssh/known_hosts]
+  write: [., /usr/share/w]
+  execute: [/usr/bin, /tmp, ./bin]
+  private: [/tmp]
+  hide: ['~', /usr/hidden]
+  deny: ['**/.env', ~/.ssh/id, ./secret]
+  protect: [.git/hooks, '**/*.lock']
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "read", "write", "execute"),
+    [
+        ("/usr/lib/x", "granted", "not_granted", "not_granted"),
+        ("/usr/bin/x", "granted", "not_granted", "granted"),
+        ("/usr", "granted", "not_granted", "not_granted"),
+        ("/usrx", "not_granted", "not_granted", "not_granted"),
+        ("/", "not_granted", "not_granted", "not_granted"),
+        ("/usr/share/w/x", "granted", "granted", "not_granted"),
+        ("/usr/hidden/x", "hidden", "hidden", "hidden"),
+        ("/w/a", "granted", "granted", "not_granted"),
+        ("/w/bin/a", "granted", "granted", "granted"),
+        ("/w/vendor/a", "granted", "not_granted", "not_granted"),
+        ("/w/.env", "denied", "denied", "denied"),
+        ("/w/a/.env/b", "denied", "denied", "denied"),
+        ("/w/secret/x", "denied", "denied", "denied"),
+        ("/w/.git/hooks/x", "granted", "protected", "not_granted"),
+        ("/w/a/uv.lock", "granted", "protected", "not_granted"),
+        ("/w/.git/hooksx", "granted", "granted", "not_granted"),
+        ("/tmp/x", "granted", "granted", "granted"),
+        ("/home/u", "hidden", "hidden", "hidden"),
+        ("/home/u/x", "hidden", "hidden", "hidden"),
+        ("/home/u/.cargo/x", "granted", "not_granted", "not_granted"),
+        ("/home/u/.ssh/known_hosts", "granted", "not_granted", "not_granted"),
+        ("/home/u/.ssh/id", "denied", "denied", "denied"),
+        ("relative", "not_granted", "not_granted", "not_granted"),
+        ("/usr/../etc/x", "not_granted", "not_granted", "not_granted"),
+        ("/usr/./x", "not_granted", "not_granted", "not_granted"),
+    ],
+)
+def test_paths(path: str, read: str, write: str, execute: str) -> None:
+    access = access_of(POLICY)
+    wants: tuple[Want, ...] = ("read", "write", "execute")
+    assert [access.path(path, want).kind for want in wants] == [read, write, execute]
+
+
+def test_a_decision_names_its_line_and_the_line_that_would_change_it() -> None:
+    access = access_of(POLICY)
+    granted = access.path("/usr/bin/x", "execute")
+    assert granted.rule is not None
+    assert (granted.rule.text, granted.rule.origin.line) == ('filesystem: execute: ["/usr/bin"]', 6)
+    assert granted.allow is None
+    denied = access.path("/w/.env", "read")
+    assert denied.rule is not None
+    assert (denied.rule.text, denied.rule.origin.line) == ('filesystem: deny: ["./**/.env"]', 9)
+    assert denied.allow is None
+    hidden = access.path("/home/u/x", "read")
+    assert hidden.rule is not None
+    assert (hidden.rule.origin.line, hidden.allow) == (8, 'filesystem: read: ["~/x"]')
+    assert access.path("/w/x", "execute").allow == 'filesystem: execute: ["./x"]'
+    assert access.path("/srv/x", "write").allow == 'filesystem: write: ["/srv/x"]'
+
+
+def test_programs_narrow_what_may_be_executed() -> None:
+    listed = "process: {programs: [/usr/bin/git, /usr/lib/git-core]}"
+    access = access_of("filesystem: {execute: [/usr]}\n" + listed)
+    assert access.path("/usr/bin/git", "execute").granted
+    assert access.path("/usr/lib/git-core/git-add", "execute").granted
+    refused = access.path("/usr/bin/env", "execute")
+    assert (refused.kind, refused.allow) == ("not_granted", 'process: programs: ["/usr/bin/env"]')
+    assert access.path("/opt/x", "execute").allow == 'filesystem: execute: ["/opt/x"]'
+    none = access_of("filesystem: {execute: [/usr]}\nprocess: {programs: []}")
+    assert not none.path("/usr/bin/git", "execute").granted
+
+
+def test_system_calls() -> None:
+    kill = "{name: kill, when: [{arg: 1, op: eq, value: 9}, {arg: 0, op: mask, value: 0, mask: 1}]}"
+    access = access_of(f"syscalls: {{groups: [files], allow: [ptrace, {kill}], deny: [stat]}}")
+    assert access.syscall("openat")[0].granted
+    assert access.syscall("ptrace")[1] == ()
+    decision, conditions = access.syscall("kill")
+    assert decision.granted
+    assert conditions == ("arg1 eq 0x9 and arg0 & 0x1 == 0x0",)
+    assert access.syscall("stat")[0].kind == "denied"
+    refused = access.syscall("clone3")[0]
+    assert refused.rule is not None
+    assert refused.rule.text.startswith("ENOSYS: ")
+    missing = access.syscall("mkdir")[0]
+    assert (missing.kind, missing.allow) == ("not_granted", "syscalls: allow: [mkdir]")
+
+
+def test_variables_of_the_environment() -> None:
+    access = access_of("env: {pass: ['A*', KEY], scrub: ['*KEY'], set: {MY_KEY: x}}")
+    assert access.variable("ABC").granted
+    assert access.variable("KEY").kind == "denied"
+    assert access.variable("MY_KEY").granted
+    assert access.variable("B").allow == "env: pass: [B]"
+    rule = access.variable("KEY").rule
+    assert rule is not None
+    assert rule.origin.line == 2
+    assert not Access(access.plan, VARIABLES).variable("ABC").granted
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "allow"),
+    [
+        ("tcp:127.0.0.1:5432", "granted", None),
+        ("tcp:localhost:5432", "granted", None),
+        ("tcp:[::1]:5432", "granted", None),
+        ("tcp:127.0.0.1:80", "not_granted", "network: ports: [80]"),
+        ("tcp:example.org:5432", "not_granted", None),
+        ("unix:/run/pg/s", "granted", None),
+        ("unix:/run/x", "not_granted", 'network: unix: ["/run/x"]'),
+        ("unix:/w/s", "granted", None),
+        ("unix:/w/.env", "not_granted", 'network: unix: ["./.env"]'),
+    ],
+)
+def test_addresses(address: str, kind: str, allow: str | None) -> None:
+    decision = access_of(POLICY + "network: {ports: [5432], unix: [/run/pg]}").address(address)
+    assert (decision.kind, decision.allow) == (kind, allow)
+
+
+def test_variables_are_put_in_and_taken_out() -> None:
+    root = Variables("/", "/home/u", "/x")
+    assert root.path("${workspace}") == "/"
+    assert root.path("${workspace}/a") == "/a"
+    assert VARIABLES.path("${cwd}/a") == "/w/c/a"
+    assert VARIABLES.path("/a") == "/a"
+    assert VARIABLES.path("${homer}/a") == "${homer}/a"
+    written = {"/w": ".", "/w/a": "./a", "/wx": "/wx", "/home/u/a": "~/a", "/etc": "/etc"}
+    assert {path: VARIABLES.written(path) for path in written} == written
+    assert root.written("/a") == "./a"
+
+
+def test_shared_vectors(repository: Path) -> None:
+    """The launcher's `Access` answers the same vectors."""
+    vectors = sorted((repository / "tests/vectors/access").glob("*.json"))
+    assert vectors
+    for vector in vectors:
+        case = json.loads(vector.read_text())
+        access = Access(decode_plan(json.dumps(case["plan"]).encode()), Variables(**case["variables"]))
+        assert len(case["cases"]) >= 20
+        for path, want, kind, line in case["cases"]:
+            decision = access.path(path, want)
+            assert decision.kind == kind, (vector.name, path, want)
+            if kind in {"denied", "protected"}:
+                assert decision.rule is not None
+                assert decision.rule.origin.line == line, (vector.name, path, want)
+
+
+_lists = ("read", "write", "execute", "hide", "private", "deny", "protect")
+_names = st.sampled_from(["/w", "/w/a", "/w/a/b", "/home/u", "/home/u/a", "/", "/w/.env"])
+_wants: st.SearchStrategy[Want] = st.sampled_from(["read", "write", "execute"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(_lists), st.lists(_names, max_size=3)),
+    _names,
+    st.sampled_from(["", "/x", "/a"]),
+    _wants,
+)
+def test_deny_and_protect_win_whatever_else_is_written(
+    lists: dict[str, list[str]], place: str, below: str, want: Want
+) -> None:
+    path = (place.rstrip("/") + below) or "/"
+    decision = access_of("filesystem: " + json.dumps(lists)).path(path, want)
+
+    def covered(name: str) -> bool:
+        return any(path == rule or path.startswith(rule.rstrip("/") + "/") for rule in lists.get(name, []))
+
+    if covered("deny"):
+        assert decision.kind == "denied"
+    elif want == "write" and covered("protect"):
+        assert decision.kind == "protected"
+    elif decision.granted:
+        sources = {
+            "read": ("read", "write", "private"),
+            "write": ("write", "private"),
+            "execute": ("execute",),
+        }
+        assert any(covered(name) for name in sources[want])
