@@ -16,6 +16,8 @@ LEVELS = {
     "capsule.sandbox": 2,
     "capsule.egress": 2,
     "capsule.audit": 2,
+    "capsule.attack": 3,
+    "capsule.doctor": 3,
     "capsule.profile": 3,
     "capsule.sdk.runner": 3,
     "capsule.sdk": 4,
