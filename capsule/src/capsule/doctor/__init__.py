@@ -1,0 +1,1 @@
+"""What this host lets a sandbox enforce: measured by doing it, judged by a pure function."""
