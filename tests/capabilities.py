@@ -148,6 +148,17 @@ def _program(name: str, *arguments: str) -> Callable[[], str | None]:
     return probe
 
 
+def _venv() -> str | None:
+    """The interpreter below any virtual environment can make one with pip in it (Debian packages that apart)."""
+    done = subprocess.run(
+        [str(Path(sys.executable).resolve()), "-c", "import ensurepip, venv"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    return None if done.returncode == 0 else "python -m venv has no ensurepip"
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "ordinary-user": _ordinary,
@@ -173,6 +184,10 @@ PROBES: dict[str, Callable[[], str | None]] = {
             "docker",
         )
     },
+    "go": _program("go", "version"),
+    "javac": _program("javac", "-version"),
+    "sqlite3": _program("sqlite3", "--version"),
+    "venv": _venv,
     "tmux": _program("tmux", "-V"),
     "uv": _program("uv", "--version"),
     "unshare": _program("unshare", "--version"),
