@@ -18,6 +18,7 @@ LEVELS = {
     "capsule.audit": 2,
     "capsule.attack": 3,
     "capsule.doctor": 3,
+    "capsule.overlay": 3,
     "capsule.profile": 3,
     "capsule.sdk.runner": 3,
     "capsule.sdk": 4,

@@ -19,7 +19,10 @@ from capsule.errors import CapsuleError
     "capsule",
     cls=LazyGroup,
     verbs={
+        "apply": ("capsule.cli.overlay.apply", "Take over what a run with an overlay wrote."),
         "completion": ("capsule.cli.completion", "Print a shell's completion script."),
+        "diff": ("capsule.cli.overlay.diff", "Show what a run with an overlay wrote."),
+        "discard": ("capsule.cli.overlay.discard", "Throw away what a run with an overlay wrote."),
         "policy": ("capsule.cli.policy", "Check, compile, explain, test and compare policies."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -1,0 +1,73 @@
+"""`capsule apply`: take over what a run under `--overlay` wrote, all of it or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import click
+
+from capsule.cli import terminal
+from capsule.cli.overlay import overlays
+from capsule.cli.overlay.show import summary
+from capsule.overlay.apply import Application
+from capsule.overlay.change import Change
+from capsule.overlay.layer import Overlay
+from capsule.overlay.manifest import OverlayError, Root
+
+
+@click.command("apply", epilog="Example: capsule apply --yes")
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also where the host's file changed since the run began.")
+@click.option("--skip-refused", is_flag=True, help="Take over the rest when some names are refused.")
+@click.option("--keep", is_flag=True, help="Keep the overlay afterwards.")
+def command(run: str | None, yes: bool, force: bool, skip_refused: bool, keep: bool) -> int:
+    """Take over what a run with an overlay wrote (the newest run, or RUN), then throw the overlay away."""
+    kept = overlays()
+    with kept.hold(run) as overlay:
+        name = overlay.manifest.run
+        changes = list(overlay.changes())
+        for root, change in changes:
+            terminal.say(summary(root, change))
+        refused = [change for _, change in changes if change.refused is not None]
+        if refused and not skip_refused:
+            raise OverlayError(
+                f"{len(refused)} of {len(changes)} changes are refused, so nothing was taken over",
+                next_step="look at them, then: capsule apply --skip-refused",
+            )
+        wanted = [(root, change) for root, change in changes if change.refused is None]
+        if any(change.conflict for _, change in wanted) and not force:
+            raise OverlayError(
+                "the host changed since the run began, so nothing was taken over",
+                next_step="look at the conflicts with `capsule diff`, then: capsule apply --force",
+            )
+        if wanted and not yes and not _agreed(len(wanted)):
+            return 1
+        take_over(overlay, wanted)
+        terminal.say(f"{name}: {len(wanted)} changes taken over")
+    if not keep and not refused:
+        kept.discard(name)
+    return 0
+
+
+def _agreed(count: int) -> bool:
+    if not sys.stdin.isatty():
+        raise OverlayError(
+            "nobody can be asked here, so nothing was taken over", next_step="say so with --yes"
+        )
+    return click.confirm(f"take over {count} changes?", err=True)
+
+
+def take_over(overlay: Overlay, changes: list[tuple[Root, Change]]) -> None:
+    """All of these changes, in all roots, or none."""
+    with contextlib.ExitStack() as stack:
+        applications = {}
+        for root, change in changes:
+            if root not in applications:
+                upper = overlay.directory / str(root.layer) / "upper"
+                applications[root] = stack.enter_context(Application(Path(root.path), upper))
+            applications[root].stage(change)
+        for application in applications.values():
+            application.commit()

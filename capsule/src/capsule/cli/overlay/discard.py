@@ -1,0 +1,19 @@
+"""`capsule discard`: throw away what a run under `--overlay` wrote."""
+
+from __future__ import annotations
+
+import click
+
+from capsule.cli import terminal
+from capsule.cli.overlay import overlays
+
+
+@click.command("discard", epilog="Example: capsule discard")
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option("--all", "all_", is_flag=True, help="Every overlay that is not in use.")
+def command(run: str | None, all_: bool) -> int:
+    """Throw away the overlay of a run (the newest run, or RUN)."""
+    kept = overlays()
+    for name in kept.runs() if all_ else [run]:
+        terminal.say(f"{kept.discard(name)}: thrown away")
+    return 0

@@ -1,0 +1,163 @@
+"""Take a run's changes over to the host: all of them or none.
+
+New content is first copied into a staging directory in the root; then each name is put in its place by a rename,
+and what stood there is kept until the last one is in place. A failure on the way puts everything back. Every step
+goes through descriptors of directories opened without following links. What it refuses: changes that are refused or
+in conflict; the caller has decided about those before.
+
+    with Application(root_path, upper_path) as application:
+        for change in changes:
+            application.stage(change)
+        application.commit()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from capsule.overlay.change import KEPT_MODE, Change
+from capsule.overlay.layer import DIRECTORY, look, open_file, remove_tree
+from capsule.overlay.manifest import OverlayError
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Application:
+    """The changes of one root, staged and then put in place."""
+
+    def __init__(self, root: Path, upper: Path) -> None:
+        """`root` on the host, `upper` the layer's directory."""
+        self._root = root
+        self._upper = upper
+        self._stack = contextlib.ExitStack()
+        self._changes: list[tuple[Change, str]] = []
+        self._undo: list[Callable[[], None]] = []
+        self._modes: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Self:
+        self._root_fd = self._directory(str(self._root))
+        self._upper_fd = self._directory(str(self._upper))
+        self._staging = self._root / f".capsule-apply-{secrets.token_hex(8)}"
+        os.mkdir(self._staging.name, 0o700, dir_fd=self._root_fd)
+        self._staging_fd = self._directory(self._staging.name, self._root_fd)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is not None:
+                self.roll_back()
+            remove_tree(self._staging)
+        finally:
+            self._stack.close()
+
+    def stage(self, change: Change) -> None:
+        """Copy what a change brings; nothing on the host is different yet."""
+        if change.refused is not None:
+            raise OverlayError(f"{change.path!r} is refused: {change.refused}", next_step="leave it out")
+        name = str(len(self._changes))
+        self._changes.append((change, name))
+        if change.action in {"removed", "mode"} or change.after.kind == "directory":
+            return
+        with self._parent(self._upper_fd, change.path) as (parent, last):
+            if change.after.kind == "link":
+                os.symlink(os.readlink(last, dir_fd=parent), name, dir_fd=self._staging_fd)
+                return
+            source = os.fdopen(open_file(parent, last), "rb")
+        with source, os.fdopen(os.open(name, _NEW, 0o600, dir_fd=self._staging_fd), "wb") as copy:
+            shutil.copyfileobj(source, copy)
+            os.fchmod(copy.fileno(), change.after.mode & KEPT_MODE)
+
+    def commit(self) -> None:
+        """Put everything in its place, parents first; on an error everything is put back."""
+        for change, name in self._changes:
+            self._place(change, name)
+        # Last, and the deepest first: a directory that may not be written was filled before.
+        for step in reversed(self._modes):
+            step()
+
+    def roll_back(self) -> None:
+        """Undo what `commit` did."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _place(self, change: Change, staged: str) -> None:
+        with self._parent(self._root_fd, change.path) as (parent, last):
+            now = look(parent, last)
+            if (now.kind, now.ctime) != (change.before.kind, change.before.ctime) and now.kind != "directory":
+                raise OverlayError(
+                    f"{change.path!r} changed on the host just now; everything was put back",
+                    next_step="run it again",
+                )
+            if change.action == "mode":
+                self._mode(parent, last, change)
+                return
+            if change.before.kind != "absent":
+                self._away(parent, last, f"{staged}.old")
+            if change.action == "removed":
+                return
+            if change.after.kind == "directory":
+                os.mkdir(last, 0o700, dir_fd=parent)
+                self._later(parent, lambda fd: os.rmdir(last, dir_fd=fd))
+                self._mode_of(parent, last, change.after.mode & KEPT_MODE, DIRECTORY)
+                return
+            # Never over something: what stood here is in the staging directory, and nothing else may have come.
+            if look(parent, last).kind != "absent":
+                raise OverlayError(
+                    f"{change.path!r} appeared on the host just now; everything was put back",
+                    next_step="run it again",
+                )
+            os.rename(staged, last, src_dir_fd=self._staging_fd, dst_dir_fd=parent)
+            self._later(parent, lambda fd: os.unlink(last, dir_fd=fd))
+
+    def _away(self, parent: int, last: str, kept: str) -> None:
+        os.rename(last, kept, src_dir_fd=parent, dst_dir_fd=self._staging_fd)
+        self._later(parent, lambda fd: os.rename(kept, last, src_dir_fd=self._staging_fd, dst_dir_fd=fd))
+
+    def _mode(self, parent: int, last: str, change: Change) -> None:
+        flags = DIRECTORY if change.after.kind == "directory" else os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._mode_of(parent, last, change.after.mode & KEPT_MODE, flags)
+        self._later(parent, lambda fd: self._chmod(fd, last, change.before.mode, flags))
+
+    def _mode_of(self, parent: int, last: str, mode: int, flags: int) -> None:
+        kept = os.dup(parent)
+        self._stack.callback(os.close, kept)
+        self._modes.append(lambda: self._chmod(kept, last, mode, flags))
+
+    @staticmethod
+    def _chmod(parent: int, last: str, mode: int, flags: int) -> None:
+        descriptor = os.open(last, flags | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def _later(self, parent: int, step: Callable[[int], None]) -> None:
+        """Remember how to undo, by a descriptor of the directory: its name may change meanwhile."""
+        kept = os.dup(parent)
+        self._stack.callback(os.close, kept)
+        self._undo.append(lambda: step(kept))
+
+    @contextlib.contextmanager
+    def _parent(self, start: int, path: str) -> Iterator[tuple[int, str]]:
+        """The directory a name lies in, reached without following a link, and its last part."""
+        *above, last = path.split("/")
+        with contextlib.ExitStack() as stack:
+            at = start
+            for part in above:
+                at = os.open(part, DIRECTORY, dir_fd=at)
+                stack.callback(os.close, at)
+            yield at, last
+
+    def _directory(self, name: str, at: int | None = None) -> int:
+        descriptor = os.open(name, DIRECTORY, dir_fd=at)
+        self._stack.callback(os.close, descriptor)
+        return descriptor

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from capsule.overlay.apply import Application
+from capsule.overlay.change import Change
+from capsule.overlay.manifest import OverlayError
+from tests.overlay.conftest import Made
+
+
+def changes(made: Made) -> list[Change]:
+    with made.overlays().hold(None) as overlay:
+        return [change for _, change in overlay.changes()]
+
+
+def apply(made: Made) -> None:
+    with Application(made.root, made.upper) as application:
+        for change in changes(made):
+            application.stage(change)
+        application.commit()
+
+
+def tree(root: Path) -> dict[str, str]:
+    found = {}
+    for directory, names, files in os.walk(root):
+        for name in names + files:
+            path = Path(directory) / name
+            mode = "" if path.is_symlink() else f"{path.lstat().st_mode & 0o7777:o}"
+            text = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else "/"
+            found[str(path.relative_to(root))] = f"{mode} {text}"
+    return found
+
+
+@pytest.fixture
+def made(make: Callable[[], Made]) -> Made:
+    made = make()
+    os.umask(0o022)
+    for name in ("old", "gone", "run", "becomes-directory"):
+        (made.root / name).write_text("1")
+    (made.root / "d" / "sub").mkdir(parents=True)
+    (made.root / "d" / "sub" / "x").write_text("1")
+    (made.root / "becomes-file").mkdir()
+    (made.root / "becomes-file" / "x").write_text("1")
+    made.begin()
+    (made.upper / "old").write_text("2")
+    (made.upper / "setuid").write_text("2")
+    (made.upper / "setuid").chmod(0o6755)
+    (made.upper / "run").write_text("1")
+    (made.upper / "run").chmod(0o755)
+    (made.upper / "link").symlink_to("/etc/passwd")
+    (made.upper / "becomes-directory").mkdir()
+    (made.upper / "becomes-directory" / "y").write_text("2")
+    (made.upper / "becomes-file").write_text("2")
+    (made.upper / "locked").mkdir()
+    (made.upper / "locked" / "z").write_text("2")
+    (made.upper / "locked").chmod(0o555)
+    os.link(made.upper / "setuid", made.upper / "twin")
+    made.whiteout("gone")
+    made.whiteout("d")
+    return made
+
+
+def test_everything_is_taken_over(made: Made) -> None:
+    apply(made)
+    assert tree(made.root) == {
+        "old": "644 2",
+        "setuid": "755 2",
+        "twin": "755 2",
+        "run": "755 1",
+        "link": " /etc/passwd",
+        "becomes-directory": "755 /",
+        "becomes-directory/y": "644 2",
+        "becomes-file": "644 2",
+        "locked": "555 /",
+        "locked/z": "644 2",
+    }
+    assert (made.root / "setuid").stat().st_nlink == 1
+
+
+def test_a_failure_on_the_way_puts_everything_back(made: Made) -> None:
+    before = tree(made.root)
+    wanted = changes(made)
+
+    def fail() -> None:
+        with Application(made.root, made.upper) as application:
+            for change in wanted:
+                application.stage(change)
+            # The last one finds something that came meanwhile.
+            (made.root / "twin").write_text("host")
+            application.commit()
+
+    with pytest.raises(OverlayError, match="put back"):
+        fail()
+    (made.root / "twin").unlink()
+    assert tree(made.root) == before
+
+
+def test_a_link_planted_on_the_way_is_not_followed(make: Callable[[], Made]) -> None:
+    made = make()
+    outside = made.root.parent / "outside"
+    outside.mkdir()
+    (made.root / "d").mkdir()
+    made.begin()
+    (made.upper / "d").mkdir()
+    (made.upper / "d" / "x").write_text("2")
+    wanted = changes(made)
+    (made.root / "d").rmdir()
+    (made.root / "d").symlink_to(outside)
+
+    def plant() -> None:
+        with Application(made.root, made.upper) as application:
+            for change in wanted:
+                application.stage(change)
+            application.commit()
+
+    with pytest.raises(OSError, match=r"Not a directory|Too many"):
+        plant()
+    assert list(outside.iterdir()) == []
+    assert sorted(path.name for path in made.root.iterdir()) == ["d"]
+
+
+def test_a_layer_that_changes_meanwhile_leads_nowhere(make: Callable[[], Made]) -> None:
+    made = make()
+    made.begin()
+    secret = made.root.parent / "secret"
+    secret.write_text("secret")
+    (made.upper / "x").write_text("2")
+    wanted = changes(made)
+    (made.upper / "x").unlink()
+    (made.upper / "x").symlink_to(secret)
+    with pytest.raises(OSError, match="Too many"), Application(made.root, made.upper) as application:
+        application.stage(wanted[0])
+    assert list(made.root.iterdir()) == []
+
+
+def test_a_refused_change_is_never_staged(make: Callable[[], Made]) -> None:
+    made = make()
+    made.begin()
+    os.mkfifo(made.upper / "fifo")
+    with pytest.raises(OverlayError, match="FIFO"), Application(made.root, made.upper) as application:
+        application.stage(changes(made)[0])
+    assert list(made.root.iterdir()) == []
