@@ -1,43 +1,43 @@
 // Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
-    "5a85da49aa75a6390358396fba953c826ea7876f5645e30fa113d217b78f3849";
+    "827cf8300b2b032f365cc302de3ab51e8205e278f6ba57268eb22de40aa80d1f";
 /// All presets, by name.
 pub const ALL: &[Preset] = &[
     Preset {
         name: "c",
         source: "blake3:21e16511ae8346f9f640429926412e1d6275414221818f104041b66a73cd3a8e",
-        digest: "blake3:7648acc8f5ca83b8fa7b045adc3e8095155b1badc5d92c5b9d8299f97d0fbe69",
+        digest: "blake3:9a0440142e9938b7366c2a36c31cfbd3757c44e35a2813837051a261a3820044",
         plan: include_str!("c.json"),
     },
     Preset {
         name: "git",
         source: "blake3:b55d039b19a702e752b3cbd1fa93e3c8f281a4c02c1171cd32ab055bdf4f059e",
-        digest: "blake3:cfe208b98b07a819a033c15c8b26c702e74029eb5b52c1282e3b27a0cc0c3df1",
+        digest: "blake3:b442f90df6584b42973ef7e1b337d7c0115a2ce6fd8fd244bad4d209569029e4",
         plan: include_str!("git.json"),
     },
     Preset {
         name: "node",
         source: "blake3:e46d8f2a726d386a7f30d3083840211d83d7fb2a8b4dab163d461c5c104575c7",
-        digest: "blake3:c768ac4435efe259b066204bc9e61e700f2fffb45df3706d3b6294ce87d6e8da",
+        digest: "blake3:909be062f9463a2d118df1b308249932c1bec95f7255cb49cb41fbf3646fbc5d",
         plan: include_str!("node.json"),
     },
     Preset {
         name: "python",
         source: "blake3:b266a79fc0273ffc385d0b61d25793eff41f05bda3f9380654b6f9a68b9afe12",
-        digest: "blake3:2ba0b3828443ba800311c867de53eab940913bd3b3182317f33d3bfa6c9875be",
+        digest: "blake3:cc71b9925d80c78f10e99b6120c38e35bbb459eda69d190d46af435928d2b9c9",
         plan: include_str!("python.json"),
     },
     Preset {
         name: "readonly",
         source: "blake3:d52887b0c399ef4caf4a1a96b9163650d08cb140ff3a4eb68b7edd3dcf5b0e53",
-        digest: "blake3:bd3bc13a4a4d3b893a98771d0f39c99d43b2a8bb0fd1a7e31b0a394e0317e82c",
+        digest: "blake3:c5b16a655c0c05f77de7e86d7c22b3396a5fe4654096128a819e39d69ba7e2a3",
         plan: include_str!("readonly.json"),
     },
     Preset {
         name: "rust",
         source: "blake3:3d51b28683ddb0f4f0cb7a47582b30b971009c714faaf5c029b8510f014becb3",
-        digest: "blake3:238644daab9748a9a4893f62fbbc2c72cfeec77c22677e99d4f7ad3d55920e05",
+        digest: "blake3:f28c9fd763c49593dd74329afd5569989d82af55db1fa5562dda20348a987342",
         plan: include_str!("rust.json"),
     },
     Preset {
@@ -54,14 +54,14 @@ pub const ALL: &[Preset] = &[
     },
     Preset {
         name: "toolchains",
-        source: "blake3:dcaa138f898203e34c3add21f469e1eb2b3d51aa54859e2086119e84d86662b0",
-        digest: "blake3:dd6161f737d7866c146250882f051222fbc89ebe1153e5227973afe708a3b090",
+        source: "blake3:a502a2bdd44c3d3c3a666d8f7fed32689af2ada84cd49a278846f702dd84c6c3",
+        digest: "blake3:648f3db9913a3637022aae9dc7301355fa424d8122705ec859db6e9e9f66b470",
         plan: include_str!("toolchains.json"),
     },
     Preset {
         name: "workspace",
-        source: "blake3:43e43cc478085b229b9077905dc20b915c6fedf0b4da5cd91c73a1af2d3fa4aa",
-        digest: "blake3:92054e9d125168f026034946fcf4c19227f9be1278c922c8a95f44f8bf01182e",
+        source: "blake3:b4ce73ffe97d1a0e808854c51ceec614e01b0ae588a5c55e5db3bdb01dc2b481",
+        digest: "blake3:6b775f62fc8a1c300ac2393d03c003c422c28eb331a60c3387446a15cd928711",
         plan: include_str!("workspace.json"),
     },
 ];
