@@ -63,6 +63,7 @@ def test_built_wheel_runs_in_a_fresh_environment(tmp_path: Path) -> None:
         (binary,) = [name for name in names if name.endswith(".data/scripts/capsule")]
         assert is_static(archive.read(binary))
         assert "capsule/py.typed" in names
+        assert [name for name in names if name.endswith("LICENSE")]
         sources = {p.relative_to(REPOSITORY / "capsule/src").as_posix() for p in package_sources()}
         assert sources <= set(names), sorted(sources - set(names))
 
