@@ -23,6 +23,7 @@ const NATIVE: &[(&str, Verb)] = &[
     ("log", crate::verbs::log::main),
     ("prove", crate::verbs::prove::main),
     ("record", crate::verbs::record::main),
+    ("run", crate::verbs::run::main),
     ("verify", crate::verbs::verify::main),
 ];
 

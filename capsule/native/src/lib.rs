@@ -7,4 +7,7 @@ pub mod dispatch;
 pub mod log_terminal;
 pub mod monitor;
 pub mod plan;
+pub mod sandbox;
+pub mod supervise;
+pub mod terminal;
 pub mod verbs;

@@ -3,6 +3,7 @@
 pub mod log;
 pub mod prove;
 pub mod record;
+pub mod run;
 pub mod verify;
 
 use std::process::ExitCode;

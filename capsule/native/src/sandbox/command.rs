@@ -1,0 +1,349 @@
+//! The command's process between `fork` and `exec`: its terminal, its limits, its last two layers.
+//!
+//! The order matters: Landlock after everything is opened, capabilities before the filter, the filter last. The
+//! process tells what happened through one page of memory shared with monitor and supervisor, because after the
+//! filter even `write` may not be a call it has. It refuses to run the program when any step failed.
+
+use super::bpf::Instruction;
+use super::limits::{self, Limits};
+use super::{landlock, privileges, system};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// What the three processes tell each other before `exec`.
+#[repr(C)]
+pub struct Progress {
+    /// The listener's number in the command's process; -1 before there is one.
+    pub listener: AtomicI32,
+    /// Which step failed; 0 when none has.
+    pub failed: AtomicI32,
+    /// Why.
+    pub errno: AtomicI32,
+}
+
+/// The steps that can fail, as numbers on the shared page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Stage {
+    /// The controlling terminal.
+    Terminal = 1,
+    /// Resource limits.
+    Limits = 2,
+    /// The second Landlock layer.
+    Landlock = 3,
+    /// Capabilities.
+    Privileges = 4,
+    /// The seccomp filter.
+    Seccomp = 5,
+    /// `execve` itself.
+    Exec = 6,
+}
+
+impl Stage {
+    /// From the number on the page.
+    #[must_use]
+    pub fn from_number(number: i32) -> Option<Stage> {
+        [
+            Stage::Terminal,
+            Stage::Limits,
+            Stage::Landlock,
+            Stage::Privileges,
+            Stage::Seccomp,
+            Stage::Exec,
+        ]
+        .into_iter()
+        .find(|stage| *stage as i32 == number)
+    }
+
+    /// The layer's name in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Terminal => "terminal",
+            Stage::Limits => "limits",
+            Stage::Landlock => "landlock",
+            Stage::Privileges => "privileges",
+            Stage::Seccomp => "seccomp",
+            Stage::Exec => "exec",
+        }
+    }
+}
+
+impl Progress {
+    /// A fresh page that stays shared over `fork`; it lives as long as the process.
+    ///
+    /// # Errors
+    /// As `mmap(2)`.
+    pub fn shared() -> io::Result<&'static Progress> {
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a fresh anonymous mapping, nothing of ours is replaced.
+        let page = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                size_of::<Progress>(),
+                protection,
+                flags,
+                -1,
+                0,
+            )
+        };
+        if page == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the mapping is large enough, aligned to a page, zeroed (valid for atomics) and never unmapped.
+        let progress = unsafe { &*page.cast::<Progress>() };
+        progress.listener.store(-1, Ordering::Release);
+        Ok(progress)
+    }
+
+    /// What failed, and with which error.
+    #[must_use]
+    pub fn failure(&self) -> Option<(Stage, io::Error)> {
+        let stage = Stage::from_number(self.failed.load(Ordering::Acquire))?;
+        Some((
+            stage,
+            io::Error::from_raw_os_error(self.errno.load(Ordering::Acquire)),
+        ))
+    }
+
+    fn fail(&self, stage: Stage, error: &io::Error) -> ! {
+        self.errno
+            .store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
+        self.failed.store(stage as i32, Ordering::Release);
+        let code = if stage == Stage::Exec { 127 } else { 125 };
+        // SAFETY: ends this process at once.
+        unsafe { libc::_exit(code) }
+    }
+}
+
+/// Everything the command's process needs.
+pub struct Command {
+    /// The file to execute.
+    pub program: CString,
+    /// Arguments, the first being the program's name.
+    pub arguments: Vec<CString>,
+    /// `NAME=value`.
+    pub environment: Vec<CString>,
+    /// The terminal's other end, and which of 0, 1, 2 are put on it.
+    pub terminal: Option<(OwnedFd, [bool; 3])>,
+    /// Limits of the kernel.
+    pub limits: Limits,
+    /// The second layer.
+    pub ruleset: Option<OwnedFd>,
+    /// The filter; empty for none.
+    pub filter: Vec<Instruction>,
+    /// Whether a listener is asked for.
+    pub supervised: bool,
+    /// Read one byte from here before the filter is installed: the permission to go on when nobody listens.
+    pub gate: Option<OwnedFd>,
+    /// The signal mask the caller of the supervisor had.
+    pub mask: libc::sigset_t,
+}
+
+/// Become the command. Runs in the forked child.
+pub fn become_command(command: &Command, progress: &Progress) -> ! {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([ptr::null()])
+            .collect()
+    };
+    let (arguments, environment) = (pointers(&command.arguments), pointers(&command.environment));
+
+    // SAFETY: takes nothing; fails only for a group leader, which a fresh child is not.
+    unsafe { libc::setsid() };
+    if let Some((terminal, which)) = &command.terminal {
+        take_terminal(terminal, *which)
+            .unwrap_or_else(|error| progress.fail(Stage::Terminal, &error));
+    }
+    reset_signals(&command.mask);
+    if let Err(fault) = limits::apply(&command.limits) {
+        progress.fail(Stage::Limits, &fault.error);
+    }
+    if let Some(ruleset) = &command.ruleset {
+        landlock::restrict(ruleset).unwrap_or_else(|error| progress.fail(Stage::Landlock, &error));
+    }
+    privileges::keep_capabilities(0)
+        .unwrap_or_else(|error| progress.fail(Stage::Privileges, &error));
+    if let Some(gate) = &command.gate {
+        wait_at(gate.as_raw_fd());
+    }
+    if !command.filter.is_empty() {
+        match install(&command.filter, command.supervised) {
+            Ok(listener) => progress.listener.store(listener, Ordering::Release),
+            Err(error) => progress.fail(Stage::Seccomp, &error),
+        }
+    }
+    // SAFETY: both arrays are null-terminated and hold pointers to strings that outlive the call.
+    unsafe {
+        libc::execve(
+            command.program.as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+        )
+    };
+    progress.fail(Stage::Exec, &io::Error::last_os_error())
+}
+
+/// Make `terminal` the controlling terminal and put it where the caller's was.
+fn take_terminal(terminal: &OwnedFd, which: [bool; 3]) -> io::Result<()> {
+    // SAFETY: plain integers; we are a session leader without a terminal.
+    system::check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())?;
+    for (number, wanted) in which.into_iter().enumerate() {
+        if wanted {
+            // SAFETY: plain integers; 0, 1 and 2 belong to nobody in this process.
+            system::check(unsafe { libc::dup2(terminal.as_raw_fd(), number as RawFd) }.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// Give the signals back as the caller had them: the supervisor blocks some, and Rust ignores `SIGPIPE`.
+fn reset_signals(mask: &libc::sigset_t) {
+    // SAFETY: resetting a disposition and a mask touches no memory of ours; `mask` is a valid set.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::sigprocmask(libc::SIG_SETMASK, ptr::from_ref(mask), ptr::null_mut());
+    }
+}
+
+fn wait_at(gate: RawFd) {
+    let mut byte = 0u8;
+    // SAFETY: one byte of our own memory.
+    let read = unsafe { libc::read(gate, (&raw mut byte).cast(), 1) };
+    if read != 1 {
+        // The monitor is gone: nothing runs.
+        // SAFETY: ends this process at once.
+        unsafe { libc::_exit(125) }
+    }
+}
+
+/// Install the filter; the listener's number when one was asked for, else 0.
+fn install(filter: &[Instruction], listen: bool) -> io::Result<i32> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?,
+        filter: filter.as_ptr().cast_mut().cast(),
+    };
+    let flags = if listen {
+        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+    } else {
+        0
+    };
+    // SAFETY: `Instruction` is laid out as `sock_filter`; the program outlives the call, which copies it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            ptr::from_ref(&program),
+        )
+    };
+    system::check(result).map(|number| number as i32)
+}
+
+/// Whether a filter with a listener can be installed here; a child tries, so that nothing changes for us.
+#[must_use]
+pub fn can_listen() -> bool {
+    let allow = super::bpf::emit(super::bpf::ARCH, &[], super::bpf::Action::Allow);
+    // SAFETY: the caller is single-threaded; the child makes two system calls and ends.
+    match unsafe { libc::fork() } {
+        -1 => false,
+        0 => {
+            let able = privileges::no_new_privileges().is_ok() && install(&allow, true).is_ok();
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(i32::from(!able)) }
+        }
+        child => {
+            let mut status = 1;
+            // SAFETY: `status` is a valid place for the result.
+            unsafe { libc::waitpid(child, &raw mut status, 0) == child && status == 0 }
+        }
+    }
+}
+
+/// The file a shell would run for `name`: with a slash itself, else the first executable in `path`.
+///
+/// # Errors
+/// `ENOENT` where there is none; `EACCES` where one was found that may not be executed.
+pub fn find_program(name: &CStr, path: Option<&[u8]>) -> io::Result<CString> {
+    use std::os::unix::ffi::OsStrExt;
+    let executable = |candidate: &CStr| {
+        let directory =
+            std::path::Path::new(std::ffi::OsStr::from_bytes(candidate.to_bytes())).is_dir();
+        // SAFETY: a valid C string.
+        let allowed = unsafe { libc::access(candidate.as_ptr(), libc::X_OK) };
+        if allowed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if directory {
+            Err(io::Error::from_raw_os_error(libc::EACCES))
+        } else {
+            Ok(())
+        }
+    };
+    if name.to_bytes().contains(&b'/') {
+        return executable(name).map(|()| name.to_owned());
+    }
+    let mut refused = io::Error::from_raw_os_error(libc::ENOENT);
+    if name.is_empty() {
+        return Err(refused);
+    }
+    for directory in path
+        .unwrap_or(b"/usr/local/bin:/usr/bin:/bin")
+        .split(|b| *b == b':')
+    {
+        let directory = if directory.is_empty() {
+            b"."
+        } else {
+            directory
+        };
+        let bytes = [directory, b"/", name.to_bytes()].concat();
+        let Ok(candidate) = CString::new(bytes) else {
+            continue;
+        };
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => refused = error,
+            Err(_) => {}
+        }
+    }
+    Err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_as_a_shell_finds_them() {
+        assert!(
+            find_program(c"sh", Some(b"/nowhere:/bin")).is_ok_and(|p| p.as_c_str() == c"/bin/sh")
+        );
+        let error =
+            |name: &CStr, path: &[u8]| find_program(name, Some(path)).unwrap_err().raw_os_error();
+        assert_eq!(error(c"no-such-program", b"/bin"), Some(libc::ENOENT));
+        assert_eq!(error(c"passwd", b"/etc"), Some(libc::EACCES));
+        assert_eq!(error(c"/etc", b""), Some(libc::EACCES));
+        assert_eq!(error(c"", b"/bin"), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn stages_survive_the_page() {
+        let progress = Progress::shared().unwrap();
+        assert!(progress.failure().is_none());
+        progress.errno.store(libc::EACCES, Ordering::Release);
+        progress.failed.store(Stage::Exec as i32, Ordering::Release);
+        let (stage, error) = progress.failure().unwrap();
+        assert_eq!(
+            (stage, error.raw_os_error()),
+            (Stage::Exec, Some(libc::EACCES))
+        );
+    }
+}

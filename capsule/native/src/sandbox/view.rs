@@ -1,0 +1,424 @@
+//! How the sandbox's view of files is laid out: which places are covered, and what shines through.
+//!
+//! Pure: [`lay_out`] turns places into steps, `mounts` takes the steps. The most specific path wins; at one path a
+//! grant wins over a private directory, and that over a hidden one. A read-only grant inside a writable one is
+//! shown read-only. It refuses: grants inside `/proc`, and private directories where none can be made.
+
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+
+/// What a place is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Use {
+    /// Covered by an empty, read-only directory.
+    Hide,
+    /// Covered by an empty, writable directory of the run's own.
+    Private,
+    /// The host's, readable.
+    Read,
+    /// The host's, writable.
+    Write,
+    /// The minimal `/dev`.
+    Devices,
+    /// The namespace's own `/proc`.
+    Processes,
+}
+
+/// A resolved place of the host: its path holds no symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Absolute.
+    pub path: PathBuf,
+    /// What for.
+    pub wanted: Use,
+    /// Whether it is a directory on the host.
+    pub directory: bool,
+    /// Whether it exists on the host.
+    pub exists: bool,
+    /// Files in it may not be executed.
+    pub no_execute: bool,
+}
+
+/// A symbolic link of the host on the way to a granted place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// Where it is; its directory holds no symbolic link.
+    pub path: PathBuf,
+    /// What it says.
+    pub target: PathBuf,
+}
+
+/// One step, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Keep a copy of the host's mounts at this path, before anything is covered: copy number `index`.
+    Keep {
+        /// Counts from 0.
+        index: usize,
+        /// On the host.
+        path: PathBuf,
+    },
+    /// Everything becomes read-only.
+    Freeze,
+    /// Cover `path` with an empty directory.
+    Cover {
+        /// In the view.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Make a directory (and those above it) or a file in a covering directory.
+    Make {
+        /// In the view.
+        path: PathBuf,
+        /// A directory, else a file.
+        directory: bool,
+    },
+    /// Make a symbolic link in a covering directory.
+    Link(Link),
+    /// Put kept copy `index` at `path`.
+    Show {
+        /// Which copy.
+        index: usize,
+        /// In the view.
+        path: PathBuf,
+        /// Else read-only.
+        writable: bool,
+        /// Nothing in it may be executed.
+        no_execute: bool,
+    },
+    /// Make the minimal `/dev`.
+    Devices,
+    /// The covering directory at `path` is finished.
+    Seal {
+        /// In the view.
+        path: PathBuf,
+    },
+}
+
+/// Why a view cannot be made.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ViewError {
+    /// A private directory where none can be made.
+    Private(PathBuf),
+}
+
+impl std::fmt::Display for ViewError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Private(path) => {
+                write!(
+                    f,
+                    "filesystem: private: {} does not exist; create it first",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ViewError {}
+
+/// What a path lies in after the steps so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// The host's, frozen.
+    Plain,
+    /// A covering directory.
+    Cover,
+    /// A kept copy; writable or not.
+    Kept(bool),
+    /// `/proc`.
+    Processes,
+}
+
+/// The steps for these places.
+///
+/// # Errors
+/// [`ViewError::Private`] for a private directory that neither exists nor can be made.
+pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError> {
+    let mut places: Vec<&Place> = places.iter().collect();
+    places.sort_by(|a, b| match a.path.cmp(&b.path) {
+        Ordering::Equal => b.wanted.cmp(&a.wanted), // the strongest first
+        other => other,
+    });
+    places.dedup_by(|later, earlier| later.path == earlier.path);
+
+    let (mut keep, mut build, mut seal) = (Vec::new(), Vec::new(), Vec::new());
+    let mut grounds: Vec<(&Path, Ground)> = vec![(Path::new("/"), Ground::Plain)];
+    for place in places {
+        let ground = ground_of(&grounds, &place.path);
+        if ground == Ground::Processes {
+            continue;
+        }
+        let path = || place.path.clone();
+        match place.wanted {
+            Use::Processes => grounds.push((&place.path, Ground::Processes)),
+            Use::Devices => {
+                build.push(Step::Devices);
+                seal.push(Step::Seal { path: path() });
+                grounds.push((&place.path, Ground::Cover));
+            }
+            Use::Hide | Use::Private => {
+                let private = place.wanted == Use::Private;
+                if ground == Ground::Cover {
+                    if !private {
+                        continue; // already empty
+                    }
+                    build.push(Step::Make {
+                        path: path(),
+                        directory: true,
+                    });
+                } else if !place.exists || !place.directory {
+                    if private {
+                        return Err(ViewError::Private(path()));
+                    }
+                    continue; // nothing to hide; a single file is denied by name, not covered
+                }
+                build.push(Step::Cover {
+                    path: path(),
+                    mode: if private { 0o1777 } else { 0o755 },
+                });
+                if !private {
+                    seal.push(Step::Seal { path: path() });
+                }
+                grounds.push((&place.path, Ground::Cover));
+            }
+            Use::Read | Use::Write => {
+                let writable = place.wanted == Use::Write;
+                let enough = match ground {
+                    Ground::Plain => !writable,
+                    Ground::Kept(present) => present == writable,
+                    Ground::Cover | Ground::Processes => false,
+                };
+                if !place.exists || (enough && !place.no_execute) {
+                    continue;
+                }
+                let index = keep.len();
+                keep.push(Step::Keep {
+                    index,
+                    path: path(),
+                });
+                if ground == Ground::Cover {
+                    build.push(Step::Make {
+                        path: path(),
+                        directory: place.directory,
+                    });
+                }
+                build.push(Step::Show {
+                    index,
+                    path: path(),
+                    writable,
+                    no_execute: place.no_execute,
+                });
+                grounds.push((&place.path, Ground::Kept(writable)));
+            }
+        }
+    }
+    for link in links {
+        if ground_of(&grounds, &link.path) == Ground::Cover {
+            build.push(Step::Link(link.clone()));
+        }
+    }
+    let mut steps = keep;
+    steps.push(Step::Freeze);
+    steps.append(&mut build);
+    seal.reverse();
+    steps.append(&mut seal);
+    Ok(steps)
+}
+
+fn ground_of(grounds: &[(&Path, Ground)], path: &Path) -> Ground {
+    let nearest = grounds
+        .iter()
+        .rev()
+        .filter(|(root, _)| path.starts_with(root));
+    nearest
+        .max_by_key(|(root, _)| root.components().count())
+        .map_or(Ground::Plain, |(_, ground)| *ground)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: &str, wanted: Use) -> Place {
+        Place {
+            path: path.into(),
+            wanted,
+            directory: true,
+            exists: true,
+            no_execute: false,
+        }
+    }
+
+    fn show(index: usize, path: &str, writable: bool) -> Step {
+        Step::Show {
+            index,
+            path: path.into(),
+            writable,
+            no_execute: false,
+        }
+    }
+
+    #[test]
+    fn a_grant_shines_through_a_hidden_home() {
+        let places = [
+            place("/", Use::Read),
+            place("/home/u", Use::Hide),
+            place("/home/u/work", Use::Write),
+            place("/home/u/.cargo", Use::Read),
+            place("/usr", Use::Read),
+        ];
+        let steps = lay_out(&places, &[]).unwrap();
+        assert_eq!(
+            steps,
+            [
+                Step::Keep {
+                    index: 0,
+                    path: "/home/u/.cargo".into()
+                },
+                Step::Keep {
+                    index: 1,
+                    path: "/home/u/work".into()
+                },
+                Step::Freeze,
+                Step::Cover {
+                    path: "/home/u".into(),
+                    mode: 0o755
+                },
+                Step::Make {
+                    path: "/home/u/.cargo".into(),
+                    directory: true
+                },
+                show(0, "/home/u/.cargo", false),
+                Step::Make {
+                    path: "/home/u/work".into(),
+                    directory: true
+                },
+                show(1, "/home/u/work", true),
+                Step::Seal {
+                    path: "/home/u".into()
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn at_one_path_the_grant_wins_and_the_most_specific_holds() {
+        let steps = lay_out(
+            &[
+                place("/w", Use::Hide),
+                place("/w", Use::Write),
+                place("/w/docs", Use::Read),
+                place("/w/secret", Use::Hide),
+                place("/w/secret/open", Use::Read),
+            ],
+            &[],
+        )
+        .unwrap();
+        assert_eq!(
+            steps,
+            [
+                Step::Keep {
+                    index: 0,
+                    path: "/w".into()
+                },
+                Step::Keep {
+                    index: 1,
+                    path: "/w/docs".into()
+                },
+                Step::Keep {
+                    index: 2,
+                    path: "/w/secret/open".into()
+                },
+                Step::Freeze,
+                show(0, "/w", true),
+                show(1, "/w/docs", false),
+                Step::Cover {
+                    path: "/w/secret".into(),
+                    mode: 0o755
+                },
+                Step::Make {
+                    path: "/w/secret/open".into(),
+                    directory: true
+                },
+                show(2, "/w/secret/open", false),
+                Step::Seal {
+                    path: "/w/secret".into()
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_granted_inside_proc_and_dev_is_ours() {
+        let places = [
+            place("/proc", Use::Processes),
+            place("/proc/sys", Use::Write),
+            place("/dev", Use::Devices),
+            place("/dev", Use::Write),
+            Place {
+                exists: false,
+                ..place("/dev/shm", Use::Private)
+            },
+        ];
+        assert_eq!(
+            lay_out(&places, &[]).unwrap(),
+            [
+                Step::Freeze,
+                Step::Devices,
+                Step::Make {
+                    path: "/dev/shm".into(),
+                    directory: true
+                },
+                Step::Cover {
+                    path: "/dev/shm".into(),
+                    mode: 0o1777
+                },
+                Step::Seal {
+                    path: "/dev".into()
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn links_are_made_only_where_the_host_is_covered() {
+        let link = |path: &str| Link {
+            path: path.into(),
+            target: "/data/work".into(),
+        };
+        let places = [place("/home/u", Use::Hide), place("/data/work", Use::Write)];
+        let steps = lay_out(&places, &[link("/home/u/work"), link("/srv/work")]).unwrap();
+        assert!(steps.contains(&Step::Link(link("/home/u/work"))));
+        assert!(!steps.contains(&Step::Link(link("/srv/work"))));
+    }
+
+    #[test]
+    fn a_private_directory_must_have_a_place() {
+        let missing = Place {
+            exists: false,
+            ..place("/nowhere", Use::Private)
+        };
+        assert_eq!(
+            lay_out(&[missing], &[]),
+            Err(ViewError::Private("/nowhere".into()))
+        );
+        let missing = Place {
+            exists: false,
+            ..place("/nowhere", Use::Hide)
+        };
+        assert_eq!(lay_out(&[missing], &[]), Ok(vec![Step::Freeze]));
+    }
+
+    #[test]
+    fn a_name_that_only_begins_alike_is_another_place() {
+        let steps = lay_out(
+            &[place("/home/u", Use::Hide), place("/home/u2", Use::Read)],
+            &[],
+        )
+        .unwrap();
+        assert!(!steps.iter().any(|s| matches!(s, Step::Show { .. })));
+    }
+}

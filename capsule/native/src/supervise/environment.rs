@@ -1,0 +1,179 @@
+//! What the command sees of the environment.
+//!
+//! Pure. `pass` lets names through, `scrub` wins over it, `set` and the command line put values in. Names that make
+//! a program run code chosen by the environment never pass through a glob, however wide: only by their whole name.
+//! It refuses: names that are empty or hold `=` or NUL.
+
+use crate::plan::{Environment, Glob};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Variables by which the environment runs code in a program it did not choose (ld.so(8), bash(1), python(1),
+/// node(1), perlrun(1), ruby(1), git(1), java's launcher, lesspipe).
+const RUNS_CODE: [&str; 25] = [
+    "BASH_ENV",
+    "BASH_FUNC_*",
+    "ENV",
+    "GCONV_PATH",
+    "GIT_ASKPASS",
+    "GIT_CONFIG_*",
+    "GIT_EDITOR",
+    "GIT_EXEC_PATH",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_PAGER",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GLIBC_TUNABLES",
+    "JAVA_TOOL_OPTIONS",
+    "LD_*",
+    "LESSOPEN",
+    "LOCPATH",
+    "NODE_OPTIONS",
+    "PERL5DB",
+    "PERL5OPT",
+    "PROMPT_COMMAND",
+    "PS4",
+    "PYTHONINSPECT",
+    "PYTHONSTARTUP",
+    "RUBYOPT",
+];
+
+/// Build the environment as `NAME=value` strings. `given` is the caller's, `chosen` the command line's.
+///
+/// # Errors
+/// The name on the command line that cannot be one.
+pub fn build(
+    plan: &Environment,
+    given: impl Iterator<Item = (OsString, OsString)>,
+    chosen: &[(OsString, OsString)],
+) -> Result<Vec<CString>, String> {
+    let globs = |list: &[String]| -> Vec<Glob> {
+        list.iter()
+            .filter_map(|text| Glob::new(text).ok())
+            .collect()
+    };
+    let (pass, scrub) = (globs(&plan.pass), globs(&plan.scrub));
+    let runs_code: Vec<Glob> = RUNS_CODE
+        .iter()
+        .filter_map(|text| Glob::new(text).ok())
+        .collect();
+    let matches =
+        |list: &[Glob], name: &OsStr| list.iter().any(|glob| glob.matches(name.as_bytes()));
+
+    let mut values: BTreeMap<OsString, OsString> = BTreeMap::new();
+    for (name, value) in given {
+        let named = plan
+            .pass
+            .iter()
+            .any(|text| text.as_bytes() == name.as_bytes());
+        if matches(&pass, &name)
+            && !matches(&scrub, &name)
+            && (named || !matches(&runs_code, &name))
+        {
+            values.insert(name, value);
+        }
+    }
+    for (name, value) in &plan.set {
+        values.insert(name.into(), value.into());
+    }
+    for (name, value) in chosen {
+        let bytes = name.as_bytes();
+        if bytes.is_empty() || bytes.contains(&b'=') || bytes.contains(&0) {
+            return Err(format!("--env: {name:?} is not a name; write NAME=VALUE"));
+        }
+        values.insert(name.clone(), value.clone());
+    }
+    values
+        .into_iter()
+        .map(|(name, value)| {
+            let entry = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            CString::new(OsString::from_vec(entry).into_vec())
+                .map_err(|_| format!("environment: the value of {name:?} holds a NUL"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(
+        pass: &[&str],
+        scrub: &[&str],
+        set: &[(&str, &str)],
+        given: &[(&str, &str)],
+    ) -> Vec<String> {
+        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+        let plan = Environment {
+            pass: owned(pass),
+            scrub: owned(scrub),
+            set: set
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect(),
+        };
+        let given = given
+            .iter()
+            .map(|(n, v)| (OsString::from(n), OsString::from(v)));
+        build(&plan, given, &[])
+            .unwrap()
+            .into_iter()
+            .map(|s| s.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn scrub_wins_over_pass_and_set_over_both() {
+        let given = [
+            ("PATH", "/bin"),
+            ("API_TOKEN", "s"),
+            ("LC_ALL", "C"),
+            ("OTHER", "x"),
+        ];
+        assert_eq!(
+            built(&["PATH", "LC_*", "*TOKEN"], &["*TOKEN*"], &[], &given),
+            ["LC_ALL=C", "PATH=/bin"]
+        );
+        assert_eq!(
+            built(&["*"], &["*TOKEN*"], &[("API_TOKEN", "none")], &given[1..2]),
+            ["API_TOKEN=none"]
+        );
+    }
+
+    #[test]
+    fn what_runs_code_passes_only_by_name() {
+        let given = [
+            ("LD_PRELOAD", "x"),
+            ("BASH_ENV", "x"),
+            ("BASH_FUNC_ls%%", "x"),
+            ("PYTHONSTARTUP", "x"),
+            ("A", "1"),
+        ];
+        assert_eq!(built(&["*"], &[], &[], &given), ["A=1"]);
+        assert_eq!(
+            built(&["LD_PRELOAD"], &[], &[], &given[..1]),
+            ["LD_PRELOAD=x"]
+        );
+        assert_eq!(
+            built(&["*"], &[], &[("LD_PRELOAD", "mine")], &given[..1]),
+            ["LD_PRELOAD=mine"]
+        );
+    }
+
+    #[test]
+    fn a_name_from_the_command_line_must_be_one() {
+        let plan = Environment {
+            pass: vec![],
+            set: BTreeMap::new(),
+            scrub: vec![],
+        };
+        let chosen = |name: &str| [(OsString::from(name), OsString::from("v"))];
+        assert!(build(&plan, std::iter::empty(), &chosen("")).is_err());
+        assert!(build(&plan, std::iter::empty(), &chosen("A=B")).is_err());
+        assert_eq!(
+            build(&plan, std::iter::empty(), &chosen("A")).unwrap(),
+            [c"A=v".to_owned()]
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! The log, its key and the policy can be changed by no run.
+//!
+//! With a monitor they are kept by name, wherever they lie. Without one, nothing can be taken out of a writable
+//! directory, so a run is refused when one of them lies in one; and always when the log itself would be an odd thing.
+
+use crate::sandbox::view::{Place, Use};
+use std::path::{Path, PathBuf};
+
+/// What must not be writable, and what it is.
+#[derive(Debug)]
+pub struct Precious {
+    /// Absolute, resolved as far as it exists.
+    pub path: PathBuf,
+    /// In words.
+    pub what: &'static str,
+}
+
+/// Refuse when one of `precious` lies in a place that the command may write, and no monitor keeps it by name.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn unwritable(precious: &[Precious], places: &[Place], supervised: bool) -> Result<(), String> {
+    if supervised {
+        return Ok(());
+    }
+    for one in precious {
+        let root = places
+            .iter()
+            .filter(|place| place.wanted == Use::Write)
+            .find(|place| {
+                // A writable file or directory at, above or below the name reaches it.
+                one.path.starts_with(&place.path) || place.path.starts_with(&one.path)
+            });
+        if let Some(root) = root {
+            return Err(format!(
+                "{} ({}) lies in {}, which the command may write, and without the layer `supervisor` nothing keeps it; \
+                 move it out of there",
+                one.what,
+                one.path.display(),
+                root.path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `path` with symbolic links followed as far as it exists; the last part need not.
+#[must_use]
+pub fn real(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_monitor_nothing_precious_may_be_in_reach() {
+        let place = |path: &str, wanted| Place {
+            path: path.into(),
+            wanted,
+            directory: true,
+            exists: true,
+            no_execute: false,
+        };
+        let places = [place("/w", Use::Write), place("/r", Use::Read)];
+        let log = |path: &str| {
+            [Precious {
+                path: path.into(),
+                what: "the log",
+            }]
+        };
+        assert!(
+            unwritable(&log("/w/capsule.log"), &places, false)
+                .unwrap_err()
+                .contains("/w")
+        );
+        assert!(unwritable(&log("/w/capsule.log"), &places, true).is_ok());
+        assert!(unwritable(&log("/r/capsule.log"), &places, false).is_ok());
+        assert!(unwritable(&log("/w2/capsule.log"), &places, false).is_ok());
+        assert!(unwritable(&log("/"), &places, false).is_err());
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_followed_to_its_directory() {
+        let here = tempfile::tempdir().unwrap();
+        let root = here.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("d")).unwrap();
+        std::os::unix::fs::symlink("d", root.join("l")).unwrap();
+        assert_eq!(real(&root.join("l/x.log")), root.join("d/x.log"));
+    }
+}

@@ -1,0 +1,243 @@
+//! The run's entries on the audit log: start before anything runs, events within 100 ms, end.
+//!
+//! It refuses to lose an event: when the log cannot take one, the run is ended. What the monitor says about time is
+//! believed only within the run.
+
+use super::dial::Reachable;
+use super::ledger::Ledger;
+use super::relay::Recorder;
+use super::report::{Exit, LogPlace, Usage};
+use crate::audit::{Entry, Positions, Seal, Stamp, Value, Writer};
+use crate::monitor::wire::{Event, Operation, Target};
+use serde::Serialize;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Entries held back at most before they are written without waiting for the clock.
+const MOST_WAITING: usize = 512;
+
+/// One run on the log.
+pub struct Journal {
+    writer: Writer,
+    path: PathBuf,
+    run: String,
+    pending: Vec<Entry>,
+    started: Stamp,
+    /// `CLOCK_BOOTTIME` minus the monitor's `CLOCK_MONOTONIC`, in microseconds.
+    offset: u64,
+    place: Option<Positions>,
+    reachable: Reachable,
+    /// Counts for the report.
+    pub ledger: Ledger,
+}
+
+/// A serialisable value as a value of the log; what the log cannot hold (none is made here) becomes null.
+pub fn value(of: &impl Serialize) -> Value {
+    serde_json::to_value(of)
+        .ok()
+        .and_then(|json| serde_json::from_value(json).ok())
+        .unwrap_or(Value::Null)
+}
+
+impl Journal {
+    /// For the run named `run`, whose command may reach `reachable`.
+    #[must_use]
+    pub fn new(writer: Writer, path: &Path, run: String, reachable: Reachable) -> Journal {
+        let started = Stamp::now();
+        Journal {
+            writer,
+            path: path.to_owned(),
+            run,
+            pending: Vec::new(),
+            started,
+            offset: started.mono.saturating_sub(monotonic()),
+            place: None,
+            reachable,
+            ledger: Ledger::default(),
+        }
+    }
+
+    fn entry(&self, kind: &'static str) -> Entry {
+        Entry::new(kind, Some(&self.run))
+    }
+
+    /// The start, on the disk when this returns.
+    ///
+    /// # Errors
+    /// Why nothing may run.
+    pub fn start(&mut self, fields: Vec<(&'static str, Value)>) -> Result<(), String> {
+        let entry = fields
+            .into_iter()
+            .fold(self.entry("run.started"), |entry, (name, value)| {
+                entry.with(name, value)
+            });
+        self.append(&[entry], Seal::Sync)
+    }
+
+    /// The end, on the disk when this returns.
+    ///
+    /// # Errors
+    /// Why it is not on the log.
+    pub fn end(&mut self, exit: &Exit, usage: &Usage) -> Result<(), String> {
+        let mut entries = std::mem::take(&mut self.pending);
+        entries.push(
+            self.entry("run.ended")
+                .with("exit", value(exit))
+                .with("denials", self.ledger.denials_total)
+                .with("executed", self.ledger.executed)
+                .with("written", self.ledger.written)
+                .with("usage", value(usage)),
+        );
+        self.append(&entries, Seal::Sync)
+    }
+
+    /// Where the run is on the log.
+    #[must_use]
+    pub fn place(&self) -> Option<LogPlace> {
+        let place = self.place?;
+        let path = self.path.to_string_lossy().into_owned();
+        Some(LogPlace {
+            path,
+            id: self.writer.id().to_owned(),
+            first: place.first,
+            last: place.last,
+        })
+    }
+
+    fn append(&mut self, entries: &[Entry], seal: Seal) -> Result<(), String> {
+        let at = self
+            .writer
+            .append(entries, seal)
+            .map_err(|error| format!("the log: {error}"))?;
+        let first = self.place.map_or(at.first, |place| place.first);
+        self.place = Some(Positions {
+            first,
+            last: at.last,
+        });
+        Ok(())
+    }
+
+    /// When the monitor says something happened: not before the run, not later than now.
+    fn stamp(&self, mono: u64) -> Stamp {
+        let now = Stamp::now();
+        let mono = mono
+            .saturating_add(self.offset)
+            .clamp(self.started.mono, now.mono);
+        Stamp {
+            wall: now.wall.saturating_sub(now.mono - mono),
+            mono,
+        }
+    }
+}
+
+fn monotonic() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid place for the result.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1000
+}
+
+impl Recorder for Journal {
+    fn event(&mut self, event: Event) -> Result<(), String> {
+        let mono = match &event {
+            Event::Denied { mono, .. }
+            | Event::Exec { mono, .. }
+            | Event::File { mono, .. }
+            | Event::Connect { mono, .. } => *mono,
+            _ => return Ok(()),
+        };
+        let stamp = self.stamp(mono);
+        self.ledger.count(&event, stamp);
+        let entry = match event {
+            Event::Denied { count, denial, .. } => self
+                .entry("denied")
+                .with("program", denial.program)
+                .with("pid", denial.pid)
+                .with("operation", value(&denial.operation))
+                .with("syscall", denial.syscall)
+                .with("target", denial.target)
+                .with("layer", value(&denial.layer))
+                .with("errno", denial.errno)
+                .with("rule", value(&denial.rule))
+                .with("allow", value(&denial.allow))
+                .with("count", count),
+            Event::Exec {
+                pid,
+                program,
+                argv,
+                truncated,
+                ..
+            } => self
+                .entry("exec")
+                .with("pid", pid)
+                .with("program", program)
+                .with("argv", value(&argv))
+                .with("truncated", truncated),
+            Event::File {
+                pid,
+                program,
+                operation,
+                target,
+                from,
+                ..
+            } => {
+                let kind = if operation == Operation::Read {
+                    "read"
+                } else {
+                    "write"
+                };
+                self.entry(kind)
+                    .with("pid", pid)
+                    .with("program", program)
+                    .with("operation", value(&operation))
+                    .with("target", target)
+                    .with("from", value(&from))
+            }
+            Event::Connect {
+                pid,
+                program,
+                target,
+                errno,
+                ..
+            } => self
+                .entry("connect")
+                .with("pid", pid)
+                .with("program", program)
+                .with("target", target)
+                .with("errno", value(&errno)),
+            _ => return Ok(()),
+        };
+        self.pending.push(entry.at(stamp));
+        if self.pending.len() >= MOST_WAITING {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn limit(&mut self, name: &'static str) -> Result<(), String> {
+        self.pending
+            .push(self.entry("limit").with("limit", name).at(Stamp::now()));
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        let entries = std::mem::take(&mut self.pending);
+        if entries.is_empty() {
+            Ok(())
+        } else {
+            self.append(&entries, Seal::Sign)
+        }
+    }
+
+    fn waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn dial(&mut self, target: &Target) -> Result<OwnedFd, i32> {
+        self.reachable.dial(target)
+    }
+}

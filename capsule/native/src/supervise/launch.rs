@@ -1,0 +1,367 @@
+//! One run: decide, start the sandbox, put the start on the log, let the command go, supervise, put the end on the log.
+//!
+//! The sandbox is set up while the start is being written; its command waits for both. It refuses to let anything run
+//! that is not on the log, and reports what it cannot record.
+
+use super::Request;
+use super::dial::Reachable;
+use super::guard::{self, Precious};
+use super::journal::{Journal, value};
+use super::pump::Pump;
+use super::raw_mode::{RawMode, is_terminal};
+use super::relay::{Ended, Relay};
+use super::report::{Cause, Exit, Report, Usage};
+use super::signals::Signals;
+use super::specify::{self, Monitored, Specified};
+use super::usage::{Bounds, Tree};
+use crate::audit::{Places, Value, Writer};
+use crate::monitor::wire::{self, Event};
+use crate::plan::{self, Plan};
+use crate::sandbox::command::{Progress, Stage};
+use crate::sandbox::init::{self, GO, Handover, Spec};
+use crate::sandbox::{messages, namespaces, privileges, system};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The log's name when none is given.
+const LOG: &str = "capsule.log";
+
+fn refuse(why: impl ToString) -> Exit {
+    Exit::of_capsule(Cause::Refused, why.to_string())
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> Exit {
+    move |error| refuse(format!("{what}: {error}"))
+}
+
+/// Run a request to its end.
+#[must_use]
+pub fn run(request: &Request) -> Report {
+    let mut report = Report {
+        capsule: 1,
+        run: None,
+        command: request
+            .command
+            .iter()
+            .map(|part| wire::text(part.as_bytes()))
+            .collect(),
+        cwd: String::new(),
+        exit: refuse(""),
+        policy: None,
+        enforced: None,
+        denials: Vec::new(),
+        denials_total: 0,
+        executed: 0,
+        written: 0,
+        usage: Usage::default(),
+        log: None,
+        notice: None,
+    };
+    report.exit = carry_out(request, &mut report).unwrap_or_else(|refused| refused);
+    report
+}
+
+fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
+    let started = Instant::now();
+    let loaded = plan::load(&plan::Request {
+        policy: request.policy.as_deref(),
+        tool: request.tool.as_deref(),
+    })
+    .map_err(refuse)?;
+    report.cwd = wire::text(loaded.variables.cwd().as_os_str().as_bytes());
+    report.policy = Some(specify::policy_name(&loaded.plan));
+    report.notice.clone_from(&loaded.notice);
+    let log = request.log.clone().unwrap_or_else(|| PathBuf::from(LOG));
+    let log = guard::real(&loaded.variables.cwd().join(log));
+    let kept = plan::always(&loaded.plan, Some(&log), &loaded.directories);
+    let signals = Signals::watch().map_err(failed("signals"))?;
+    let terminals = [is_terminal(0), is_terminal(1), is_terminal(2)];
+    let specified = specify::specify(
+        request,
+        &loaded.plan,
+        &loaded.variables,
+        kept,
+        signals.before,
+        terminals,
+    )
+    .map_err(refuse)?;
+    let mut precious = vec![Precious {
+        path: log.clone(),
+        what: "the log",
+    }];
+    for (directory, what) in [
+        (&loaded.directories.data, "the log's key"),
+        (&loaded.directories.state, "the log's memory"),
+    ] {
+        precious.extend(directory.iter().map(|path| Precious {
+            path: guard::real(path),
+            what,
+        }));
+    }
+    let sources = loaded
+        .plan
+        .policy
+        .sources
+        .iter()
+        .filter(|source| source.path.starts_with('/'));
+    precious.extend(sources.map(|source| Precious {
+        path: guard::real(source.path.as_ref()),
+        what: "the policy",
+    }));
+    guard::unwritable(&precious, &specified.places, specified.tier.supervisor).map_err(refuse)?;
+
+    let Specified {
+        spec,
+        monitored,
+        tier,
+        audit,
+        sockets,
+        ..
+    } = specified;
+    let run = name()?;
+    let sandbox = start(spec, monitored, tier.namespaces)?;
+    let fields = vec![
+        ("command", value(&report.command)),
+        ("cwd", Value::from(report.cwd.clone())),
+        ("policy", value(&report.policy)),
+        ("plan", Value::from(loaded.digest.clone())),
+        ("enforced", value(&tier.enforced)),
+        ("audit", value(&audit)),
+        ("who", who()),
+        ("host", host()),
+        ("version", Value::from(env!("CARGO_PKG_VERSION"))),
+    ];
+    let places = Places::from_env().map_err(refuse)?;
+    let writer = Writer::open(&log, &places).map_err(refuse)?;
+    let reachable = Reachable {
+        ports: loaded.plan.network.ports.clone(),
+        unix: sockets,
+    };
+    let mut journal = Journal::new(writer, &log, run.clone(), reachable);
+    journal.start(fields).map_err(refuse)?;
+    report.run = Some(run);
+    report.enforced = Some(tier.enforced);
+    // What the set-up needed, the rest does not.
+    privileges::keep_capabilities(0).map_err(failed("privileges"))?;
+    system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("privileges"))?;
+
+    let exit = supervise(
+        request,
+        &loaded.plan,
+        sandbox,
+        &signals,
+        started,
+        &mut journal,
+        report,
+    );
+    let exit = exit.unwrap_or_else(|refused| refused);
+    let ended = journal.end(&exit, &report.usage);
+    report.log = journal.place();
+    let ledger = std::mem::take(&mut journal.ledger);
+    report.denials = ledger.denials;
+    report.denials_total = ledger.denials_total;
+    report.executed = ledger.executed;
+    report.written = ledger.written;
+    match ended {
+        Ok(()) => Ok(exit),
+        Err(why) => Err(Exit::of_capsule(
+            Cause::Failed,
+            format!("the end of the run is not on the log: {why}"),
+        )),
+    }
+}
+
+/// A name nobody else's run has.
+fn name() -> Result<String, Exit> {
+    let mut random = [0u8; 8];
+    getrandom::fill(&mut random).map_err(|error| refuse(format!("randomness: {error}")))?;
+    Ok(random
+        .iter()
+        .fold("r-".to_owned(), |text, byte| format!("{text}{byte:02x}")))
+}
+
+fn who() -> Value {
+    let identity = namespaces::Identity::own();
+    Value::map([
+        ("uid", Value::from(identity.uid)),
+        ("gid", Value::from(identity.gid)),
+    ])
+}
+
+fn host() -> Value {
+    // SAFETY: all-zero is a valid structure, which the call fills with null-terminated strings.
+    let name = unsafe {
+        let mut name: libc::utsname = std::mem::zeroed();
+        libc::uname(&raw mut name);
+        name
+    };
+    let text = |field: &[libc::c_char]| {
+        let bytes: Vec<u8> = field
+            .iter()
+            .map(|c| *c as u8)
+            .take_while(|byte| *byte != 0)
+            .collect();
+        Value::from_bytes(&bytes)
+    };
+    Value::map([
+        ("name", text(&name.nodename)),
+        ("kernel", text(&name.release)),
+        ("machine", text(&name.machine)),
+    ])
+}
+
+/// The first process of a sandbox that is being set up.
+struct Sandbox {
+    child: system::Child,
+    socket: OwnedFd,
+    progress: &'static Progress,
+}
+
+fn start(spec: Spec, monitored: Monitored, in_namespaces: bool) -> Result<Sandbox, Exit> {
+    let (ours, theirs) = system::message_pair().map_err(failed("socket"))?;
+    let progress = Progress::shared().map_err(failed("memory"))?;
+    let flags = if in_namespaces { namespaces::ALL } else { 0 };
+    // SAFETY: this process has one thread.
+    let Some(child) = (unsafe { system::clone3(flags, None) }).map_err(failed("namespaces"))?
+    else {
+        drop(ours);
+        init::run(spec, theirs, progress, |handover| {
+            serve(monitored, handover)
+        })
+    };
+    Ok(Sandbox {
+        child,
+        socket: ours,
+        progress,
+    })
+}
+
+/// What the first process becomes.
+fn serve(monitored: Monitored, handover: Handover) {
+    let handover = monitored.serve(handover);
+    let status = init::reap_until(handover.command);
+    // A supervisor that is gone needs no telling.
+    let _ = messages::send(
+        handover.supervisor.as_fd(),
+        &wire::encode(&Event::Exited { status }),
+        &[],
+    );
+}
+
+/// Wait until the sandbox stands: its `/proc`, and its terminal's master.
+fn stands(sandbox: &Sandbox) -> Result<(OwnedFd, Option<OwnedFd>), Exit> {
+    let mut buffer = [0; 8192];
+    let received = messages::receive(sandbox.socket.as_fd(), &mut buffer, true);
+    let (length, mut descriptors) = received.map_err(failed("the sandbox's first process"))?;
+    match serde_json::from_slice::<init::Report>(&buffer[..length]) {
+        Ok(init::Report::Ready {}) if !descriptors.is_empty() => {
+            Ok((descriptors.remove(0), descriptors.pop()))
+        }
+        Ok(init::Report::NoProgram { errno }) => {
+            Err(no_program(&io::Error::from_raw_os_error(errno)))
+        }
+        Ok(init::Report::Unable { doing, errno }) => Err(refuse(format!(
+            "{doing}: {}",
+            io::Error::from_raw_os_error(errno)
+        ))),
+        Ok(init::Report::Ready {}) | Err(_) => Err(refuse(
+            "the sandbox's first process ended before it was set up",
+        )),
+    }
+}
+
+fn no_program(error: &io::Error) -> Exit {
+    let cause = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => Cause::NotFound,
+        _ => Cause::NotExecutable,
+    };
+    Exit::of_capsule(cause, error.to_string())
+}
+
+fn supervise(
+    request: &Request,
+    plan: &Plan,
+    sandbox: Sandbox,
+    signals: &Signals,
+    started: Instant,
+    journal: &mut Journal,
+    report: &mut Report,
+) -> Result<Exit, Exit> {
+    let (processes, master) = stands(&sandbox)?;
+    let wall = [plan.limits.wall_time, request.timeout_ms]
+        .into_iter()
+        .flatten()
+        .min();
+    let mut pumps = Vec::new();
+    let mut terminal = None;
+    if let Some(master) = master {
+        let told = failed("terminal");
+        let mode = RawMode::enter(0).map_err(&told)?;
+        mode.copy_settings(&master);
+        pumps.push(Pump::new(master.try_clone().map_err(&told)?, 1));
+        pumps.push(Pump::new(
+            io::stdin().as_fd().try_clone_to_owned().map_err(&told)?,
+            master.as_raw_fd(),
+        ));
+        terminal = Some((master, mode));
+    }
+    let outputs = usize::from(terminal.is_some());
+    let bounds = Bounds {
+        memory: plan.limits.memory,
+        cpu: plan.limits.cpu,
+        processes: None,
+    };
+    let mut relay = Relay {
+        child: sandbox.child,
+        socket: sandbox.socket,
+        signals,
+        pumps,
+        outputs,
+        terminal,
+        deadline: wall.map(|ms| started + Duration::from_millis(ms)),
+        output: plan.limits.output,
+        bounds,
+        tree: Tree::new(processes),
+    };
+    messages::send(relay.socket.as_fd(), GO, &[]).map_err(failed("the sandbox's first process"))?;
+    let ended = relay.run(journal);
+    let pid = relay.child.pid;
+    drop(relay);
+    report.usage = usage(pid, started);
+    Ok(conclude(ended, sandbox.progress))
+}
+
+fn usage(pid: libc::pid_t, started: Instant) -> Usage {
+    // SAFETY: all-zero is a valid structure, and it is a valid place for the result.
+    let used = unsafe {
+        let mut used: libc::rusage = std::mem::zeroed();
+        libc::wait4(pid, std::ptr::null_mut(), 0, &raw mut used);
+        used
+    };
+    let milliseconds = |time: libc::timeval| {
+        time.tv_sec.unsigned_abs() * 1000 + time.tv_usec.unsigned_abs() / 1000
+    };
+    Usage {
+        wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        cpu_ms: milliseconds(used.ru_utime) + milliseconds(used.ru_stime),
+        max_rss_bytes: used.ru_maxrss.unsigned_abs() * 1024,
+    }
+}
+
+fn conclude(ended: Ended, progress: &Progress) -> Exit {
+    if let Some(exit) = ended.cause {
+        return exit;
+    }
+    match (progress.failure(), ended.status) {
+        (Some((Stage::Exec, error)), _) => no_program(&error),
+        (Some((stage, error)), _) => refuse(format!("{}: {error}", stage.name())),
+        (None, Some(status)) => Exit::from_status(status),
+        (None, None) => Exit::of_capsule(
+            Cause::Failed,
+            "the monitor ended without a word; everything was killed",
+        ),
+    }
+}

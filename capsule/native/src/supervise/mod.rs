@@ -1,0 +1,50 @@
+//! The supervisor: one run from its start record to its end record.
+//!
+//! It holds the log and its key, the terminal, the clock and the kill switch, and stays outside the sandbox. What it
+//! refuses: running anything before the start is on the log; parsing what the command wrote; going on when a needed
+//! layer is missing, when the log cannot be written, or when the monitor says something it does not understand.
+
+pub mod dial;
+pub mod environment;
+pub mod guard;
+pub mod journal;
+pub mod launch;
+pub mod ledger;
+pub mod places;
+pub mod pump;
+pub mod raw_mode;
+pub mod relay;
+pub mod report;
+pub mod signals;
+pub mod specify;
+pub mod tier;
+pub mod usage;
+
+use crate::plan::{Audit, Require};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+/// What was asked for on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// A policy file or the name of a preset.
+    pub policy: Option<OsString>,
+    /// The overrides of one tool.
+    pub tool: Option<String>,
+    /// The log; `capsule.log` in the working directory otherwise.
+    pub log: Option<PathBuf>,
+    /// Wall time in milliseconds; the smaller of this and the plan's holds.
+    pub timeout_ms: Option<u64>,
+    /// Values for the command's environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Layers the user is willing to do without.
+    pub waived: BTreeSet<Require>,
+    /// More audit than the plan asks for.
+    pub audit: Option<Audit>,
+    /// A descriptor the command keeps.
+    pub kept: Option<RawFd>,
+    /// The command.
+    pub command: Vec<OsString>,
+}

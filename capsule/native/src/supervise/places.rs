@@ -1,0 +1,321 @@
+//! From the paths of a plan to places of this host: variables put in, symbolic links followed, rules for the kernel.
+//!
+//! Reads the host's directories and nothing else. It refuses: a grant that must exist and does not, and a working
+//! directory that would not be in the view.
+
+use crate::plan::{Alias, Grant, Plan, VariableError, Variables};
+use crate::sandbox::landlock::{Rights, Rule};
+use crate::sandbox::mounts::DEVICES;
+use crate::sandbox::view::{Link, Place, Use};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// Why the plan does not fit this host.
+#[derive(Debug)]
+pub enum PlaceError {
+    /// A variable without a value here.
+    Variable(VariableError),
+    /// A grant that must exist does not.
+    Missing(Grant, PathBuf),
+    /// A path could not be looked at.
+    Unreadable(PathBuf, io::Error),
+}
+
+impl fmt::Display for PlaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(error) => error.fmt(f),
+            Self::Missing(grant, path) => {
+                let origin = &grant.origin;
+                write!(
+                    f,
+                    "{}:{}:{}: {} does not exist; create it, or write `{}?` to make the grant optional",
+                    origin.file,
+                    origin.line,
+                    origin.column,
+                    path.display(),
+                    grant.path
+                )
+            }
+            Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for PlaceError {}
+
+/// A plan's paths on this host.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// For the view.
+    pub view: Vec<Place>,
+    /// Links on the way to granted places.
+    pub links: Vec<Link>,
+    /// For Landlock.
+    pub rules: Vec<Rule>,
+    /// Names of the plan that are really others.
+    pub aliases: Vec<Alias>,
+    /// Unix sockets of the host that may be dialled.
+    pub sockets: Vec<PathBuf>,
+}
+
+/// Follow a plan's paths on this host.
+///
+/// # Errors
+/// See [`PlaceError`].
+pub fn resolve(plan: &Plan, variables: &Variables) -> Result<Places, PlaceError> {
+    let mut places = Places::default();
+    let mut rights: BTreeMap<PathBuf, Rights> = BTreeMap::new();
+    let files = &plan.filesystem;
+    let named = plan.process.programs.as_ref();
+
+    for (list, wanted) in [(&files.hide, Use::Hide), (&files.private, Use::Private)] {
+        for place in list {
+            let path = variables.path(&place.path).map_err(PlaceError::Variable)?;
+            let found = places.follow(&path)?;
+            let given = rights.entry(found.path.clone()).or_default();
+            // What is hidden is empty, and may be seen to be: programs look for their settings at home.
+            match wanted {
+                Use::Private => (given.read, given.write) = (true, true),
+                _ => given.list = true,
+            }
+            places.view.push(Place { wanted, ..found });
+        }
+    }
+    for (list, wanted) in [
+        (&files.read, Use::Read),
+        (&files.write, Use::Write),
+        (&files.execute, Use::Read),
+    ] {
+        let executing = std::ptr::eq(list, &files.execute);
+        for grant in list {
+            let path = variables.path(&grant.path).map_err(PlaceError::Variable)?;
+            let found = places.follow(&path)?;
+            // Private directories and our own /proc and /dev exist in the view, whatever the host has.
+            if !found.exists && !grant.optional && !made_by_us(&found.path, &places.view) {
+                return Err(PlaceError::Missing(grant.clone(), path));
+            }
+            let entry = rights.entry(found.path.clone()).or_default();
+            match (executing, wanted) {
+                (true, _) => entry.execute = named.is_none(),
+                (false, Use::Write) => entry.write = true,
+                (false, _) => entry.read = true,
+            }
+            // An `execute` below a hidden directory must be in the view, but takes no right to write away.
+            let shown =
+                executing && (made_by_us(&found.path, &places.view) || places.shows(&found.path));
+            if found.exists && !shown && !in_our_dev(&found.path) {
+                places.view.push(Place { wanted, ..found });
+            }
+        }
+    }
+    for program in named.into_iter().flatten() {
+        let path = variables
+            .path(&program.path)
+            .map_err(PlaceError::Variable)?;
+        let found = places.follow(&path)?;
+        let entry = rights.entry(found.path.clone()).or_default();
+        (entry.read, entry.execute) = (true, true);
+        if found.exists && !places.shows(&found.path) {
+            places.view.push(Place {
+                wanted: Use::Read,
+                ..found
+            });
+        }
+    }
+    for socket in &plan.network.unix {
+        let path = variables.path(&socket.path).map_err(PlaceError::Variable)?;
+        let found = places.follow(&path)?;
+        if !found.exists && !socket.optional {
+            return Err(PlaceError::Missing(socket.clone(), path));
+        }
+        places.sockets.push(found.path);
+    }
+    places.ours(&mut rights);
+    places.rules = rights
+        .into_iter()
+        .map(|(path, rights)| Rule {
+            path,
+            rights,
+            optional: true,
+        })
+        .collect();
+    Ok(places)
+}
+
+/// Whether a path lies in what the view makes anew.
+fn made_by_us(path: &Path, view: &[Place]) -> bool {
+    path.starts_with("/proc")
+        || path.starts_with("/dev")
+        || view
+            .iter()
+            .any(|place| place.wanted == Use::Private && path.starts_with(&place.path))
+}
+
+/// Whether a path is one that the minimal `/dev` has anyway.
+fn in_our_dev(path: &Path) -> bool {
+    let Ok(name) = path.strip_prefix("/dev") else {
+        return false;
+    };
+    ["", "ptmx", "pts", "fd", "stdin", "stdout", "stderr"]
+        .iter()
+        .chain(&DEVICES)
+        .any(|ours| name == Path::new(ours))
+}
+
+impl Places {
+    /// Whether the view already shows the host's files at `path`.
+    fn shows(&self, path: &Path) -> bool {
+        self.view
+            .iter()
+            .filter(|place| path.starts_with(&place.path))
+            .max_by_key(|place| (place.path.components().count(), place.wanted))
+            .is_none_or(|place| matches!(place.wanted, Use::Read | Use::Write))
+    }
+
+    /// The namespace's own `/proc` and the minimal `/dev`, in every view.
+    fn ours(&mut self, rights: &mut BTreeMap<PathBuf, Rights>) {
+        for (path, wanted) in [("/proc", Use::Processes), ("/dev", Use::Devices)] {
+            self.view.push(Place {
+                path: path.into(),
+                wanted,
+                directory: true,
+                exists: true,
+                no_execute: false,
+            });
+        }
+        // The kernel lets nobody reach another's processes here, and the devices are the harmless ones.
+        rights.retain(|path, _| !in_our_dev(path));
+        rights.entry("/proc".into()).or_default().read = true;
+        let devices = rights.entry("/dev".into()).or_default();
+        (devices.read, devices.write, devices.devices) = (true, true, true);
+    }
+
+    /// What is really at `path`; remembers the links on the way.
+    fn follow(&mut self, path: &Path) -> Result<Place, PlaceError> {
+        let mut real = PathBuf::from("/");
+        let mut rest: Vec<PathBuf> = parts(path);
+        let (mut jumps, mut exists, mut directory) = (0, true, true);
+        while let Some(part) = rest.pop() {
+            if part == Path::new("..") {
+                real.pop();
+                continue;
+            }
+            real.push(&part);
+            if !exists {
+                continue;
+            }
+            match std::fs::symlink_metadata(&real) {
+                Ok(found) if found.is_symlink() => {
+                    jumps += 1;
+                    let target = std::fs::read_link(&real)
+                        .map_err(|e| PlaceError::Unreadable(real.clone(), e))?;
+                    if jumps > 40 {
+                        let error = io::Error::from_raw_os_error(libc::ELOOP);
+                        return Err(PlaceError::Unreadable(path.to_owned(), error));
+                    }
+                    let link = Link {
+                        path: real.clone(),
+                        target: target.clone(),
+                    };
+                    if !self.links.contains(&link) {
+                        self.links.push(link);
+                    }
+                    real.pop();
+                    if target.is_absolute() {
+                        real = PathBuf::from("/");
+                    }
+                    rest.extend(parts(&target));
+                }
+                Ok(found) => directory = found.is_dir(),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) =>
+                {
+                    exists = false;
+                }
+                // What the caller cannot look at, the command cannot use either.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => exists = false,
+                Err(error) => return Err(PlaceError::Unreadable(real, error)),
+            }
+        }
+        if real != path {
+            self.aliases.push(Alias {
+                name: path.to_owned(),
+                real: real.clone(),
+            });
+        }
+        Ok(Place {
+            path: real,
+            wanted: Use::Read,
+            directory,
+            exists,
+            no_execute: false,
+        })
+    }
+}
+
+/// The parts of a path, the last one first; without `/` and `.`.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    path.components()
+        .rev()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| PathBuf::from(part.as_os_str()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn follow(path: &Path) -> (Place, Places) {
+        let mut places = Places::default();
+        let found = places.follow(path).unwrap();
+        (found, places)
+    }
+
+    #[test]
+    fn links_are_followed_and_remembered() {
+        let here = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(here.path()).unwrap();
+        fs::create_dir_all(root.join("data/work")).unwrap();
+        symlink("data", root.join("one")).unwrap();
+        symlink(root.join("one/work"), root.join("two")).unwrap();
+        let (found, places) = follow(&root.join("two/later"));
+        assert_eq!(found.path, root.join("data/work/later"));
+        assert!(!found.exists);
+        assert_eq!(places.links.len(), 2);
+        assert_eq!(places.aliases[0].real, root.join("data/work/later"));
+        let (found, places) = follow(&root.join("data/work"));
+        assert!(
+            found.exists && found.directory && places.links.is_empty() && places.aliases.is_empty()
+        );
+    }
+
+    #[test]
+    fn a_loop_ends() {
+        let here = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(here.path()).unwrap();
+        symlink("a", root.join("b")).unwrap();
+        symlink("b", root.join("a")).unwrap();
+        assert!(Places::default().follow(&root.join("a")).is_err());
+    }
+
+    #[test]
+    fn a_link_upwards_is_followed_as_the_kernel_does() {
+        let here = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(here.path()).unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("f"), "").unwrap();
+        symlink("../../f", root.join("a/b/l")).unwrap();
+        let (found, _) = follow(&root.join("a/b/l"));
+        assert_eq!(found.path, root.join("f"));
+        assert!(!found.directory);
+    }
+}

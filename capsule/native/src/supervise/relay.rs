@@ -1,0 +1,378 @@
+//! The supervisor's loop: events from the monitor, signals from the user, bytes of the terminal, the clock.
+//!
+//! One `poll` for everything. The monitor's messages are bounded, typed input and nothing else of the sandbox is
+//! parsed. It refuses to wait for anybody: a reader that is slow, a monitor that is silent after it was told to stop
+//! and a command that ignores signals are all ended by the clock.
+
+use super::pump::Pump;
+use super::raw_mode::RawMode;
+use super::report::{Cause, Exit};
+use super::signals::{Signals, stop_ourselves};
+use super::usage::{Bounds, Tree};
+use crate::monitor::wire::{self, Event, Order};
+use crate::sandbox::messages;
+use crate::sandbox::system::{self, Child};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Between asking a process group to end and ending it.
+const GRACE: Duration = Duration::from_millis(200);
+/// Between two looks at what the tree uses.
+const LOOK: Duration = Duration::from_millis(50);
+/// The longest an event waits before it is on the log.
+const FLUSH: Duration = Duration::from_millis(100);
+/// How long a slow reader of the output is waited for after the command ended.
+const DRAIN_MS: i32 = 5_000;
+
+/// Where events go.
+pub trait Recorder {
+    /// One event of the monitor.
+    ///
+    /// # Errors
+    /// When it cannot be recorded: the run ends.
+    fn event(&mut self, event: Event) -> Result<(), String>;
+    /// A limit was reached.
+    ///
+    /// # Errors
+    /// When it cannot be recorded.
+    fn limit(&mut self, name: &'static str) -> Result<(), String>;
+    /// Write what is held back.
+    ///
+    /// # Errors
+    /// When it cannot be recorded: the run ends.
+    fn flush(&mut self) -> Result<(), String>;
+    /// Whether anything is held back.
+    fn waiting(&self) -> bool;
+    /// Answer a question of the monitor's: a connected descriptor, or an error number.
+    ///
+    /// # Errors
+    /// The number of the error the command sees.
+    fn dial(&mut self, target: &wire::Target) -> Result<OwnedFd, i32>;
+}
+
+/// What the loop runs with.
+pub struct Relay<'a> {
+    /// The first process of the sandbox.
+    pub child: Child,
+    /// The socket to it.
+    pub socket: OwnedFd,
+    /// The user's signals.
+    pub signals: &'a Signals,
+    /// Bytes to and from the command.
+    pub pumps: Vec<Pump>,
+    /// How many pumps, from the first, carry the command's output.
+    pub outputs: usize,
+    /// The terminal's master and the user's terminal in raw mode.
+    pub terminal: Option<(OwnedFd, RawMode)>,
+    /// When time is up.
+    pub deadline: Option<Instant>,
+    /// Bytes of output that may still come.
+    pub output: Option<u64>,
+    /// Bounds on the tree.
+    pub bounds: Bounds,
+    /// What the tree uses.
+    pub tree: Tree,
+}
+
+/// How the loop ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The command's raw wait status, when the monitor reported it.
+    pub status: Option<i32>,
+    /// Why the supervisor ended it, when it did.
+    pub cause: Option<Exit>,
+}
+
+struct Progress {
+    status: Option<i32>,
+    cause: Option<Exit>,
+    kill_at: Option<Instant>,
+    killed: bool,
+    interrupts: u32,
+    open: bool,
+}
+
+impl Relay<'_> {
+    /// Run until the sandbox is gone.
+    pub fn run(&mut self, recorder: &mut dyn Recorder) -> Ended {
+        let mut state = Progress {
+            status: None,
+            cause: None,
+            kill_at: None,
+            killed: false,
+            interrupts: 0,
+            open: true,
+        };
+        let mut next_look = Instant::now() + LOOK;
+        let mut next_flush = None;
+        self.resize();
+        loop {
+            if recorder.waiting() && next_flush.is_none() {
+                next_flush = Some(Instant::now() + FLUSH);
+            }
+            let look = self.bounds.any().then_some(next_look);
+            let soonest = [
+                self.deadline.filter(|_| state.cause.is_none()),
+                state.kill_at,
+                look,
+                next_flush,
+            ];
+            let ready = self.poll(soonest.into_iter().flatten().min(), state.open);
+            let now = Instant::now();
+            if ready.signals {
+                self.take_signals(&mut state);
+            }
+            if ready.socket {
+                self.take_messages(&mut state, recorder);
+            }
+            for at in ready.pumps {
+                self.turn(at, &mut state, recorder);
+            }
+            if next_flush.is_some_and(|at| at <= now) {
+                next_flush = None;
+                if let Err(why) = recorder.flush() {
+                    self.end(&mut state, Exit::of_capsule(Cause::Failed, why), true);
+                }
+            }
+            if self.deadline.is_some_and(|at| at <= now) && state.cause.is_none() {
+                let limit = Exit {
+                    limit: Some("wall_time"),
+                    ..Exit::of_capsule(Cause::Timeout, "time was up")
+                };
+                self.over("wall_time", limit, &mut state, recorder);
+            }
+            if look.is_some_and(|at| at <= now) {
+                next_look = now + LOOK;
+                if let Some(name) = self.bounds.exceeded(&self.tree.look()) {
+                    let reason = format!("the limit `{name}` was reached");
+                    let exit = Exit {
+                        limit: Some(name),
+                        ..Exit::of_capsule(Cause::Limit, reason)
+                    };
+                    self.over(name, exit, &mut state, recorder);
+                }
+            }
+            if state.kill_at.is_some_and(|at| at <= now) {
+                self.kill(&mut state);
+            }
+            if ready.gone {
+                break;
+            }
+        }
+        if state.open {
+            self.take_messages(&mut state, recorder);
+        }
+        if !state.killed {
+            for at in 0..self.outputs {
+                self.pumps[at].finish(DRAIN_MS);
+            }
+        }
+        Ended {
+            status: state.status,
+            cause: state.cause,
+        }
+    }
+
+    fn over(
+        &self,
+        name: &'static str,
+        exit: Exit,
+        state: &mut Progress,
+        recorder: &mut dyn Recorder,
+    ) {
+        if state.cause.is_none() {
+            // Failing to record it does not keep the command alive: it is being ended already.
+            let _ = recorder.limit(name);
+        }
+        self.end(state, exit, false);
+    }
+
+    /// End the command for a reason: ask, then kill.
+    fn end(&self, state: &mut Progress, exit: Exit, at_once: bool) {
+        if state.cause.is_some() {
+            return;
+        }
+        state.cause = Some(exit);
+        if at_once {
+            self.kill(state);
+        } else {
+            self.order(&Order::Signal {
+                number: libc::SIGTERM,
+            });
+            state.kill_at = Some(Instant::now() + GRACE);
+        }
+    }
+
+    /// Ending the first process ends everything in its pid namespace.
+    fn kill(&self, state: &mut Progress) {
+        state.kill_at = None;
+        state.killed = true;
+        // It may be gone already.
+        let _ = system::signal(self.child.pidfd.as_fd(), libc::SIGKILL);
+    }
+
+    fn order(&self, order: &Order) {
+        // A monitor that is gone is noticed by its pidfd.
+        let _ = messages::send(self.socket.as_fd(), &wire::encode(order), &[]);
+    }
+
+    fn take_messages(&mut self, state: &mut Progress, recorder: &mut dyn Recorder) {
+        let mut buffer = vec![0; wire::MAX_MESSAGE];
+        loop {
+            let length = match messages::receive(self.socket.as_fd(), &mut buffer, false) {
+                Ok((0, _)) => {
+                    state.open = false;
+                    return;
+                }
+                Ok((length, _)) => length,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    state.open = false;
+                    let reason = format!("the monitor's socket: {error}");
+                    return self.end(state, Exit::of_capsule(Cause::Failed, reason), true);
+                }
+            };
+            match wire::decode::<Event>(&buffer[..length]) {
+                Ok(Event::Exited { status }) => state.status = Some(status),
+                Ok(Event::Failed { reason }) => {
+                    self.end(
+                        state,
+                        Exit::of_capsule(Cause::Failed, format!("the monitor: {reason}")),
+                        true,
+                    );
+                }
+                Ok(Event::Dial { id, target }) => self.answer(id, recorder.dial(&target)),
+                Ok(event) => {
+                    if let Err(why) = recorder.event(event) {
+                        self.end(state, Exit::of_capsule(Cause::Failed, why), true);
+                    }
+                }
+                Err(why) => {
+                    let reason = format!("the monitor sent what is not a message: {why}");
+                    self.end(state, Exit::of_capsule(Cause::Failed, reason), true);
+                }
+            }
+        }
+    }
+
+    fn answer(&self, id: u64, dialled: Result<OwnedFd, i32>) {
+        let (errno, descriptors) = match &dialled {
+            Ok(connection) => (None, vec![connection.as_raw_fd()]),
+            Err(errno) => (Some(*errno), vec![]),
+        };
+        let order = wire::encode(&Order::Dialled { id, errno });
+        let _ = messages::send(self.socket.as_fd(), &order, &descriptors);
+    }
+
+    fn take_signals(&mut self, state: &mut Progress) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                libc::SIGWINCH => self.resize(),
+                libc::SIGTSTP => {
+                    self.order(&Order::Signal {
+                        number: libc::SIGSTOP,
+                    });
+                    stop_ourselves();
+                    self.order(&Order::Signal {
+                        number: libc::SIGCONT,
+                    });
+                }
+                libc::SIGCONT => self.order(&Order::Signal {
+                    number: libc::SIGCONT,
+                }),
+                libc::SIGCHLD => {}
+                other => {
+                    state.interrupts += 1;
+                    if state.interrupts == 1 {
+                        self.order(&Order::Signal { number: other });
+                    } else {
+                        let code = 128 + other as u8;
+                        let exit = Exit {
+                            code,
+                            signal: Some(other),
+                            ..Exit::of_capsule(Cause::Interrupted, "interrupted twice")
+                        };
+                        self.end(state, exit, true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, at: usize, state: &mut Progress, recorder: &mut dyn Recorder) {
+        let turn = self.pumps[at].turn();
+        if at >= self.outputs {
+            return;
+        }
+        if let Some(left) = &mut self.output {
+            *left = left.saturating_sub(turn.read as u64);
+            if *left == 0 && turn.read > 0 && state.cause.is_none() {
+                let reason = "the limit `output` was reached";
+                let exit = Exit {
+                    limit: Some("output"),
+                    ..Exit::of_capsule(Cause::Limit, reason)
+                };
+                self.over("output", exit, state, recorder);
+                self.kill(state);
+            }
+        }
+    }
+
+    fn resize(&self) {
+        if let Some((master, mode)) = &self.terminal {
+            mode.copy_size(master);
+        }
+    }
+
+    fn poll(&self, until: Option<Instant>, open: bool) -> Ready {
+        let watch = |fd: i32| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let socket = if open { self.socket.as_raw_fd() } else { -1 };
+        let mut list = vec![
+            watch(self.child.pidfd.as_raw_fd()),
+            watch(socket),
+            watch(self.signals.descriptor()),
+        ];
+        let interests: Vec<(usize, libc::pollfd)> = self
+            .pumps
+            .iter()
+            .enumerate()
+            .filter_map(|(at, pump)| Some((at, pump.interest()?)))
+            .collect();
+        list.extend(interests.iter().map(|(_, interest)| *interest));
+        let timeout = until.map_or(-1, |at| {
+            let left = at.saturating_duration_since(Instant::now());
+            // Rounded up: waking a moment early would spin.
+            i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
+        // SAFETY: the list is valid and its length is the one given.
+        let count = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, timeout) };
+        if count <= 0 {
+            return Ready::default();
+        }
+        let ready = |at: usize| list[at].revents != 0;
+        Ready {
+            gone: ready(0),
+            socket: ready(1),
+            signals: ready(2),
+            pumps: interests
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| ready(3 + n))
+                .map(|(_, (at, _))| *at)
+                .collect(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Ready {
+    gone: bool,
+    socket: bool,
+    signals: bool,
+    pumps: Vec<usize>,
+}

@@ -1,0 +1,288 @@
+//! Which layers this host can give, which the plan needs, and which the user was willing to do without.
+//!
+//! Mostly pure: [`Host::probe`] looks, [`choose`] decides. Nothing is left out silently: a needed layer that cannot be
+//! had refuses the run with the layer, the cause, the fix and the flag. What a policy lists in `require` the flag
+//! cannot waive.
+
+use crate::plan::Require;
+use crate::sandbox::{command, landlock};
+use crate::supervise::report::Enforced;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+/// Needed without the policy saying so.
+const DEFAULT: [Require; 5] = [
+    Require::Landlock,
+    Require::Namespaces,
+    Require::Network,
+    Require::Seccomp,
+    Require::Supervisor,
+];
+
+/// What the host can give; `Err` says why not and what to do.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Version of Landlock; 0 for none.
+    pub landlock: u32,
+    /// User namespaces.
+    pub namespaces: Result<(), String>,
+    /// A seccomp listener.
+    pub supervisor: Result<(), String>,
+    /// A delegated cgroup.
+    pub cgroup: Result<(), String>,
+}
+
+impl Host {
+    /// Look, without changing anything.
+    #[must_use]
+    pub fn probe() -> Host {
+        Host {
+            landlock: landlock::version(),
+            namespaces: namespaces(),
+            supervisor: supervisor(),
+            cgroup: Err("no cgroup v2 with the controllers memory, cpu and pids is delegated to this process".into()),
+        }
+    }
+}
+
+fn namespaces() -> Result<(), String> {
+    let number = |path: &str| {
+        fs::read_to_string(path)
+            .ok()
+            .and_then(|text| text.trim().parse::<u64>().ok())
+    };
+    // SAFETY: takes nothing, cannot fail.
+    let root = unsafe { libc::geteuid() } == 0;
+    if number("/proc/sys/user/max_user_namespaces") == Some(0) {
+        return Err(
+            "user.max_user_namespaces is 0: this is a run inside a run, or the host forbids them"
+                .into(),
+        );
+    }
+    if !root && number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        return Err("unprivileged user namespaces are off; run: sudo sysctl -w kernel.unprivileged_userns_clone=1".into());
+    }
+    if !root && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        return Err(
+            "AppArmor restricts user namespaces; run: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// A listener can exist once in a tree of filters, and only the attempt tells: so where we are filtered at all, a
+/// child tries.
+fn supervisor() -> Result<(), String> {
+    // SAFETY: plain integers.
+    if unsafe { libc::prctl(libc::PR_GET_SECCOMP) } == 0 || command::can_listen() {
+        return Ok(());
+    }
+    Err(
+        "another supervisor already answers this process tree's system calls (a run inside a run?)"
+            .into(),
+    )
+}
+
+/// The layers of one run.
+#[derive(Clone, Debug)]
+pub struct Tier {
+    /// Namespaces, the view and an empty network.
+    pub namespaces: bool,
+    /// Version of Landlock to use; 0 for none.
+    pub landlock: u32,
+    /// The seccomp filter.
+    pub seccomp: bool,
+    /// The monitor.
+    pub supervisor: bool,
+    /// For the report.
+    pub enforced: Enforced,
+}
+
+/// The layer's name in policies, flags and reports.
+#[must_use]
+pub fn name(layer: Require) -> &'static str {
+    match layer {
+        Require::Cgroup => "cgroup",
+        Require::Landlock => "landlock",
+        Require::Namespaces => "namespaces",
+        Require::Network => "network",
+        Require::Seccomp => "seccomp",
+        Require::Supervisor => "supervisor",
+    }
+}
+
+/// The layer of this name.
+#[must_use]
+pub fn parse(text: &str) -> Option<Require> {
+    DEFAULT
+        .into_iter()
+        .chain([Require::Cgroup])
+        .find(|layer| name(*layer) == text)
+}
+
+/// Decide. `require` is the policy's own list, `waived` the user's.
+///
+/// # Errors
+/// A sentence for the user: the first layer that is needed and cannot be had.
+pub fn choose(
+    host: &Host,
+    require: &[Require],
+    waived: &BTreeSet<Require>,
+) -> Result<Tier, String> {
+    let mut layers = BTreeMap::new();
+    let mut degraded = Vec::new();
+    let landlock = if host.landlock > 0 {
+        Ok(())
+    } else {
+        Err(
+            "this kernel has no Landlock (5.13 or newer, with `landlock` in the boot option lsm=)"
+                .to_owned(),
+        )
+    };
+    let mut have = |layer: Require, given: &Result<(), String>| -> Result<bool, String> {
+        let label = name(layer);
+        let why = match given {
+            Ok(()) => {
+                layers.insert(label, "enforced");
+                return Ok(true);
+            }
+            Err(why) => why,
+        };
+        if require.contains(&layer) {
+            return Err(format!(
+                "the policy requires the layer `{label}`, and it is unavailable: {why}"
+            ));
+        }
+        if DEFAULT.contains(&layer) && !waived.contains(&layer) {
+            return Err(format!(
+                "the layer `{label}` is unavailable: {why}; to run without it: --allow-degraded {label}"
+            ));
+        }
+        layers.insert(
+            label,
+            if DEFAULT.contains(&layer) {
+                "degraded"
+            } else {
+                "unavailable"
+            },
+        );
+        if DEFAULT.contains(&layer) {
+            degraded.push(label);
+        }
+        Ok(false)
+    };
+    let namespaces = have(Require::Namespaces, &host.namespaces)?;
+    // An empty network is a namespace; without one sockets other than Unix are refused by the filter, which is less.
+    let network = host
+        .namespaces
+        .clone()
+        .map_err(|_| "it needs the layer `namespaces`".to_owned());
+    have(Require::Network, &network)?;
+    let landlock = if have(Require::Landlock, &landlock)? {
+        host.landlock
+    } else {
+        0
+    };
+    have(Require::Seccomp, &Ok(()))?;
+    let supervisor = have(Require::Supervisor, &host.supervisor)?;
+    have(Require::Cgroup, &host.cgroup)?;
+    if !namespaces && landlock == 0 {
+        return Err("neither the layer `namespaces` nor `landlock` is available: nothing would keep files apart".into());
+    }
+    degraded.sort_unstable();
+    let tier = if namespaces { "full" } else { "confined" };
+    let enforced = Enforced {
+        tier,
+        layers,
+        landlock_abi: landlock,
+        digest: String::new(),
+        degraded,
+    };
+    Ok(Tier {
+        namespaces,
+        landlock,
+        seccomp: true,
+        supervisor,
+        enforced,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        Host {
+            landlock: 7,
+            namespaces: Ok(()),
+            supervisor: Ok(()),
+            cgroup: Err("none".into()),
+        }
+    }
+
+    fn waived(list: &[Require]) -> BTreeSet<Require> {
+        list.iter().copied().collect()
+    }
+
+    #[test]
+    fn everything_is_enforced_where_everything_is_there() {
+        let tier = choose(&host(), &[Require::Landlock], &waived(&[])).unwrap();
+        assert_eq!(tier.enforced.tier, "full");
+        assert!(tier.enforced.degraded.is_empty());
+        assert_eq!(tier.enforced.layers["cgroup"], "unavailable");
+        assert_eq!(tier.enforced.layers["supervisor"], "enforced");
+    }
+
+    #[test]
+    fn a_missing_layer_refuses_until_it_is_waived() {
+        let poor = Host {
+            supervisor: Err("nested".into()),
+            ..host()
+        };
+        let error = choose(&poor, &[], &waived(&[])).unwrap_err();
+        assert!(
+            error.contains("`supervisor`")
+                && error.contains("nested")
+                && error.contains("--allow-degraded supervisor")
+        );
+        let tier = choose(&poor, &[], &waived(&[Require::Supervisor])).unwrap();
+        assert_eq!(tier.enforced.degraded, ["supervisor"]);
+        assert!(!tier.supervisor);
+    }
+
+    #[test]
+    fn what_the_policy_requires_cannot_be_waived() {
+        let error = choose(&host(), &[Require::Cgroup], &waived(&[Require::Cgroup])).unwrap_err();
+        assert!(error.contains("requires") && error.contains("`cgroup`"));
+    }
+
+    #[test]
+    fn without_namespaces_both_they_and_the_network_must_be_waived() {
+        let poor = Host {
+            namespaces: Err("forbidden".into()),
+            ..host()
+        };
+        assert!(
+            choose(&poor, &[], &waived(&[Require::Namespaces]))
+                .unwrap_err()
+                .contains("`network`")
+        );
+        let both = waived(&[Require::Namespaces, Require::Network]);
+        let tier = choose(&poor, &[], &both).unwrap();
+        assert_eq!((tier.enforced.tier, tier.namespaces), ("confined", false));
+        let none = Host {
+            landlock: 0,
+            ..poor
+        };
+        let all = waived(&[Require::Namespaces, Require::Network, Require::Landlock]);
+        assert!(choose(&none, &[], &all).is_err());
+    }
+
+    #[test]
+    fn names_of_layers() {
+        assert_eq!(parse("landlock"), Some(Require::Landlock));
+        assert_eq!(parse("cgroup"), Some(Require::Cgroup));
+        assert_eq!(parse("selinux"), None);
+    }
+}

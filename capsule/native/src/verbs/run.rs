@@ -1,0 +1,230 @@
+//! `capsule run`: one command under a policy, on the record.
+//!
+//! It refuses options it does not know and values it does not understand; nothing runs then.
+
+use crate::plan::{Audit, Require};
+use crate::supervise::report::Report;
+use crate::supervise::{Request, launch, tier};
+use crate::{log_terminal, terminal};
+use lexopt::prelude::*;
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::ExitCode;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Run one command under a policy, on the record.
+
+usage: capsule run [options] [--] COMMAND [ARGUMENT…]
+
+  --policy FILE|PRESET     the policy; else capsule.yaml upward to the repository's root, else `workspace`
+  --tool NAME              with the policy's overrides for one tool
+  --log FILE               the audit log (default: ./capsule.log)
+  --json                   the report as one line of JSON, last on standard error
+  --report-fd N            the report as JSON on descriptor N instead
+  --timeout SECONDS        end the command after this long (exit 124)
+  --env NAME=VALUE         set a variable for the command; may be repeated
+  --audit LEVEL            run, writes or all: record more than the policy asks for
+  --allow-degraded LAYER   run without a layer this host cannot give; may be repeated; is recorded
+  -h, --help               this text
+
+The exit code is the command's own; 124 when a limit was reached, 125 when capsule refused or failed,
+126 when the command cannot be executed, 127 when there is none, 128+N when it died of signal N.
+
+example: capsule run --timeout 60 -- python3 script.py
+";
+
+/// Where the report goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Output {
+    #[default]
+    Person,
+    Json,
+    Descriptor(RawFd),
+}
+
+/// Run the verb with the arguments after its name.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let (request, output) = match parse(arguments) {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => {
+            log_terminal::print(HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            log_terminal::error(&format!("run: {why}; see capsule run --help"));
+            return ExitCode::from(125);
+        }
+    };
+    let report = launch::run(&request);
+    tell(&report, output);
+    ExitCode::from(report.exit.code)
+}
+
+fn tell(report: &Report, output: Output) {
+    match output {
+        Output::Person => terminal::story(report),
+        Output::Json => terminal::json(report, 2),
+        Output::Descriptor(number) => terminal::json(report, number),
+    }
+}
+
+/// Options that take a value.
+const WITH_VALUE: [&str; 9] = [
+    "policy",
+    "tool",
+    "log",
+    "report-fd",
+    "control-fd",
+    "timeout",
+    "env",
+    "audit",
+    "allow-degraded",
+];
+
+/// `None`: help was asked for.
+fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> {
+    let mut request = Request::default();
+    let mut output = Output::default();
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let text = |error: lexopt::Error| error.to_string();
+    while let Some(argument) = parser.next().map_err(text)? {
+        let option = match argument {
+            Short('h') | Long("help") => return Ok(None),
+            Long("json") => {
+                output = Output::Json;
+                continue;
+            }
+            Value(first) => {
+                request.command.push(first);
+                request.command.extend(parser.raw_args().map_err(text)?);
+                break;
+            }
+            Long(name) if WITH_VALUE.contains(&name) => name.to_owned(),
+            other => return Err(other.unexpected().to_string()),
+        };
+        let value = parser.value().map_err(text)?;
+        match option.as_str() {
+            "policy" => request.policy = Some(value),
+            "tool" => request.tool = Some(value.to_string_lossy().into_owned()),
+            "log" => request.log = Some(value.into()),
+            "report-fd" => output = Output::Descriptor(descriptor("--report-fd", &value)?),
+            "control-fd" => request.kept = Some(descriptor("--control-fd", &value)?),
+            "timeout" => request.timeout_ms = Some(milliseconds(&value)?),
+            "env" => request.environment.push(assignment(&value)?),
+            "audit" => request.audit = Some(level(&value)?),
+            _ => {
+                request.waived.insert(layer(&value)?);
+            }
+        }
+    }
+    if request.command.is_empty() {
+        return Err("no command".to_owned());
+    }
+    Ok(Some((request, output)))
+}
+
+fn layer(value: &OsString) -> Result<Require, String> {
+    value.to_str().and_then(tier::parse).ok_or_else(|| {
+        format!("--allow-degraded: {value:?} is none of namespaces, network, landlock, seccomp, supervisor")
+    })
+}
+
+fn descriptor(option: &str, value: &OsString) -> Result<RawFd, String> {
+    let number = value
+        .to_str()
+        .and_then(|text| text.parse::<RawFd>().ok())
+        .filter(|number| *number > 2);
+    let number = number
+        .ok_or_else(|| format!("{option}: {value:?} is not the number of a descriptor above 2"))?;
+    // SAFETY: plain integers.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(format!("{option}: descriptor {number} is not open"));
+    }
+    Ok(number)
+}
+
+fn milliseconds(value: &OsString) -> Result<u64, String> {
+    let seconds = value.to_str().and_then(|text| text.parse::<f64>().ok());
+    match seconds {
+        Some(seconds) if seconds > 0.0 && seconds < 1e9 => Ok((seconds * 1000.0).ceil() as u64),
+        _ => Err(format!(
+            "--timeout: {value:?} is not a number of seconds above 0"
+        )),
+    }
+}
+
+fn assignment(value: &OsString) -> Result<(OsString, OsString), String> {
+    let bytes = value.as_bytes();
+    let Some(at) = bytes
+        .iter()
+        .position(|byte| *byte == b'=')
+        .filter(|at| *at > 0)
+    else {
+        return Err(format!("--env: {value:?} is not NAME=VALUE"));
+    };
+    Ok((
+        OsString::from_vec(bytes[..at].to_vec()),
+        OsString::from_vec(bytes[at + 1..].to_vec()),
+    ))
+}
+
+fn level(value: &OsString) -> Result<Audit, String> {
+    match value.to_str() {
+        Some("run") => Ok(Audit::Run),
+        Some("writes") => Ok(Audit::Writes),
+        Some("all") => Ok(Audit::All),
+        _ => Err(format!("--audit: {value:?} is none of run, writes, all")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Option<(Request, Output)>, String> {
+        parse(words.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_command_begins_at_the_first_word() {
+        let (request, output) = parsed(&["--json", "ls", "-l", "--json"]).unwrap().unwrap();
+        assert_eq!(request.command, ["ls", "-l", "--json"]);
+        assert_eq!(output, Output::Json);
+        let (request, _) = parsed(&["--timeout", "1.5", "--", "--odd", "x"])
+            .unwrap()
+            .unwrap();
+        assert_eq!(request.command, ["--odd", "x"]);
+        assert_eq!(request.timeout_ms, Some(1500));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        for words in [
+            &["--frobnicate", "ls"][..],
+            &[],
+            &["--timeout", "0", "ls"],
+            &["--timeout", "soon", "ls"],
+            &["--env", "=x", "ls"],
+            &["--env", "x", "ls"],
+            &["--audit", "off", "ls"],
+            &["--allow-degraded", "selinux", "ls"],
+            &["--report-fd", "2", "ls"],
+            &["--report-fd", "999", "ls"],
+        ] {
+            assert!(parsed(words).is_err(), "{words:?}");
+        }
+        assert!(parsed(&["--help"]).unwrap().is_none());
+    }
+
+    #[test]
+    fn values_keep_their_equals_signs() {
+        let (request, _) = parsed(&["--env", "A=b=c", "--env=D=", "ls"])
+            .unwrap()
+            .unwrap();
+        let pair = |n: &str, v: &str| (OsString::from(n), OsString::from(v));
+        assert_eq!(request.environment, [pair("A", "b=c"), pair("D", "")]);
+    }
+}
