@@ -6,10 +6,10 @@ import sys
 
 import click
 import pytest
-from tests.cli.invoke import invoke
 
 from capsule.cli import main as main_module
 from capsule.cli.main import main, root
+from tests.cli.invoke import invoke
 
 VERBS = [
     ("completion",),
@@ -64,7 +64,7 @@ def test_a_verb_imports_nothing_of_the_others() -> None:
     """Starting costs what the verb needs: help of the root reads no policy code."""
     script = (
         "import sys\nfrom capsule.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted(name for name in sys.modules if name.startswith('ruamel') or name.startswith('capsule.cli.policy')))"
+        "print(sorted(name for name in sys.modules if name.startswith('ruamel') or name.startswith('capsule.cli.policy')))"  # noqa: E501
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -25,6 +25,11 @@ def refused(data: bytes) -> tuple[int, int, str]:
     return problem.line, problem.column, str(problem)
 
 
+def check_places(error: PolicyError) -> None:
+    assert error.problems
+    assert all(problem.line >= 1 and problem.column >= 1 for problem in error.problems)
+
+
 def test_values_keep_their_place_and_their_quotes() -> None:
     root = read_document(b"version: 1\nread:\n  - 'x'\n  - {a: b}\n", "p.yaml")
     assert [(key.text, key.line, key.column) for key, _ in root.entries] == [
@@ -124,7 +129,6 @@ def test_any_bytes_give_a_tree_or_a_policy_error(data: bytes) -> None:
     try:
         root = read_document(data, "p.yaml")
     except PolicyError as error:
-        assert error.problems
-        assert all(problem.line >= 1 and problem.column >= 1 for problem in error.problems)
+        check_places(error)
     else:
         assert len({key.text for key, _ in root.entries}) == len(root.entries)

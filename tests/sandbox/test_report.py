@@ -9,7 +9,7 @@ from capsule.errors import ReportError
 from capsule.sandbox.report import MAX_BYTES, DenialRule, read_report
 
 DENIAL: dict[str, Any] = {
-    "time": "2026-01-02T03:04:05.000006Z", "program": "/usr/bin/cat", "pid": 7, "operation": "read", "syscall": "openat",
+    "time": "2026-01-02T03:04:05.000006Z", "program": "/usr/bin/cat", "pid": 7, "operation": "read", "syscall": "openat",  # noqa: E501
     "target": "/home/u/.ssh/id", "layer": "view", "errno": "ENOENT",
     "rule": {"text": 'hide: ["~"]', "file": "preset:strict", "line": 44},
     "allow": 'filesystem: read: ["~/.ssh/id"]', "count": 1,

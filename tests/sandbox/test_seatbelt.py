@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.policy.documents import resolve_text
-from tests.sandbox.plans import VARIABLES, plan_of, preset_plan
 
 from capsule.errors import PlanError
 from capsule.policy.presets import NAMES
@@ -16,6 +14,8 @@ from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.glob import Pattern
 from capsule.sandbox.plan import Plan
 from capsule.sandbox.seatbelt import compile_seatbelt, pattern_regex
+from tests.policy.documents import resolve_text
+from tests.sandbox.plans import VARIABLES, plan_of, preset_plan
 
 MAC = Variables("/Users/u/w", "/Users/u", "/Users/u/w")
 Expression = Any
@@ -70,7 +70,7 @@ def test_every_preset_is_a_well_formed_profile(name: str) -> None:
 
 
 def test_deny_comes_after_every_grant_and_beats_it() -> None:
-    text = "filesystem:\n  deny: ['**/.env', ./secret]\n  protect: [.git/hooks]\n  write: [., ./secret/deep]\n  execute: [.]\n"
+    text = "filesystem:\n  deny: ['**/.env', ./secret]\n  protect: [.git/hooks]\n  write: [., ./secret/deep]\n  execute: [.]\n"  # noqa: E501
     profile = read_expressions(compile_seatbelt(plan_of(text), MAC))
     verdicts = [
         rule[0]
@@ -172,7 +172,7 @@ def test_no_directory_of_the_machine_becomes_a_rule_or_a_pattern(name: str, whic
     assert ["allow", "default"] not in profile
     assert allows(profile, "file-write-data", f"{where}/x/y")
     assert not allows(profile, "file-write-data", f"{where}/x/.env")
-    assert not allows(profile, "file-write-data", f"/d/other/x/y") or where == "/d/other"
+    assert not allows(profile, "file-write-data", "/d/other/x/y") or where == "/d/other"
 
 
 @pytest.mark.parametrize("home", ["/h\n(allow default)", "/h\x00", "/h\x7f", "/h\x1b", "/h\ud800"])

@@ -5,6 +5,7 @@
 mod access;
 mod pattern;
 mod read;
+mod shared;
 mod variables;
 
 use serde_json::{Value, json};
