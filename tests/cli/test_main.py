@@ -89,4 +89,4 @@ def test_the_module_runs_as_the_native_binary_calls_it() -> None:
 
 def test_the_root_lists_its_verbs() -> None:
     context = click.Context(root)
-    assert root.list_commands(context) == ["completion", "policy"]
+    assert root.list_commands(context) == ["completion", "log", "policy", "prove", "run", "verify"]

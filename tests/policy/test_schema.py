@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from capsule.errors import PolicyError
@@ -27,7 +27,7 @@ def test_the_schema_is_a_schema() -> None:
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 def test_what_the_parser_accepts_validates(document: dict[str, Any]) -> None:
     parse(to_yaml(document), "p")
@@ -45,7 +45,7 @@ WRONG: list[Any] = [None, [], {}, "x y", -1, 1.5, True, "*", "..", {"path": "*"}
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 @given(documents, st.data())
 def test_what_the_schema_refuses_the_parser_refuses_too(

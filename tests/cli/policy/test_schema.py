@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 
 from tests.cli.invoke import invoke
 
