@@ -11,11 +11,8 @@ from capsule.cli import main as main_module
 from capsule.cli.main import main, root
 from tests.cli.invoke import invoke
 
-VERBS = [
-    ("completion",),
-    ("policy",),
-    *(("policy", verb) for verb in ("check", "compile", "diff", "explain", "schema", "test")),
-]
+POLICY_VERBS = [("policy", verb) for verb in ("check", "compile", "diff", "explain", "schema", "test")]
+VERBS = [*((name,) for name in root.list_commands(click.Context(root))), *POLICY_VERBS]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -28,9 +25,7 @@ def test_every_verb_has_help_with_an_example(
     assert invoke(capsys, *verb, "-h").out == answer.out
 
 
-@pytest.mark.parametrize(
-    "verb", [verb for verb in VERBS if verb[0] == "policy" and len(verb) == 2], ids=" ".join
-)
+@pytest.mark.parametrize("verb", POLICY_VERBS, ids=" ".join)
 def test_every_policy_verb_has_json(verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     more = {"diff": ("strict", "workspace"), "schema": ()}.get(verb[1], ("workspace",))
     answer = invoke(capsys, *verb, *more, "--json")
@@ -89,4 +84,4 @@ def test_the_module_runs_as_the_native_binary_calls_it() -> None:
 
 def test_the_root_lists_its_verbs() -> None:
     context = click.Context(root)
-    assert root.list_commands(context) == ["completion", "log", "policy", "prove", "run", "verify"]
+    assert {"completion", "log", "policy", "prove", "run", "verify"} <= set(root.list_commands(context))

@@ -5,8 +5,8 @@
 mod access;
 mod pattern;
 mod read;
-mod shared;
 mod variables;
+mod vectors;
 
 use serde_json::{Value, json};
 
