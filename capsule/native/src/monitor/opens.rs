@@ -48,6 +48,12 @@ pub fn open(broker: &mut Broker, caller: Caller, dirfd: i32, path: &[u8], how: H
         }
         broker.pass(&caller, how.operation(), &place.name, how.want())?;
         if broker.resolver.is_magic(place.parent.as_fd())? {
+            if let Some(fd) = held(broker, &caller, &place, how) {
+                return Ok(Answer::Descriptor {
+                    fd,
+                    cloexec: how.has(libc::O_CLOEXEC),
+                });
+            }
             let object = Object::new(broker.resolver.magic(place.parent.as_fd(), &place.last)?)?;
             return reopen(broker, caller, object, how);
         }
@@ -58,6 +64,26 @@ pub fn open(broker: &mut Broker, caller: Caller, dirfd: i32, path: &[u8], how: H
         place = next;
     }
     Err(Errno::ELOOP)
+}
+
+/// `/dev/stdout` and its like where the name behind it is not granted, but the caller holds it open as it asks: it
+/// gets what it has. So output redirected to a file outside works, and nothing is gained by it.
+fn held(broker: &Broker, caller: &Caller, place: &Place, how: How) -> Option<OwnedFd> {
+    let number = place.last.to_str().ok()?.parse().ok()?;
+    let own = format!("/proc/{}/fd/{number}", caller.process());
+    if place.name != own.as_bytes() {
+        return None;
+    }
+    let fd = caller.descriptor(number).ok()?;
+    let object = Object::new(fd).ok()?;
+    if object.nameless() || broker.judge(&object.name, how.want()).is_granted() {
+        return None;
+    }
+    let fd = object.fd;
+    // SAFETY: plain integers on a descriptor we own.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    let (has, wants) = (flags & libc::O_ACCMODE, how.flags & libc::O_ACCMODE);
+    (flags & libc::O_PATH == 0 && (has == libc::O_RDWR || has == wants)).then_some(fd)
 }
 
 /// The name does not exist.
