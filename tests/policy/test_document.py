@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,3 +134,22 @@ def test_any_bytes_give_a_tree_or_a_policy_error(data: bytes) -> None:
         check_places(error)
     else:
         assert len({key.text for key, _ in root.entries}) == len(root.entries)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a: '" + b"x\n" * 130_000,
+        b"a: x\n" + b" y\n" * 87_000,
+        b"? " * 131_000,
+        b"{a: " * 65_000,
+        b":" * 262_000,
+    ],
+    ids=["open quote", "long plain text", "keys of keys", "nested", "colons"],
+)
+def test_hostile_files_of_full_size_are_refused_in_time(data: bytes) -> None:
+    started = time.monotonic()
+    with pytest.raises(PolicyError):
+        read_document(data, "p.yaml")
+    # Under two seconds alone; room for a busy machine. What grows with the square would take minutes.
+    assert time.monotonic() - started < 60

@@ -81,3 +81,9 @@ def test_the_documentation_names_every_preset_and_group(repository: Path) -> Non
     page = (repository / "docs/formats/policy.md").read_text()
     for name in (*NAMES, *(name for name, group in groups().items() if group.kind == "grant")):
         assert f"`{name}`" in page, name
+
+
+def test_an_installation_without_its_presets_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pkgutil.get_data", lambda package, file: None)
+    with pytest.raises(FileNotFoundError, match="the preset strict is missing from this installation"):
+        load_preset("strict")
