@@ -76,14 +76,18 @@ fn held(broker: &Broker, caller: &Caller, place: &Place, how: How) -> Option<Own
     }
     let fd = caller.descriptor(number).ok()?;
     let object = Object::new(fd).ok()?;
-    if object.nameless() || broker.judge(&object.name, how.want()).is_granted() {
+    if object.nameless() {
         return None;
     }
-    let fd = object.fd;
+    match broker.judge(&object.name, how.want()) {
+        Verdict::Refused(r) if matches!(r.kind, Kind::NotGranted | Kind::Hidden) => {}
+        _ => return None,
+    }
     // SAFETY: plain integers on a descriptor we own.
-    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    let flags = unsafe { libc::fcntl(object.fd.as_raw_fd(), libc::F_GETFL) };
     let (has, wants) = (flags & libc::O_ACCMODE, how.flags & libc::O_ACCMODE);
-    (flags & libc::O_PATH == 0 && (has == libc::O_RDWR || has == wants)).then_some(fd)
+    let enough = has == libc::O_RDWR || (has == wants && (has == libc::O_WRONLY || !how.writes()));
+    (flags & libc::O_PATH == 0 && enough).then_some(object.fd)
 }
 
 /// The name does not exist.
