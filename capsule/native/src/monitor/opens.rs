@@ -26,7 +26,13 @@ pub fn open(broker: &mut Broker, caller: Caller, dirfd: i32, path: &[u8], how: H
     if how.resolve != 0 {
         return open_constrained(broker, caller, dirfd, path, how);
     }
-    let mut place = broker.resolver.place(&Base::Of(&caller, dirfd), path)?;
+    let mut place = match broker.resolver.place(&Base::Of(&caller, dirfd), path) {
+        Ok(place) => place,
+        Err(errno) => {
+            super::observe::astray(broker, &caller, how.operation(), dirfd, path, errno);
+            return Err(errno);
+        }
+    };
     broker.confirm(&caller)?;
     for _ in 0..=MAX_LINKS {
         if place.special || how.has(TMPFILE) || place.slash {

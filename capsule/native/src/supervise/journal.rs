@@ -131,11 +131,13 @@ impl Journal {
 }
 
 /// Inside, what is hidden and what does not exist look alike. Here it can be told: a program that asked for a hidden
-/// file of the host was kept from something, one that looked for settings nobody has was not.
+/// file of the host was kept from something, one that looked for settings nobody has was not. One that wanted to write
+/// was kept from it either way.
 fn tell_hidden_from_absent(denial: &mut wire::Denial) {
     if denial.probe
         && denial.layer == wire::Layer::View
-        && std::fs::symlink_metadata(&denial.target).is_ok()
+        && (denial.operation != Operation::Read
+            || std::fs::symlink_metadata(&denial.target).is_ok())
     {
         denial.probe = false;
     }
