@@ -130,7 +130,8 @@ def control(stage: Stage) -> None:
     lingering.kill()
     lingering.wait()
     outlived, planted = beating(copy), hook_planted(copy)
-    shutil.rmtree(copy)  # the orphan's next write fails, and it ends
+    while copy.exists():  # the orphan may write in between; once the directory is gone it cannot, and it ends
+        shutil.rmtree(copy, ignore_errors=True)
     stage.check("the key reached the host's listeners, over TCP and DNS", leaked)
     stage.check("the hook was planted", planted)
     stage.check("the orphan outlived its parent", outlived)
@@ -147,6 +148,8 @@ def main(folder: Path, capsule: Path) -> int:
 
     title("With capsule: the job, and what nobody asked for")
     code = stage.show(*run, "--", sys.executable, agent, "work", "misbehave")
+    if code == 125:
+        sys.exit("stopped: capsule refused to run; its reason is above, and `capsule doctor` names the fix")
     stage.check("the job was done: exit code 0", code == 0)
 
     title(f"With capsule: a process that wants to outlive its {LINGER_SECONDS} seconds")
@@ -186,8 +189,9 @@ def judge(stage: Stage, late: int, verified: int) -> None:
     stage.check("nothing reached the host over TCP", "tcp" not in sprung)
     stage.check("nothing reached the host over DNS", "dns" not in sprung)
     stage.check("the time limit ended the run: exit code 124", late == 124)
-    stage.check("the orphan had begun", (project / "heartbeat").exists())
-    stage.check("the orphan died with the run", not beating(project))
+    began = (project / "heartbeat").exists()
+    stage.check("the orphan had begun", began)
+    stage.check("the orphan died with the run", began and not beating(project))
     stage.check("the record is authentic and complete: exit code 0", verified == 0)
     log = project / "capsule.log"
     if not log.exists():
