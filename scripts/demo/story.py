@@ -47,7 +47,9 @@ class Traps:
 
     def _receive(self) -> None:
         while True:
-            self.heard.append(("dns", self.dns.recv(4096)))
+            question, asker = self.dns.recvfrom(4096)
+            self.heard.append(("dns", question))
+            self.dns.sendto(question[:2] + b"\x81\x83" + question[4:], asker)  # no such name
 
     def environment(self) -> dict[str, str]:
         """Where the script finds the traps."""
@@ -119,7 +121,7 @@ def control(stage: Stage) -> None:
     title("Without capsule: do the traps work?")
     copy = stage.folder / "control"
     shutil.copytree(stage.project, copy)
-    agent = str(stage.folder / "agent.py")
+    agent = str(stage.folder / "agent/agent.py")
     stage.show(sys.executable, agent, "misbehave", cwd=copy)
     leaked = stage.traps.sprung() == {"tcp", "dns"}
     lingering = subprocess.Popen(
@@ -143,11 +145,11 @@ def main(folder: Path, capsule: Path) -> int:
     """Tell the story; 0 when every refusal held."""
     stage = Stage(folder, capsule)
     control(stage)
-    agent = str(folder / "agent.py")
+    agent = str(folder / "agent/agent.py")
     run = (str(capsule), "run")
 
     title("With capsule: the job, and what nobody asked for")
-    code = stage.show(*run, "--", sys.executable, agent, "work", "misbehave")
+    code = stage.show(*run, "--", sys.executable, agent, "work", "misbehave", "dial")
     if code == 125:
         sys.exit("stopped: capsule refused to run; its reason is above, and `capsule doctor` names the fix")
     stage.check("the job was done: exit code 0", code == 0)
@@ -198,7 +200,7 @@ def judge(stage: Stage, late: int, verified: int) -> None:
         stage.check("there is a log", False)
         return
     tampered = stage.folder / "tampered.log"
-    tampered.write_bytes(log.read_bytes().replace(b"id_ed25519", b"id_nothing", 1))
+    tampered.write_bytes(log.read_bytes().replace(b"pre-commit", b"post-merge", 1))
     quiet = quietly(stage, str(stage.capsule), "verify", str(tampered))
     stage.check(
         f"the same record with one word changed is found out: exit code {quiet.returncode}",
