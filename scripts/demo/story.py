@@ -172,7 +172,7 @@ def main(folder: Path, capsule: Path) -> int:
     if stage.failures:
         print(f"FAILED: {len(stage.failures)} of the above did not hold")
         return 1
-    print(f"All of it held. The project, its log and its policy: {os.path.relpath(stage.project)}")
+    print(f"All of it held. The project, its log and its policy: {os.path.relpath(stage.project, Path(__file__).parents[2])}")
     return 0
 
 
