@@ -56,12 +56,6 @@ def test_what_the_host_changed_since_is_a_conflict() -> None:
         assert change.conflict is None
 
 
-def test_what_the_host_removed_since_is_a_conflict() -> None:
-    change = judge("x", Entry("file", 0o644, 3, copied=True), ABSENT, same=False, started=1)
-    assert change is not None
-    assert "removed on the host" in str(change.conflict)
-
-
 def test_a_reviewer_is_told_what_is_dropped() -> None:
     change = judge("x", Entry("file", 0o6755, 3, links=2), ABSENT, same=False)
     assert change is not None

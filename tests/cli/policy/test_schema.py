@@ -4,7 +4,6 @@ import json
 
 import pytest
 from jsonschema import Draft202012Validator
-
 from tests.cli.invoke import invoke
 
 

@@ -57,6 +57,11 @@ pub fn render(wall: u64) -> [u8; LENGTH] {
     text
 }
 
+/// The same as text.
+pub fn wall_text(wall: u64) -> String {
+    render(wall).into_iter().map(char::from).collect()
+}
+
 fn digits(out: &mut [u8], mut number: u64) {
     for place in out.iter_mut().rev() {
         *place = b'0' + (number % 10) as u8;

@@ -26,7 +26,7 @@ pub mod verifier;
 mod watch;
 mod writer;
 
-pub use clock::Stamp;
+pub use clock::{Stamp, wall_text};
 pub use error::Error;
 pub use keys::Places;
 pub use value::{Entry, MAX_INTEGER, Value};

@@ -231,6 +231,19 @@ fn set(bytes: &[u8]) -> Result<([u64; 4], usize), GlobError> {
     Ok((words, end + 1))
 }
 
+/// A name as a glob that matches it alone.
+fn escaped(name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok()?;
+    let escape = |c: char| {
+        if matches!(c, '*' | '?' | '[') {
+            format!("[{c}]")
+        } else {
+            c.to_string()
+        }
+    };
+    Some(name.chars().map(escape).collect())
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
     One(Glob),
@@ -309,6 +322,20 @@ impl Pattern {
     /// The directory or name before the first glob, without a trailing slash (the root is empty).
     pub fn anchor(&self) -> &[u8] {
         &self.anchor
+    }
+
+    /// What follows the anchor, as text: empty for a literal name. `None` when a segment is more than a name or one star.
+    pub fn tail_text(&self) -> Option<String> {
+        let segment = |segment: &Segment| match segment {
+            Segment::AnyDepth => Some("**".to_owned()),
+            Segment::One(Glob(Form::Literal(name))) => escaped(name),
+            Segment::One(Glob(Form::Around(before, after))) => {
+                Some(format!("{}*{}", escaped(before)?, escaped(after)?))
+            }
+            Segment::One(Glob(Form::Tokens(_))) => None,
+        };
+        let segments: Option<Vec<String>> = self.tail.iter().map(segment).collect();
+        Some(segments?.join("/"))
     }
 
     /// Whether it is one name, without globs.

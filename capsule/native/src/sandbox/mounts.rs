@@ -72,6 +72,16 @@ impl Builder {
                     system::clone_tree(open(path)?.as_fd()).map_err(told("mount: keep", path))?;
                 self.kept.push(tree);
             }
+            Step::Layer {
+                lower, upper, work, ..
+            } => {
+                let lay = || {
+                    let c_path = system::c_path;
+                    system::overlay(&c_path(lower)?, &c_path(upper)?, &c_path(work)?)
+                };
+                self.kept
+                    .push(lay().map_err(told("mount: lay an overlay over", lower))?);
+            }
             Step::Freeze => {
                 let root = open(Path::new("/"))?;
                 system::set_attributes(root.as_fd(), ATTR_RDONLY | ATTR_NOSUID, 0, true)

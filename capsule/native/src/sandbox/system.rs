@@ -253,6 +253,66 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
         .map(drop)
 }
 
+/// A new overlay that is attached nowhere: `lower` as it is, written to `upper`, with `work` beside it.
+///
+/// # Errors
+/// As `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`.
+pub fn overlay(lower: &CStr, upper: &CStr, work: &CStr) -> io::Result<OwnedFd> {
+    const SET_FLAG: libc::c_uint = 0;
+    const SET_STRING: libc::c_uint = 1;
+    const CREATE: libc::c_uint = 6;
+    const CLOSE_ON_EXEC: libc::c_uint = 1;
+    // In the option that may name several directories, a colon separates them.
+    let mut escaped = Vec::new();
+    for &byte in lower.to_bytes() {
+        if matches!(byte, b':' | b'\\') {
+            escaped.push(b'\\');
+        }
+        escaped.push(byte);
+    }
+    let lower = std::ffi::CString::new(escaped)?;
+    // SAFETY: a valid C string; the descriptor is new and unowned.
+    let context = unsafe {
+        let fd = check(libc::syscall(
+            libc::SYS_fsopen,
+            c"overlay".as_ptr(),
+            CLOSE_ON_EXEC,
+        ))?;
+        OwnedFd::from_raw_fd(fd as RawFd)
+    };
+    let configure = |command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>| {
+        let text = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+        // SAFETY: null or valid C strings that outlive the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                command,
+                text(key),
+                text(value),
+                0,
+            )
+        })
+    };
+    configure(SET_STRING, Some(c"source"), Some(c"capsule"))?;
+    // Attributes that need no privilege, as an ordinary user's overlay must have them.
+    configure(SET_FLAG, Some(c"userxattr"), None)?;
+    configure(SET_STRING, Some(c"lowerdir"), Some(&lower))?;
+    configure(SET_STRING, Some(c"upperdir"), Some(upper))?;
+    configure(SET_STRING, Some(c"workdir"), Some(work))?;
+    configure(CREATE, None, None)?;
+    // SAFETY: plain integers; the descriptor is new and unowned.
+    unsafe {
+        let fd = check(libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            CLOSE_ON_EXEC,
+            0,
+        ))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
 /// `prctl` with integer arguments.
 ///
 /// # Errors

@@ -58,6 +58,17 @@ pub enum Step {
         /// On the host.
         path: PathBuf,
     },
+    /// Instead of keeping a copy: lay an overlay over `lower`, and keep that.
+    Layer {
+        /// Counts from 0, together with the copies.
+        index: usize,
+        /// The host's directory.
+        lower: PathBuf,
+        /// What is written.
+        upper: PathBuf,
+        /// The overlay's own.
+        work: PathBuf,
+    },
     /// Everything becomes read-only.
     Freeze,
     /// Cover `path` with an empty directory.

@@ -7,6 +7,7 @@ use super::Request;
 use super::dial::Reachable;
 use super::guard::{self, Precious};
 use super::journal::{Journal, value};
+use super::overlay::{self, About};
 use super::pump::Pump;
 use super::raw_mode::{RawMode, is_terminal};
 use super::relay::{Ended, Relay};
@@ -77,6 +78,11 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let log = request.log.clone().unwrap_or_else(|| PathBuf::from(LOG));
     let log = guard::real(&loaded.variables.cwd().join(log));
     let kept = plan::always(&loaded.plan, Some(&log), &loaded.directories);
+    let overlay_kept = if request.overlay {
+        kept.clone()
+    } else {
+        Vec::new()
+    };
     let signals = Signals::watch().map_err(failed("signals"))?;
     let terminals = [is_terminal(0), is_terminal(1), is_terminal(2)];
     let specified = specify::specify(
@@ -119,9 +125,30 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         tier,
         audit,
         sockets,
-        ..
+        places: places_of_view,
     } = specified;
     let run = name()?;
+    let mut spec = spec;
+    let layers = match (&loaded.directories.state, request.overlay) {
+        (_, false) => None,
+        (None, true) => return Err(refuse("--overlay needs a home directory: set HOME")),
+        (Some(state), true) => {
+            let about = About {
+                run: &run,
+                command: &report.command,
+                plan: &loaded.plan,
+                variables: &loaded.variables,
+                kept: &overlay_kept,
+            };
+            let layers = overlay::lay(&about, state, &mut spec.steps, &places_of_view);
+            Some(layers.map_err(refuse)?)
+        }
+    };
+    if layers.is_some() {
+        let review = format!("what it wrote is kept apart: capsule diff {run}");
+        let notices = report.notice.take().into_iter().chain([review]);
+        report.notice = Some(notices.collect::<Vec<_>>().join("; "));
+    }
     let sandbox = start(spec, monitored, tier.namespaces)?;
     let fields = vec![
         ("command", value(&report.command)),

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod journal;
 pub mod launch;
 pub mod ledger;
+pub mod overlay;
 pub mod places;
 pub mod pump;
 pub mod raw_mode;
@@ -45,6 +46,8 @@ pub struct Request {
     pub audit: Option<Audit>,
     /// A descriptor the command keeps.
     pub kept: Option<RawFd>,
+    /// Keep what is written apart, to be reviewed.
+    pub overlay: bool,
     /// The command.
     pub command: Vec<OsString>,
 }

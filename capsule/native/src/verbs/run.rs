@@ -25,6 +25,7 @@ usage: capsule run [options] [--] COMMAND [ARGUMENT…]
   --report-fd N            the report as JSON on descriptor N instead
   --timeout SECONDS        end the command after this long (exit 124)
   --env NAME=VALUE         set a variable for the command; may be repeated
+  --overlay                keep what is written apart; review it with capsule diff, apply, discard
   --audit LEVEL            run, writes or all: record more than the policy asks for
   --allow-degraded LAYER   run without a layer this host cannot give; may be repeated; is recorded
   -h, --help               this text
@@ -95,6 +96,10 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> 
             Short('h') | Long("help") => return Ok(None),
             Long("json") => {
                 output = Output::Json;
+                continue;
+            }
+            Long("overlay") => {
+                request.overlay = true;
                 continue;
             }
             Value(first) => {

@@ -122,3 +122,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_tail_as_text_matches_the_same_names() {
+    let tail = |pattern: &Pattern| pattern.tail_text();
+    assert_eq!(tail(&Pattern::literal(b"/w/[x]*")).unwrap(), "");
+    assert_eq!(tail(&Pattern::anywhere(b"a*[b")).unwrap(), "**/a[*][[]b");
+    assert_eq!(
+        tail(&Pattern::beginning(b"/w/run?.log.")).unwrap(),
+        "run[?].log.*"
+    );
+    assert_eq!(tail(&Pattern::new("/w/[ab]", &variables()).unwrap()), None);
+    let again = Pattern::new("/w/run[?].log.*", &variables()).unwrap();
+    assert!(again.covers(b"/w/run?.log.1") && !again.covers(b"/w/runx.log.1"));
+}

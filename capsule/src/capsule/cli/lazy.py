@@ -1,6 +1,6 @@
 """A click group whose verbs are imported one at a time, so that a verb pays for itself only.
 
-Each verb's module has a click command named `command`; `module:name` names another one.
+Each verb's module has a click command named `command`.
 
     @click.group(cls=LazyGroup, verbs={"check": ("capsule.cli.policy.check", "Check a policy.")})
 """
@@ -29,8 +29,7 @@ class LazyGroup(click.Group):
         """Import the verb asked for."""
         if cmd_name not in self._verbs:
             return None
-        module, _, attribute = self._verbs[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute or "command")
+        command = importlib.import_module(self._verbs[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command
 

@@ -33,7 +33,6 @@ class Entry:
         size: bytes, of a file.
         target: of a link; undecodable bytes as surrogates.
         opaque: of a directory in a layer: what lies below in a directory of that name is removed.
-        copied: of an upper entry: it came from below and was then changed.
         links: names it has.
         ctime: nanoseconds of its last change, on the wall clock.
         what: of a special file, its kind in words.
@@ -44,7 +43,6 @@ class Entry:
     size: int = 0
     target: str = ""
     opaque: bool = False
-    copied: bool = False
     links: int = 1
     ctime: int = 0
     what: str = ""
@@ -100,7 +98,7 @@ def judge(path: str, upper: Entry, lower: Entry, *, same: bool, started: int = 0
         same: whether two files have the same bytes, or a removed directory is unchanged below; ignored otherwise.
         started: wall clock in nanoseconds when the run began; 0 when it does not matter.
     """
-    conflict = _conflict(upper, lower, started)
+    conflict = _conflict(lower, started)
     if upper.kind == "special":
         return Change(path, "added", lower, upper, refused=f"it is a {upper.what}", conflict=conflict)
     if upper.kind == "whiteout":
@@ -122,9 +120,7 @@ def judge(path: str, upper: Entry, lower: Entry, *, same: bool, started: int = 0
     return Change(path, "mode", lower, upper, conflict=conflict, notes=notes) if modes else None
 
 
-def _conflict(upper: Entry, lower: Entry, started: int) -> str | None:
-    if lower.kind == "absent":
-        return "it was removed on the host since the run began" if upper.copied and started else None
+def _conflict(lower: Entry, started: int) -> str | None:
     if started and lower.kind != "directory" and lower.ctime >= started:
         return "it changed on the host since the run began"
     return None

@@ -172,7 +172,7 @@ def look(directory: int | None, name: str, *, layer: bool = False) -> Entry:
         return replace(entry, kind="special", what="file whose layer this version cannot read")
     if kind == stat.S_IFDIR:
         return replace(entry, kind="directory", opaque=attributes.get("opaque") == b"y")
-    return replace(entry, copied="origin" in attributes)
+    return entry
 
 
 def _overlay_attributes(directory: int, name: str, kind: int) -> dict[str, bytes]:

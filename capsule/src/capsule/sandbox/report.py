@@ -119,10 +119,10 @@ class ReportLog(_Record, frozen=True):
 
 
 class Report(_Record, frozen=True):
-    """A whole report, version 1. Refused before a run began: `run`, `policy`, `enforced` and `log` are None."""
+    """A whole report, version 1."""
 
     version: Literal[1] = msgspec.field(name="capsule")
-    run: str | None
+    run: str
     command: tuple[str, ...]
     cwd: str
     exit: Exit
