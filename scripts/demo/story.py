@@ -47,7 +47,9 @@ class Traps:
 
     def _receive(self) -> None:
         while True:
-            self.heard.append(("dns", self.dns.recv(4096)))
+            question, asker = self.dns.recvfrom(4096)
+            self.heard.append(("dns", question))
+            self.dns.sendto(question[:2] + b"\x81\x83" + question[4:], asker)  # no such name
 
     def environment(self) -> dict[str, str]:
         """Where the script finds the traps."""
@@ -119,7 +121,7 @@ def control(stage: Stage) -> None:
     title("Without capsule: do the traps work?")
     copy = stage.folder / "control"
     shutil.copytree(stage.project, copy)
-    agent = str(stage.folder / "agent.py")
+    agent = str(stage.folder / "agent/agent.py")
     stage.show(sys.executable, agent, "misbehave", cwd=copy)
     leaked = stage.traps.sprung() == {"tcp", "dns"}
     lingering = subprocess.Popen(
@@ -130,7 +132,8 @@ def control(stage: Stage) -> None:
     lingering.kill()
     lingering.wait()
     outlived, planted = beating(copy), hook_planted(copy)
-    shutil.rmtree(copy)  # the orphan's next write fails, and it ends
+    while copy.exists():  # the orphan may write in between; once the directory is gone it cannot, and it ends
+        shutil.rmtree(copy, ignore_errors=True)
     stage.check("the key reached the host's listeners, over TCP and DNS", leaked)
     stage.check("the hook was planted", planted)
     stage.check("the orphan outlived its parent", outlived)
@@ -142,11 +145,13 @@ def main(folder: Path, capsule: Path) -> int:
     """Tell the story; 0 when every refusal held."""
     stage = Stage(folder, capsule)
     control(stage)
-    agent = str(folder / "agent.py")
+    agent = str(folder / "agent/agent.py")
     run = (str(capsule), "run")
 
     title("With capsule: the job, and what nobody asked for")
-    code = stage.show(*run, "--", sys.executable, agent, "work", "misbehave")
+    code = stage.show(*run, "--", sys.executable, agent, "work", "misbehave", "dial")
+    if code == 125:
+        sys.exit("stopped: capsule refused to run; its reason is above, and `capsule doctor` names the fix")
     stage.check("the job was done: exit code 0", code == 0)
 
     title(f"With capsule: a process that wants to outlive its {LINGER_SECONDS} seconds")
@@ -167,7 +172,7 @@ def main(folder: Path, capsule: Path) -> int:
     if stage.failures:
         print(f"FAILED: {len(stage.failures)} of the above did not hold")
         return 1
-    print(f"All of it held. The project, its log and its policy: {os.path.relpath(stage.project)}")
+    print(f"All of it held. The project, its log and its policy: {os.path.relpath(stage.project, Path(__file__).parents[2])}")
     return 0
 
 
@@ -186,15 +191,16 @@ def judge(stage: Stage, late: int, verified: int) -> None:
     stage.check("nothing reached the host over TCP", "tcp" not in sprung)
     stage.check("nothing reached the host over DNS", "dns" not in sprung)
     stage.check("the time limit ended the run: exit code 124", late == 124)
-    stage.check("the orphan had begun", (project / "heartbeat").exists())
-    stage.check("the orphan died with the run", not beating(project))
+    began = (project / "heartbeat").exists()
+    stage.check("the orphan had begun", began)
+    stage.check("the orphan died with the run", began and not beating(project))
     stage.check("the record is authentic and complete: exit code 0", verified == 0)
     log = project / "capsule.log"
     if not log.exists():
         stage.check("there is a log", False)
         return
     tampered = stage.folder / "tampered.log"
-    tampered.write_bytes(log.read_bytes().replace(b"id_ed25519", b"id_nothing", 1))
+    tampered.write_bytes(log.read_bytes().replace(b"pre-commit", b"post-merge", 1))
     quiet = quietly(stage, str(stage.capsule), "verify", str(tampered))
     stage.check(
         f"the same record with one word changed is found out: exit code {quiet.returncode}",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,11 @@ def refused(data: bytes) -> tuple[int, int, str]:
     (problem,) = caught.value.problems
     assert problem.file == "p.yaml"
     return problem.line, problem.column, str(problem)
+
+
+def check_places(error: PolicyError) -> None:
+    assert error.problems
+    assert all(problem.line >= 1 and problem.column >= 1 for problem in error.problems)
 
 
 def test_values_keep_their_place_and_their_quotes() -> None:
@@ -118,13 +125,31 @@ def test_kinds_have_names() -> None:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=200) | st.text("ab:-[]{}!&*%#'\"?|>\n ,@`\\u0Ux", max_size=60).map(str.encode))
 def test_any_bytes_give_a_tree_or_a_policy_error(data: bytes) -> None:
     try:
         root = read_document(data, "p.yaml")
     except PolicyError as error:
-        assert error.problems
-        assert all(problem.line >= 1 and problem.column >= 1 for problem in error.problems)
+        check_places(error)
     else:
         assert len({key.text for key, _ in root.entries}) == len(root.entries)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a: '" + b"x\n" * 130_000,
+        b"a: x\n" + b" y\n" * 87_000,
+        b"? " * 131_000,
+        b"{a: " * 65_000,
+        b":" * 262_000,
+    ],
+    ids=["open quote", "long plain text", "keys of keys", "nested", "colons"],
+)
+def test_hostile_files_of_full_size_are_refused_in_time(data: bytes) -> None:
+    started = time.monotonic()
+    with pytest.raises(PolicyError):
+        read_document(data, "p.yaml")
+    # Under two seconds alone; room for a busy machine. What grows with the square would take minutes.
+    assert time.monotonic() - started < 60

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.policy.documents import TOP, DictLoader, documents, resolve_text, to_yaml
 
 from capsule.errors import PolicyError
 from capsule.policy.merge import MAX_DOCUMENTS, MAX_LEVELS, merge_sections, resolve, with_tool
 from capsule.policy.model import Sections, Source
 from capsule.policy.parser import parse
 from capsule.policy.presets import load_preset
+from tests.policy.documents import TOP, DictLoader, documents, resolve_text, to_yaml
 
 
 def refused(text: str, files: dict[str, str] | None = None) -> PolicyError:
@@ -52,7 +52,7 @@ def test_of_settings_the_last_one_stands() -> None:
         "process: {programs: [/a]}\nnetwork: {mode: none}"
     }
     policy = resolve_text(
-        "version: 1\nextends: [./a.yaml]\naudit: run\nlimits: {cpu: none}\nenv: {set: {B: bb, C: null}}\nprocess: {programs: any}",
+        "version: 1\nextends: [./a.yaml]\naudit: run\nlimits: {cpu: none}\nenv: {set: {B: bb, C: null}}\nprocess: {programs: any}",  # noqa: E501
         files,
     )
     sections = policy.sections
@@ -78,7 +78,7 @@ def test_lists_can_be_replaced_and_shortened() -> None:
     text = "version: 1\nextends: [./a.yaml]\nfilesystem: {read: {replace: [/z]}}"
     assert read_paths(text, files) == ["/z"]
     assert read_paths("version: 1\nextends: [./a.yaml]\nfilesystem: {read: {replace: []}}", files) == []
-    text = "version: 1\nextends: [./a.yaml]\nfilesystem: {read: {remove: [~/b], add: [/d]}, deny: {remove: ['**/x']}}\nnetwork: {ports: {remove: [80]}}"
+    text = "version: 1\nextends: [./a.yaml]\nfilesystem: {read: {remove: [~/b], add: [/d]}, deny: {remove: ['**/x']}}\nnetwork: {ports: {remove: [80]}}"  # noqa: E501
     policy = resolve_text(text, files)
     assert [entry.path for entry in policy.sections.filesystem.read.add] == ["/a", "${workspace}/c", "/d"]
     assert policy.sections.filesystem.deny.add == ()
@@ -97,7 +97,7 @@ def test_removing_what_was_not_inherited_is_refused() -> None:
 
 def test_tools_add_to_the_policy_and_merge_with_inherited_tools() -> None:
     files = {
-        "./a.yaml": "version: 1\nfilesystem: {read: [/a]}\ntools: {fetch: {filesystem: {read: [/f]}}, old: {audit: all}}"
+        "./a.yaml": "version: 1\nfilesystem: {read: [/a]}\ntools: {fetch: {filesystem: {read: [/f]}}, old: {audit: all}}"  # noqa: E501
     }
     policy = resolve_text(
         "version: 1\nextends: [./a.yaml]\ntools: {fetch: {filesystem: {read: [/g]}, audit: all}}", files

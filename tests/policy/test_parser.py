@@ -1,20 +1,28 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.policy.documents import documents, places, to_yaml
 
 from capsule.errors import PolicyError
+from capsule.policy.document import read_document
 from capsule.policy.model import Example, NameEntry, Origin
-from capsule.policy.parser import is_preset_name, parse, parse_address
+from capsule.policy.parser import EXAMPLE_KINDS, TOP_KEYS, is_preset_name, parse, parse_address
 from capsule.policy.paths import PathError
+from tests.policy.documents import documents, places, resolve_text, to_yaml
 
 
 def problems(text: str) -> PolicyError:
     with pytest.raises(PolicyError) as caught:
         parse(text.encode(), "capsule.yaml")
     return caught.value
+
+
+def check_places(error: PolicyError) -> None:
+    assert error.problems
+    assert all(p.line >= 1 and p.column >= 1 and p.file == "capsule.yaml" for p in error.problems)
 
 
 def test_a_whole_document() -> None:
@@ -49,6 +57,17 @@ examples:
         Example("syscall", "ptrace", False, Origin("capsule.yaml", 13, 16)),
         Example("env", "HOME", False, Origin("capsule.yaml", 14, 12)),
     )
+
+
+def test_the_example_of_the_documentation_is_a_policy(repository: Path) -> None:
+    page = (repository / "docs/formats/policy.md").read_text()
+    text = page.split("```yaml\n")[1].split("```")[0]
+    team = "version: 1\nenv: {set: {DEBUG: '1'}}\nfilesystem: {write: [./data]}"
+    policy = resolve_text(text, {"./team.yaml": team})
+    assert policy.name == "web"
+    assert "DEBUG" not in policy.sections.environment.set
+    assert {example.kind for example in policy.examples} == set(EXAMPLE_KINDS)
+    assert {key.text for key, _ in read_document(text.encode(), "x").entries} == set(TOP_KEYS)
 
 
 def test_the_smallest_document_says_nothing() -> None:
@@ -146,7 +165,7 @@ def test_a_unix_address_takes_the_home_sign() -> None:
     assert parse_address("unix:~/x.sock") == "unix:${home}/x.sock"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 def test_every_generated_document_is_accepted(document: dict[str, object]) -> None:
     parsed = parse(to_yaml(document), "capsule.yaml")
@@ -154,7 +173,7 @@ def test_every_generated_document_is_accepted(document: dict[str, object]) -> No
     assert (parsed.name is not None) == ("name" in document)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, st.data())
 def test_a_damaged_document_is_accepted_or_refused_with_a_place(
     document: dict[str, object], data: st.DataObject
@@ -172,14 +191,13 @@ def test_a_damaged_document_is_accepted_or_refused_with_a_place(
     try:
         parse(damaged, "capsule.yaml")
     except PolicyError as error:
-        assert error.problems
-        assert all(p.line >= 1 and p.column >= 1 and p.file == "capsule.yaml" for p in error.problems)
+        check_places(error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.text("versionfil:ytmrad[]{}\"'\n -#&*!|>?%@,.~/$0123456789", max_size=120))
 def test_noise_after_the_version_never_raises_anything_else(noise: str) -> None:
     try:
         parse(f"version: 1\n{noise}".encode(), "capsule.yaml")
     except PolicyError as error:
-        assert error.problems
+        check_places(error)

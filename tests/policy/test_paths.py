@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.policy.documents import paths, patterns
 
 from capsule.policy.paths import PathError, parse_path, shown
+from tests.policy.documents import paths, patterns
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,10 @@ def test_shown_reads_back_for_patterns(text: str) -> None:
 def test_any_text_is_a_path_or_a_path_error(text: str, globs: bool) -> None:
     try:
         plan = parse_path(text, globs=globs)
-    except PathError as error:
-        assert error.what
-    else:
-        assert "\n" not in plan
-        assert "\0" not in plan
+    except PathError:
+        return
+    assert "\n" not in plan
+    assert "\0" not in plan
 
 
 def test_shown_leaves_other_paths_alone() -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
-from tests.policy.documents import DictLoader
 
 import capsule.policy
 from capsule.policy.merge import resolve
@@ -11,6 +11,8 @@ from capsule.policy.presets import NAMES, load_preset
 from capsule.sandbox.access import Access, Variables
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.examples import run_examples
+from capsule.sandbox.syscalls import groups
+from tests.policy.documents import DictLoader
 
 DIRECTORY = Path(capsule.policy.__file__).parent / "presets"
 
@@ -50,19 +52,10 @@ def test_no_default_preset_denies_inside_what_it_lets_be_read() -> None:
         for entry in plan.filesystem.deny:
             assert "*" not in entry.pattern
             path = access.variables.path(entry.pattern)
-            without = Access(
-                type(plan)(**{**_fields(plan), "filesystem": _without_deny(plan.filesystem)}),
-                access.variables,
+            without = msgspec.structs.replace(
+                plan, filesystem=msgspec.structs.replace(plan.filesystem, deny=())
             )
-            assert not without.path(path, "read").granted, path
-
-
-def _fields(value: object) -> dict[str, object]:
-    return {name: getattr(value, name) for name in value.__struct_fields__}  # type: ignore[attr-defined]
-
-
-def _without_deny(filesystem: object) -> object:
-    return type(filesystem)(**{**_fields(filesystem), "deny": ()})
+            assert not Access(without, access.variables).path(path, "read").granted, path
 
 
 def test_workspace_keeps_what_the_host_runs() -> None:
@@ -82,3 +75,15 @@ def test_workspace_keeps_what_the_host_runs() -> None:
         assert access.path(f"/w/{path}", "write").kind == "protected"
     assert access.path("/w/.git/index.lock", "write").granted
     assert access.path("/w/.gitignore", "write").granted
+
+
+def test_the_documentation_names_every_preset_and_group(repository: Path) -> None:
+    page = (repository / "docs/formats/policy.md").read_text()
+    for name in (*NAMES, *(name for name, group in groups().items() if group.kind == "grant")):
+        assert f"`{name}`" in page, name
+
+
+def test_an_installation_without_its_presets_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pkgutil.get_data", lambda package, file: None)
+    with pytest.raises(FileNotFoundError, match="the preset strict is missing from this installation"):
+        load_preset("strict")

@@ -33,7 +33,7 @@ def test_values(text: str, kind: str, value: int | None) -> None:
     [
         ("", "size"), ("0", "count"), ("0B", "size"), ("010", "count"), ("1.5GiB", "size"), ("2G", "size"),
         ("2gib", "size"), ("2 GiB", "size"), ("-1", "count"), ("1e3", "count"), ("0x10", "count"), ("1_000", "count"),
-        ("5", "size"), ("5", "duration"), ("1d", "duration"), ("8388608TiB", "size"), ("9" * 17, "count"), ("None", "size"),
+        ("5", "size"), ("5", "duration"), ("1d", "duration"), ("8388608TiB", "size"), ("9" * 17, "count"), ("None", "size"),  # noqa: E501
         ("٣", "count"), ("1B\n", "size"),
     ],
 )  # fmt: skip

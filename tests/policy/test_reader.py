@@ -13,7 +13,7 @@ def plain(text: str) -> Scalar:
 
 @pytest.mark.parametrize(
     "text",
-    ["yes", "No", "TRUE", "off", "y", "null", "~", "010", "0o17", "0x1F", "1_000", "1.5", "1e3", "-3", "+1", ".5", ".inf", "-.INF", ".NaN", "12:30", "2001-01-01"],
+    ["yes", "No", "TRUE", "off", "y", "null", "~", "010", "0o17", "0x1F", "1_000", "1.5", "1e3", "-3", "+1", ".5", ".inf", "-.INF", ".NaN", "12:30", "2001-01-01"],  # noqa: E501
 )  # fmt: skip
 def test_what_some_reader_takes_for_no_text_needs_quotes(text: str) -> None:
     reader = NodeReader("p")

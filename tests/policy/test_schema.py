@@ -8,13 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from tests.policy.documents import documents, to_yaml
+from ruamel.yaml import YAML
 
 from capsule.errors import PolicyError
 from capsule.policy.parser import parse
 from capsule.policy.presets import NAMES, load_preset
 from capsule.policy.schema import policy_schema
+from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.syscalls import groups
+from tests.policy.documents import documents, resolve_text, to_yaml
 
 SCHEMA = policy_schema(NAMES, [name for name, group in groups().items() if group.kind == "grant"])
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -25,7 +27,7 @@ def test_the_schema_is_a_schema() -> None:
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 def test_what_the_parser_accepts_validates(document: dict[str, Any]) -> None:
     parse(to_yaml(document), "p")
@@ -34,8 +36,6 @@ def test_what_the_parser_accepts_validates(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_presets_validate(name: str) -> None:
-    from ruamel.yaml import YAML
-
     source = load_preset(name)
     assert source is not None
     assert [error.message for error in VALIDATOR.iter_errors(YAML(typ="safe").load(source.data))] == []
@@ -45,7 +45,7 @@ WRONG: list[Any] = [None, [], {}, "x y", -1, 1.5, True, "*", "..", {"path": "*"}
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 @given(documents, st.data())
 def test_what_the_schema_refuses_the_parser_refuses_too(
@@ -89,8 +89,5 @@ def test_what_the_schema_refuses_the_parser_refuses_too(
 )
 def test_common_mistakes_are_red(document: dict[str, Any]) -> None:
     assert not VALIDATOR.is_valid(document)
-    from capsule.sandbox.compiler import compile_policy
-    from tests.policy.documents import resolve_text
-
     with pytest.raises(PolicyError):
         compile_policy(resolve_text(to_yaml(document).decode()))

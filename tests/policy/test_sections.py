@@ -83,7 +83,7 @@ def test_syscalls() -> None:
     found = sections(
         "syscalls:\n"
         "  groups: [files, system-info]\n"
-        "  allow: [ptrace, {name: socket, when: [{arg: 0, op: eq, value: 1}, {arg: 1, op: mask, value: 2, mask: 0xf}]}]\n"
+        "  allow: [ptrace, {name: socket, when: [{arg: 0, op: eq, value: 1}, {arg: 1, op: mask, value: 2, mask: 0xf}]}]\n"  # noqa: E501
         "  deny: [kill, {name: fork, errno: EAGAIN, reason: none}]\n"
     ).syscalls
     assert [entry.name for entry in found.groups.add] == ["files", "system-info"]
@@ -166,7 +166,7 @@ def test_limits() -> None:
         ("syscalls: {allow: [{name: open, when: [{arg: 0, op: eq}]}]}", "a condition has no 'value'"),
         ("syscalls: {allow: [{name: open, when: [{arg: 6, op: eq, value: 1}]}]}", "arg is 6"),
         ("syscalls: {allow: [{name: open, when: [{arg: 0, op: is, value: 1}]}]}", "op is 'is'"),
-        ("syscalls: {allow: [{name: open, when: [{arg: 0, op: eq, value: 1, mask: 1}]}]}", "op is 'eq' and mask is given"),
+        ("syscalls: {allow: [{name: open, when: [{arg: 0, op: eq, value: 1, mask: 1}]}]}", "op is 'eq' and mask is given"),  # noqa: E501
         ("syscalls: {allow: [{name: open, when: [{arg: 0, op: mask, value: 1}]}]}", "op is 'mask' and mask is missing"),
         ("syscalls: {allow: [{name: open, when: [{arg: 0, op: mask, value: 3, mask: 1}]}]}", "can never hold"),
         ("syscalls: {allow: [{name: open, errno: EPERM}]}", "an errno belongs to 'deny'"),
@@ -186,7 +186,7 @@ def test_limits() -> None:
         ("env: {set: {A: 1}}", "env.set.A is 1, which is not text"),
         ("env: {set: {A: yes}}", "env.set.A is yes, which is not text"),
         ("env: {set: {A: []}}", "env.set.A is a list"),
-        ("limits: {memory: 2G}", "limits.memory is '2G'; expected a size such as 64KiB, 512MiB or 2GiB, or 'none'; did you mean '2GiB'?"),
+        ("limits: {memory: 2G}", "limits.memory is '2G'; expected a size such as 64KiB, 512MiB or 2GiB, or 'none'; did you mean '2GiB'?"),  # noqa: E501
         ("limits: {cpu: 60}", "did you mean '60s'?"),
         ("limits: {cpu: [1]}", "limits.cpu is no value"),
         ("limits: {memroy: 1B}", "did you mean 'memory'?"),

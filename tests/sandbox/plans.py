@@ -5,13 +5,12 @@ access_of("filesystem: {read: [/a]}").path("/a", "read")
 
 from __future__ import annotations
 
-from tests.policy.documents import DictLoader, resolve_text
-
 from capsule.policy.merge import resolve
 from capsule.policy.presets import load_preset
 from capsule.sandbox.access import Access, Variables
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.plan import Plan
+from tests.policy.documents import DictLoader, resolve_text
 
 VARIABLES = Variables("/w", "/home/u", "/w/c")
 

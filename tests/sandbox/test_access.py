@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sandbox.plans import VARIABLES, access_of
 
 from capsule.sandbox.access import Access, Variables, Want
 from capsule.sandbox.plan import decode_plan
+from tests.sandbox.plans import VARIABLES, access_of
 
 POLICY = """
 filesystem:

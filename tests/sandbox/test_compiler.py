@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
-from tests.policy.documents import TOP, DictLoader, documents, resolve_text, to_yaml
-from tests.sandbox.plans import plan_of, preset_plan
 
 from capsule.errors import PolicyError
 from capsule.policy.merge import resolve, with_tool
@@ -16,6 +14,8 @@ from capsule.policy.presets import NAMES
 from capsule.sandbox import syscalls
 from capsule.sandbox.compiler import COMPILER, compile_policy, policy_digest
 from capsule.sandbox.plan import PlanCondition, PlanGrant, PlanOrigin, PlanPattern, decode_plan, encode_plan
+from tests.policy.documents import TOP, DictLoader, documents, resolve_text, to_yaml
+from tests.sandbox.plans import plan_of, preset_plan
 
 
 def refused(text: str) -> str:
@@ -36,7 +36,7 @@ def test_an_empty_policy_grants_nothing() -> None:
 
 def test_every_entry_keeps_its_line() -> None:
     plan = plan_of(
-        "filesystem:\n  read: [{path: ~/a, optional: true}]\n  deny: ['**/.env']\nnetwork: {mode: none, ports: [80, 80], unix: [/run/s]}"
+        "filesystem:\n  read: [{path: ~/a, optional: true}]\n  deny: ['**/.env']\nnetwork: {mode: none, ports: [80, 80], unix: [/run/s]}"  # noqa: E501
     )
     assert plan.filesystem.read == (PlanGrant("${home}/a", True, PlanOrigin(TOP, 3, 17)),)
     assert plan.filesystem.deny == (PlanPattern("${workspace}/**/.env", PlanOrigin(TOP, 4, 10)),)
@@ -175,7 +175,7 @@ def test_presets_compile_to_plans_that_read_back(name: str) -> None:
     assert decode_plan(data) == preset_plan(name)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 def test_compiling_is_deterministic_and_the_plan_reads_back(document: dict[str, object]) -> None:
     def compiled() -> bytes | str:

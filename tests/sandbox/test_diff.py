@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.sandbox.plans import plan_of, preset_plan
 
 from capsule.policy.presets import NAMES
 from capsule.sandbox.diff import Risk, compare_plans
+from tests.sandbox.plans import plan_of, preset_plan
 
 
 def changes(old: str, new: str) -> list[tuple[Risk, str]]:

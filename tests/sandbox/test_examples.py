@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from tests.policy.documents import resolve_text
-from tests.sandbox.plans import VARIABLES
-
 from capsule.sandbox.access import Access
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.examples import ExampleResult, decide, run_examples
+from tests.policy.documents import resolve_text
+from tests.sandbox.plans import VARIABLES
 
 TEXT = """version: 1
 filesystem: {read: [./src], write: [./out], execute: [/usr/bin], deny: ['**/.env']}

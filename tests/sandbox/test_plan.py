@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.sandbox.plans import plan_of, preset_plan
 
 from capsule.errors import PlanError
 from capsule.sandbox.plan import MAX_BYTES, PlanOrigin, PlanSyscallDeny, decode_plan, encode_plan
+from tests.sandbox.plans import plan_of, preset_plan
 
 
 def test_the_encoding_is_canonical() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from capsule.errors import ReportError
 from capsule.sandbox.report import MAX_BYTES, DenialRule, read_report
 
 DENIAL: dict[str, Any] = {
-    "time": "2026-01-02T03:04:05.000006Z", "program": "/usr/bin/cat", "pid": 7, "operation": "read", "syscall": "openat",
+    "time": "2026-01-02T03:04:05.000006Z", "program": "/usr/bin/cat", "pid": 7, "operation": "read", "syscall": "openat",  # noqa: E501
     "target": "/home/u/.ssh/id", "layer": "view", "errno": "ENOENT",
     "rule": {"text": 'hide: ["~"]', "file": "preset:strict", "line": 44},
     "allow": 'filesystem: read: ["~/.ssh/id"]', "count": 1,
@@ -82,3 +84,16 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 def test_the_size_is_capped() -> None:
     with pytest.raises(ReportError, match="more than"):
         read_report(b" " * (MAX_BYTES + 1))
+
+
+def test_the_binarys_own_reports_are_read(capsule_binary: Path, workspace: Path) -> None:
+    """Refused before anything ran, so that no host is too poor for it."""
+    done = subprocess.run(
+        [capsule_binary, "run", "--json", "--policy", "./none.yaml", "--", "true"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 125
+    report = read_report(done.stderr.splitlines()[-1])
+    assert (report.run, report.exit.cause, report.command) == (None, "refused", ("true",))
+    assert "none.yaml" in str(report.exit.reason)

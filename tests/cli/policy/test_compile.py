@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.invoke import invoke
 
 from capsule.sandbox.plan import decode_plan, encode_plan
+from tests.cli.invoke import invoke
 
 
 def test_the_plan_is_one_canonical_line(capsys: pytest.CaptureFixture[str]) -> None:

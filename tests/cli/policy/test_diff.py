@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.cli.invoke import invoke
 
 
 def test_the_most_dangerous_change_comes_first(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
     (workspace / "capsule.yaml").write_text(
-        "version: 1\nextends: [workspace]\nfilesystem:\n  read: [/srv/data]\n  protect: {remove: [.git/hooks]}\nlimits: {disk: 1GiB}\n"
+        "version: 1\nextends: [workspace]\nfilesystem:\n  read: [/srv/data]\n  protect: {remove: [.git/hooks]}\nlimits: {disk: 1GiB}\n"  # noqa: E501
     )
     answer = invoke(capsys, "policy", "diff", "workspace", "capsule.yaml")
     assert answer.code == 1

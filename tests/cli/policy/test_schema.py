@@ -4,6 +4,7 @@ import json
 
 import pytest
 from jsonschema import Draft202012Validator
+
 from tests.cli.invoke import invoke
 
 

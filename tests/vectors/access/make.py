@@ -1,4 +1,4 @@
-"""Writes the vectors beside it: plans, and what each path may be used for. Both `Access` answer them alike.
+"""Writes the vectors beside it: plans, and what each path may be used for; both `Access` answer alike.
 
 The expected answers stand here, written by hand; run `python -m tests.vectors.access.make` after changing them.
 """
@@ -32,7 +32,9 @@ def _plan(lists: dict[str, list[str]], programs: list[str] | None = None) -> dic
             if name in {"read", "write", "execute"}:
                 entry["optional"] = False
             filesystem[name].append(entry)
-    listed = programs and [{"digest": None, "origin": ORIGIN, "path": path} for path in programs]
+    listed = None
+    if programs is not None:
+        listed = [{"digest": None, "origin": ORIGIN, "path": path} for path in programs]
     return {
         "audit": "run",
         "compiler": "vectors",

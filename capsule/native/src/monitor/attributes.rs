@@ -145,9 +145,9 @@ fn by_name(object: &Object, change: &Change) -> Result<(), Errno> {
     let path = sys::link(object.fd.as_fd());
     let path = path.as_ptr() as u64;
     let (number, arguments) = match change {
-        Change::Mode(_) | Change::Set(..) | Change::Unset(_) if is_link => {
-            return Err(Errno::EOPNOTSUPP);
-        }
+        Change::Mode(_) if is_link => return Err(Errno::EOPNOTSUPP),
+        // The kernel has no attributes on links that a program without capabilities may change.
+        Change::Set(..) | Change::Unset(_) if is_link => return Err(Errno::EPERM),
         Change::Length(_) if is_link => return Err(Errno::ELOOP),
         Change::Mode(mode) => (libc::SYS_fchmodat, [here, path, u64::from(*mode), 0, 0, 0]),
         Change::Owner(user, group) => (

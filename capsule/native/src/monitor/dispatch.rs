@@ -66,8 +66,12 @@ pub fn dispatch(broker: &mut Broker, caller: Caller) -> Outcome {
                 return Err(Errno::E2BIG);
             }
             let how = How::from_bytes(&c.memory().bytes(c.long(2), size as usize)?)?;
+            if how.has(libc::O_PATH) {
+                // Such a descriptor cannot be handed over, and "continue" would read the flags anew.
+                return Err(Errno::ENOSYS);
+            }
             let path = c.path(1)?;
-            open_decided(b, caller, dirfd, &path, how)
+            opens::open(b, caller, dirfd, &path, how)
         }
         libc::SYS_mkdir => paths::make_directory(b, c, HERE, &c.path(0)?, c.long(1) as u32),
         libc::SYS_mkdirat => paths::make_directory(b, c, c.int(0), &c.path(1)?, c.long(2) as u32),
@@ -218,16 +222,17 @@ fn pinned(b: &mut Broker, c: &Caller, fd: i32, what: &Change) -> Outcome {
 
 fn open(b: &mut Broker, caller: Caller, dirfd: i32, path: usize, flags: usize) -> Outcome {
     let how = How::classic(caller.int(flags), caller.long(flags + 1));
+    // The flags are in a register, out of reach of the command's other threads: what may only be pinned stays only
+    // pinned, and content is reached by opening it again, here.
+    if how.has(libc::O_PATH) && b.read_denies {
+        return Ok(Answer::Continue);
+    }
     let path = caller.path(path)?;
-    open_decided(b, caller, dirfd, &path, how)
-}
-
-fn open_decided(b: &mut Broker, caller: Caller, dirfd: i32, path: &[u8], how: How) -> Outcome {
     // Where no name in a readable directory is denied, Landlock says all there is to say about reading.
     if how.only_reads() && !b.read_denies {
-        return observe::read(b, &caller, dirfd, path);
+        return observe::read(b, &caller, dirfd, &path);
     }
-    opens::open(b, caller, dirfd, path, how)
+    opens::open(b, caller, dirfd, &path, how)
 }
 
 /// `ioctl` that changes a file's attributes: on our copy of the descriptor, with our copy of the value.

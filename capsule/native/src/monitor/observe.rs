@@ -116,7 +116,10 @@ pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Ou
     }
     let place = match broker.resolver.place(&Base::Of(caller, dirfd), path) {
         Ok(place) => place,
-        Err(_) => return Ok(Answer::Continue),
+        Err(errno) => {
+            astray(broker, caller, Operation::Read, dirfd, path, errno);
+            return Ok(Answer::Continue);
+        }
     };
     match broker
         .resolver
@@ -159,6 +162,22 @@ fn planted(broker: &Broker, name: &[u8]) -> bool {
     stat.is_ok_and(|s| super::sys::kind(&s) == libc::S_IFLNK)
 }
 
+/// A name whose directory is not there: as [`absent`], where the name can be told without walking to it.
+pub fn astray(
+    broker: &mut Broker,
+    caller: &Caller,
+    operation: Operation,
+    dirfd: i32,
+    path: &[u8],
+    errno: Errno,
+) {
+    if errno == Errno::ENOENT
+        && let Some(name) = plain(caller, dirfd, path)
+    {
+        absent(broker, caller, operation, &name);
+    }
+}
+
 /// A name that is not there. When that is because the view hides it, it is reported, as a probe.
 pub fn absent(broker: &mut Broker, caller: &Caller, operation: Operation, name: &[u8]) {
     let want = if operation == Operation::Write {
@@ -167,7 +186,7 @@ pub fn absent(broker: &mut Broker, caller: &Caller, operation: Operation, name: 
         Want::Read
     };
     if let Verdict::Refused(refusal) = broker.judge(name, want)
-        && refusal.kind == Kind::Hidden
+        && matches!(refusal.kind, Kind::Hidden | Kind::Denied)
     {
         broker.refuse_as(caller, operation, name, refusal, Layer::View, Errno::ENOENT);
     }

@@ -2,7 +2,8 @@
 //!
 //! The directory is pinned, the full canonical name decided, the last name opened without following; a link at the
 //! end is followed by hand and decided anew. After opening, the name of what was opened is looked at once more.
-//! What it refuses: what the plan refuses; a file of any other kind where a guarded directory must be; to wait.
+//! What it refuses: what the plan refuses; a file of any other kind where a guarded directory must be; to wait. `O_PATH`
+//! never comes here: such a descriptor cannot be handed over, and gives no access to content.
 
 use super::broker::{Answer, Broker, Outcome};
 use super::caller::{Base, Caller};
@@ -25,7 +26,13 @@ pub fn open(broker: &mut Broker, caller: Caller, dirfd: i32, path: &[u8], how: H
     if how.resolve != 0 {
         return open_constrained(broker, caller, dirfd, path, how);
     }
-    let mut place = broker.resolver.place(&Base::Of(&caller, dirfd), path)?;
+    let mut place = match broker.resolver.place(&Base::Of(&caller, dirfd), path) {
+        Ok(place) => place,
+        Err(errno) => {
+            super::observe::astray(broker, &caller, how.operation(), dirfd, path, errno);
+            return Err(errno);
+        }
+    };
     broker.confirm(&caller)?;
     for _ in 0..=MAX_LINKS {
         if place.special || how.has(TMPFILE) || place.slash {
@@ -43,18 +50,16 @@ pub fn open(broker: &mut Broker, caller: Caller, dirfd: i32, path: &[u8], how: H
             return open_present(broker, caller, &place, how, &stat);
         }
         if how.has(libc::O_NOFOLLOW) {
-            if !how.has(libc::O_PATH) {
-                return Err(Errno::ELOOP);
-            }
-            broker.demand(&caller, Operation::Read, &place.name, Want::Read)?;
-            let fd = sys::open_at(place.parent.as_fd(), &place.last, how.flags, 0)?;
-            return Ok(Answer::Descriptor {
-                fd,
-                cloexec: how.has(libc::O_CLOEXEC),
-            });
+            return Err(Errno::ELOOP);
         }
         broker.pass(&caller, how.operation(), &place.name, how.want())?;
         if broker.resolver.is_magic(place.parent.as_fd())? {
+            if let Some(fd) = held(broker, &caller, &place, how) {
+                return Ok(Answer::Descriptor {
+                    fd,
+                    cloexec: how.has(libc::O_CLOEXEC),
+                });
+            }
             let object = Object::new(broker.resolver.magic(place.parent.as_fd(), &place.last)?)?;
             return reopen(broker, caller, object, how);
         }
@@ -67,9 +72,33 @@ pub fn open(broker: &mut Broker, caller: Caller, dirfd: i32, path: &[u8], how: H
     Err(Errno::ELOOP)
 }
 
+/// `/dev/stdout` and its like where the name behind it is not granted, but the caller holds it open as it asks: it
+/// gets what it has. So output redirected to a file outside works, and nothing is gained by it.
+fn held(broker: &Broker, caller: &Caller, place: &Place, how: How) -> Option<OwnedFd> {
+    let number = place.last.to_str().ok()?.parse().ok()?;
+    let own = format!("/proc/{}/fd/{number}", caller.process());
+    if place.name != own.as_bytes() {
+        return None;
+    }
+    let fd = caller.descriptor(number).ok()?;
+    let object = Object::new(fd).ok()?;
+    if object.nameless() {
+        return None;
+    }
+    match broker.judge(&object.name, how.want()) {
+        Verdict::Refused(r) if matches!(r.kind, Kind::NotGranted | Kind::Hidden) => {}
+        _ => return None,
+    }
+    // SAFETY: plain integers on a descriptor we own.
+    let flags = unsafe { libc::fcntl(object.fd.as_raw_fd(), libc::F_GETFL) };
+    let (has, wants) = (flags & libc::O_ACCMODE, how.flags & libc::O_ACCMODE);
+    let enough = has == libc::O_RDWR || (has == wants && (has == libc::O_WRONLY || !how.writes()));
+    (flags & libc::O_PATH == 0 && enough).then_some(object.fd)
+}
+
 /// The name does not exist.
 fn open_absent(broker: &mut Broker, caller: &Caller, place: &Place, how: How) -> Outcome {
-    if !how.has(libc::O_CREAT) || how.has(libc::O_PATH) {
+    if !how.has(libc::O_CREAT) {
         super::observe::absent(broker, caller, how.operation(), &place.name);
         return Err(Errno::ENOENT);
     }
@@ -108,7 +137,7 @@ fn open_present(
     }
     broker.demand(&caller, how.operation(), &place.name, how.want())?;
     let cloexec = how.has(libc::O_CLOEXEC);
-    if kind == libc::S_IFCHR && stat.st_rdev == TTY && !how.has(libc::O_PATH) {
+    if kind == libc::S_IFCHR && stat.st_rdev == TTY {
         let fd = open_terminal(broker, how)?;
         return Ok(Answer::Descriptor { fd, cloexec });
     }
@@ -131,15 +160,13 @@ fn open_present(
         how.operation(),
         how.want(),
     )?;
-    if !how.has(libc::O_PATH) {
-        broker.done(&caller, how.operation(), &place.name, None);
-    }
+    broker.done(&caller, how.operation(), &place.name, None);
     Ok(Answer::Descriptor { fd, cloexec })
 }
 
 /// The path can only mean a directory: it ends in `/`, `.` or `..`, or a file without a name is wanted in it.
 fn open_directory(broker: &mut Broker, caller: Caller, place: Place, how: How) -> Outcome {
-    if how.has(libc::O_CREAT) && !how.has(libc::O_PATH) {
+    if how.has(libc::O_CREAT) {
         return Err(Errno::EISDIR);
     }
     let object = if place.special {
@@ -176,7 +203,7 @@ fn reopen(broker: &mut Broker, caller: Caller, object: Object, how: How) -> Outc
         broker.demand(&caller, how.operation(), &object.name, how.want())?;
     }
     let kind = sys::kind(&object.stat);
-    if kind == libc::S_IFCHR && object.stat.st_rdev == TTY && !how.has(libc::O_PATH) {
+    if kind == libc::S_IFCHR && object.stat.st_rdev == TTY {
         let fd = open_terminal(broker, how)?;
         return Ok(Answer::Descriptor {
             fd,
@@ -202,7 +229,7 @@ fn reopen(broker: &mut Broker, caller: Caller, object: Object, how: How) -> Outc
         flags,
         how.mode,
     )?;
-    if named && !how.has(libc::O_PATH) {
+    if named {
         broker.done(&caller, how.operation(), &object.name, None);
     }
     Ok(Answer::Descriptor {
@@ -241,7 +268,7 @@ fn open_constrained(
         Ok(fd) => {
             let object = Object::new(fd)?;
             let kind = sys::kind(&object.stat);
-            if kind == libc::S_IFLNK && !how.has(libc::O_PATH) {
+            if kind == libc::S_IFLNK {
                 return Err(Errno::ELOOP);
             }
             if kind == libc::S_IFDIR && how.has(libc::O_CREAT) {
@@ -298,7 +325,7 @@ fn again(
 /// Whether opening may wait for another process.
 fn waits(kind: u32, how: How) -> bool {
     let both = how.flags & libc::O_ACCMODE == libc::O_RDWR;
-    kind == libc::S_IFIFO && !how.has(libc::O_NONBLOCK) && !how.has(libc::O_PATH) && !both
+    kind == libc::S_IFIFO && !how.has(libc::O_NONBLOCK) && !both
 }
 
 fn open_in_worker(broker: &mut Broker, caller: Caller, pinned: OwnedFd, how: How) -> Outcome {

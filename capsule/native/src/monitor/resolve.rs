@@ -248,8 +248,9 @@ impl Resolver {
         };
         match sys::open_resolved(at, &text, flags, libc::RESOLVE_NO_MAGICLINKS) {
             Ok(found) if !self.is_own(&sys::name_of(found.as_fd())?) => Ok(found),
-            // Through a magic link, or through "self", which was us: by hand.
-            Ok(_) | Err(Errno::ELOOP) => {
+            // Through a magic link, or through "self", which was us: by hand. Also what is not there: it may be
+            // there for the caller's "self".
+            _ => {
                 let found = self.walk(base, at, path)?;
                 if sys::kind(&sys::stat(found.as_fd())?) != libc::S_IFDIR {
                     return Err(Errno::ENOTDIR);
@@ -259,7 +260,6 @@ impl Resolver {
                 }
                 Ok(found)
             }
-            Err(errno) => Err(errno),
         }
     }
 

@@ -8,7 +8,7 @@ use super::ledger::Ledger;
 use super::relay::Recorder;
 use super::report::{Exit, LogPlace, Usage};
 use crate::audit::{Entry, Positions, Seal, Stamp, Value, Writer};
-use crate::monitor::wire::{Event, Operation, Target};
+use crate::monitor::wire::{self, Event, Operation, Target};
 use serde::Serialize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -130,6 +130,19 @@ impl Journal {
     }
 }
 
+/// Inside, what is hidden and what does not exist look alike. Here it can be told: a program that asked for a hidden
+/// file of the host was kept from something, one that looked for settings nobody has was not. One that wanted to write
+/// was kept from it either way.
+fn tell_hidden_from_absent(denial: &mut wire::Denial) {
+    if denial.probe
+        && denial.layer == wire::Layer::View
+        && (denial.operation != Operation::Read
+            || std::fs::symlink_metadata(&denial.target).is_ok())
+    {
+        denial.probe = false;
+    }
+}
+
 fn monotonic() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -141,7 +154,10 @@ fn monotonic() -> u64 {
 }
 
 impl Recorder for Journal {
-    fn event(&mut self, event: Event) -> Result<(), String> {
+    fn event(&mut self, mut event: Event) -> Result<(), String> {
+        if let Event::Denied { denial, .. } = &mut event {
+            tell_hidden_from_absent(denial);
+        }
         let mono = match &event {
             Event::Denied { mono, .. }
             | Event::Exec { mono, .. }
@@ -163,6 +179,7 @@ impl Recorder for Journal {
                 .with("errno", denial.errno)
                 .with("rule", value(&denial.rule))
                 .with("allow", value(&denial.allow))
+                .with("probe", denial.probe)
                 .with("count", count),
             Event::Exec {
                 pid,

@@ -6,6 +6,7 @@ mod access;
 mod pattern;
 mod read;
 mod variables;
+mod vectors;
 
 use serde_json::{Value, json};
 

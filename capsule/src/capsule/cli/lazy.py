@@ -1,6 +1,6 @@
 """A click group whose verbs are imported one at a time, so that a verb pays for itself only.
 
-Each verb's module has a click command named `command`.
+Each verb's module has a click command named `command`; `module:name` names another one.
 
     @click.group(cls=LazyGroup, verbs={"check": ("capsule.cli.policy.check", "Check a policy.")})
 """
@@ -29,7 +29,8 @@ class LazyGroup(click.Group):
         """Import the verb asked for."""
         if cmd_name not in self._verbs:
             return None
-        command = importlib.import_module(self._verbs[cmd_name][0]).command
+        module, _, attribute = self._verbs[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute or "command")
         assert isinstance(command, click.Command)
         return command
 

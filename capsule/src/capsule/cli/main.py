@@ -23,13 +23,17 @@ from capsule.errors import CapsuleError
         "completion": ("capsule.cli.completion", "Print a shell's completion script."),
         "diff": ("capsule.cli.overlay.diff", "Show what a run with an overlay wrote."),
         "discard": ("capsule.cli.overlay.discard", "Throw away what a run with an overlay wrote."),
+        "log": ("capsule.cli.native:log", "Show the entries of a log."),
         "policy": ("capsule.cli.policy", "Check, compile, explain, test and compare policies."),
+        "prove": ("capsule.cli.native:prove", "Prove that an entry is in a log."),
+        "run": ("capsule.cli.native:run", "Run one command under a policy."),
+        "verify": ("capsule.cli.native:verify", "Check a log."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: capsule policy check capsule.yaml",
 )
 def root() -> None:
-    """Policies: check, compile, explain, test, compare."""
+    """The verbs written in Python, and the names of the native ones."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from capsule.errors import PolicyError, Problem, nearest_name
 from capsule.policy.model import (
@@ -173,9 +173,8 @@ class _Order:
             return self.loader.load(entry.name, including)
         except LoadError as fault:
             self._refuse(entry, fault.what, fault.next_step)
-            raise
 
-    def _refuse(self, entry: NameEntry | None, what: str, next_step: str) -> None:
+    def _refuse(self, entry: NameEntry | None, what: str, next_step: str) -> NoReturn:
         origin = entry.origin if entry is not None else Origin("policy", 1, 1)
         raise PolicyError([Problem(origin.file, origin.line, origin.column, what, next_step=next_step)])
 

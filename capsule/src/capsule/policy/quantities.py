@@ -66,7 +66,6 @@ def shown_quantity(value: int | None, kind: str) -> str:
         return "none"
     units = sorted(_UNITS[kind].items(), key=lambda unit: -unit[1])
     preferred = [unit for unit in units if "i" in unit[0] or unit[1] == 1] if kind == "size" else units
-    for name, factor in preferred:
-        if value % factor == 0:
-            return f"{value // factor}{name}"
-    raise AssertionError(value)  # every kind has a unit of 1
+    # Every kind has a unit of one, so there is always an exact one.
+    name, factor = next(unit for unit in preferred if value % unit[1] == 0)
+    return f"{value // factor}{name}"

@@ -119,10 +119,10 @@ class ReportLog(_Record, frozen=True):
 
 
 class Report(_Record, frozen=True):
-    """A whole report, version 1."""
+    """A whole report, version 1. Refused before a run began: `run`, `policy`, `enforced` and `log` are None."""
 
     version: Literal[1] = msgspec.field(name="capsule")
-    run: str
+    run: str | None
     command: tuple[str, ...]
     cwd: str
     exit: Exit

@@ -6,13 +6,14 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
+from capsule.cli.reference import PolicyReference
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.diff import Risk, compare_plans
 
 
 @click.command("diff", epilog="Example: capsule policy diff workspace capsule.yaml")
-@click.argument("old", metavar="OLD")
-@click.argument("new", metavar="NEW")
+@click.argument("old", metavar="OLD", type=PolicyReference())
+@click.argument("new", metavar="NEW", type=PolicyReference())
 @click.option("--tool", metavar="NAME", help="Compare as both hold for one of their tools.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(old: str, new: str, tool: str | None, as_json: bool) -> int:
