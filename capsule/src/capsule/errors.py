@@ -109,3 +109,88 @@ def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate a person most likely meant, or None when nothing is close."""
     found = difflib.get_close_matches(name[:64].lower(), list(candidates), n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+class SandboxError(CapsuleError):
+    """The sandbox could not be started, or is gone. Nothing ran, or what ran was killed."""
+
+    fault = Fault.HOST
+
+
+class CommandFailed(CapsuleError):  # noqa: N818 - the name a caller of check=True reads in a traceback
+    """`check=True`, and the command did not end with 0.
+
+    Attributes:
+        result: the whole `RunResult`.
+    """
+
+    fault = Fault.CALLER
+    exit_code = 1
+
+    def __init__(self, message: str, *, result: object, next_step: str) -> None:
+        super().__init__(message, next_step=next_step)
+        self.result = result
+
+
+class NotCallableInsideError(CapsuleError, TypeError):
+    """A function that cannot be found again inside a sandbox, or not called from where the call was made."""
+
+    fault = Fault.CALLER
+
+    def __init__(
+        self, message: str, *, next_step: str = "define it at the top of a module that has a file"
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+
+
+class CallTimeoutError(CapsuleError, TimeoutError):
+    """A call outlived its time; its process and whatever that had started were killed."""
+
+    fault = Fault.CALLER
+
+
+class ResultError(CapsuleError, ValueError):
+    """A result may not cross: of the wrong type, or too large."""
+
+    fault = Fault.CALLER
+
+
+class WorkerError(CapsuleError):
+    """The process that served a call died, or answered with something that is not an answer."""
+
+    fault = Fault.CALLER
+
+    def __init__(
+        self, message: str, *, next_step: str = "read what it wrote to standard error, and the log"
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+
+
+class ToolError(CapsuleError):
+    """An exception of a type that only the tool knows.
+
+    Attributes:
+        type_name: the type, with its module when it is not a built-in one.
+        remote: the traceback inside the sandbox, as text.
+    """
+
+    fault = Fault.CALLER
+
+    def __init__(self, message: str, *, type_name: str, remote: str) -> None:
+        super().__init__(message, next_step="")
+        self.type_name = type_name
+        self.remote = remote
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - never raised: the cause of what is
+    """The traceback inside the sandbox, shown as the cause of the exception it belongs to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text}"
