@@ -104,11 +104,11 @@ def test_a_value_that_holds_itself_is_refused() -> None:
     "untrusted",
     [
         b"", b"\xff\xfe", b"nothing", b"{", b"[1,]", b"NaN", b"[Infinity]", b"1e999", b'{"a":1,"a":2}',
-        b"[" * 100_000, b'{"$unknown":1}', b'{"$bytes":1}', b'{"$bytes":"*"}', b'{"$bytes":"\\u00e9"}',
+        b"[" * 5000, b'{"$unknown":1}', b'{"$bytes":1}', b'{"$bytes":"*"}', b'{"$bytes":"\\u00e9"}',
         b'{"$tuple":{}}', b'{"$dict":[]}', b'{"$bytes":"","x":1}', b"1" * 5000,
         pickle.dumps(print), pickle.dumps({"a": 1}, protocol=0),
     ],
-    ids=repr,
+    ids=lambda words: repr(words[:40]),
 )  # fmt: skip
 def test_hostile_text_is_an_error_and_nothing_else(untrusted: bytes) -> None:
     with pytest.raises(UnfitValueError, match="not the text form of a value"):

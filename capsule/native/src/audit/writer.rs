@@ -136,6 +136,11 @@ impl Writer {
         Ok(writer)
     }
 
+    /// A commitment to bytes that are not written themselves: who lacks the operator's salt cannot test guesses.
+    pub fn commitment(&self, bytes: &[u8]) -> String {
+        self.redactor.commitment(bytes)
+    }
+
     /// The log's id: 32 hexadecimal digits.
     pub fn id(&self) -> &str {
         &self.head.log

@@ -15,9 +15,10 @@ mod slot;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Instant;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -45,7 +46,11 @@ pub trait Ledger {
     ///
     /// # Errors
     /// A sentence: nothing may go on when the log cannot be written.
-    fn append(&mut self, kind: &'static str, fields: Vec<(&'static str, Value)>) -> Result<u64, String>;
+    fn append(
+        &mut self,
+        kind: &'static str,
+        fields: Vec<(&'static str, Value)>,
+    ) -> Result<u64, String>;
     /// Read what the monitor has already said, so that what was refused before an answer is known before it.
     fn settle(&mut self) -> Vec<Denied>;
     /// A commitment to bytes that may hold a secret: who lacks the operator's salt cannot test guesses.
@@ -59,6 +64,8 @@ pub enum Verdict {
     Continue,
     /// The program asked for the end.
     Close,
+    /// The program has gone, which this says how.
+    Abandoned(String),
     /// The sandbox has to end now, for this reason.
     Stop(String),
 }
@@ -137,7 +144,11 @@ impl Control {
 
     /// When a turn is due at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        self.slots.values().filter_map(Slot::deadline).chain(self.queue.iter().filter_map(|call| call.deadline)).min()
+        self.slots
+            .values()
+            .filter_map(Slot::deadline)
+            .chain(self.queue.iter().filter_map(|call| call.deadline))
+            .min()
     }
 
     /// How many calls were recorded.
@@ -197,7 +208,13 @@ impl Control {
     pub fn finish(&mut self, reason: &str, ledger: &mut dyn Ledger) -> Result<(), String> {
         self.settle(ledger);
         let mut open: Vec<Box<Call>> = self.queue.drain(..).collect();
-        let killed = |state: &State| if let State::Killing(_, why, _) = state { Some(*why) } else { None };
+        let killed = |state: &State| {
+            if let State::Killing(_, why, _) = state {
+                Some(*why)
+            } else {
+                None
+            }
+        };
         let mut words = Vec::new();
         for slot in self.slots.values_mut() {
             let word = killed(&slot.state).map_or("ended", Why::word);
@@ -207,7 +224,13 @@ impl Control {
         }
         words.extend(open.drain(..).map(|call| (call, "ended")));
         for (call, word) in words {
-            self.answer(*call, word, json!({"reason": reason, "replaced": true}), &[], ledger)?;
+            self.answer(
+                *call,
+                word,
+                json!({"reason": reason, "replaced": true}),
+                &[],
+                ledger,
+            )?;
         }
         for lane in self.lanes.values_mut() {
             if let Lane::Loading(peer) = lane {
@@ -217,28 +240,36 @@ impl Control {
         Ok(())
     }
 
-    /// The last word on the control connection: the run's report.
-    pub fn report(&mut self, report: &[u8]) {
-        // The program may be gone, which is why the run ended; there is nobody else to tell.
-        let _ = self.program.send(&json!({"kind": "ended"}), report, None);
-    }
-
     fn end(&mut self, reason: &str) -> Result<(), String> {
-        self.stop.get_or_insert_with(|| Verdict::Stop(reason.to_owned()));
+        self.stop
+            .get_or_insert_with(|| Verdict::Abandoned(reason.to_owned()));
         Ok(())
     }
 
     fn from_program(&mut self) -> Result<(), String> {
         self.program.flush().map_err(|fault| fault.to_string())?;
         loop {
-            let frame = self.program.next(MAX_REQUEST).map_err(|fault| format!("the control connection: {fault}"))?;
+            let frame = self
+                .program
+                .next(MAX_REQUEST)
+                .map_err(|fault| format!("the control connection: {fault}"))?;
             let Some(frame) = frame else { break };
-            match frame.envelope().map_err(|fault| format!("the control connection: {fault}"))? {
-                FromProgram::Start => self.tell_worker(&json!({"kind": "start"}), frame.body(), None)?,
+            match frame
+                .envelope()
+                .map_err(|fault| format!("the control connection: {fault}"))?
+            {
+                FromProgram::Start => {
+                    self.tell_worker(&json!({"kind": "start"}), frame.body(), None)?
+                }
                 FromProgram::Lane => {
-                    let socket = self.program.descriptor().ok_or("a lane without its descriptor")?;
+                    let socket = self
+                        .program
+                        .descriptor()
+                        .ok_or("a lane without its descriptor")?;
                     let peer = Peer::new(socket, false).map_err(|error| error.to_string())?;
-                    self.epoll.add(peer.fd(), Source::Lane(self.next_lane)).map_err(|error| error.to_string())?;
+                    self.epoll
+                        .add(peer.fd(), Source::Lane(self.next_lane))
+                        .map_err(|error| error.to_string())?;
                     self.lanes.insert(self.next_lane, Lane::Free(peer));
                     self.next_lane += 1;
                 }
@@ -252,23 +283,46 @@ impl Control {
         Ok(())
     }
 
-    fn tell_worker(&mut self, envelope: &Value, body: &[u8], descriptor: Option<OwnedFd>) -> Result<(), String> {
-        let worker = self.worker.as_mut().ok_or("a frame for a worker, where there is none")?;
-        worker.send(envelope, body, descriptor).map_err(|fault| format!("the worker has gone: {fault}"))?;
+    fn tell_worker(
+        &mut self,
+        envelope: &Value,
+        body: &[u8],
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(), String> {
+        let worker = self
+            .worker
+            .as_mut()
+            .ok_or("a frame for a worker, where there is none")?;
+        worker
+            .send(envelope, body, descriptor)
+            .map_err(|fault| format!("the worker has gone: {fault}"))?;
         self.epoll.rearm(worker, Source::Worker);
         Ok(())
     }
 
     fn from_worker(&mut self, ledger: &mut dyn Ledger) -> Result<(), String> {
         loop {
-            let Some(worker) = self.worker.as_mut() else { return Ok(()) };
-            worker.flush().map_err(|fault| format!("the worker has gone: {fault}"))?;
-            self.epoll.rearm(worker, Source::Worker);
-            let frame = worker.next(MAX_WORD).map_err(|fault| format!("the worker: {fault}"))?;
-            let Some(frame) = frame else {
-                return if worker.ended() { self.end("the worker has ended") } else { Ok(()) };
+            let Some(worker) = self.worker.as_mut() else {
+                return Ok(());
             };
-            match frame.envelope().map_err(|fault| format!("the worker: {fault}"))? {
+            worker
+                .flush()
+                .map_err(|fault| format!("the worker has gone: {fault}"))?;
+            self.epoll.rearm(worker, Source::Worker);
+            let frame = worker
+                .next(MAX_WORD)
+                .map_err(|fault| format!("the worker: {fault}"))?;
+            let Some(frame) = frame else {
+                if worker.ended() {
+                    // How it ended, the run learns from the monitor.
+                    self.worker = None;
+                }
+                return Ok(());
+            };
+            match frame
+                .envelope()
+                .map_err(|fault| format!("the worker: {fault}"))?
+            {
                 FromWorker::Started { pid } => {
                     self.started = true;
                     self.tell_program(&json!({"kind": "started", "pid": pid}));
@@ -280,8 +334,15 @@ impl Control {
                     self.warm = true;
                     self.loaded(load, &json!({"kind": "loaded"}), &[]);
                 }
-                FromWorker::Failed { load } => self.loaded(load, &json!({"kind": "failed"}), frame.body()),
-                FromWorker::Gone { slot, status, clean, errno } => self.gone(slot, status, clean, errno, ledger)?,
+                FromWorker::Failed { load } => {
+                    self.loaded(load, &json!({"kind": "failed"}), frame.body())
+                }
+                FromWorker::Gone {
+                    slot,
+                    status,
+                    clean,
+                    errno,
+                } => self.gone(slot, status, clean, errno, ledger)?,
             }
         }
     }
@@ -311,6 +372,26 @@ impl Control {
             self.epoll.rearm(peer, Source::Lane(id));
         }
     }
+}
+
+/// The last word on the control connection `number`: the run's report.
+pub fn report(number: RawFd, report: &[u8]) {
+    let line = [b"{\"kind\":\"ended\"}\n", report].concat();
+    let Ok(size) = u32::try_from(line.len()) else {
+        return;
+    };
+    // SAFETY: plain integers.
+    let owned = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if owned < 0 {
+        return;
+    }
+    // SAFETY: the kernel has just given us this descriptor alone.
+    let mut socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(owned) });
+    // The program may be gone, which is why the run ended; there is nobody else to tell.
+    let _ = socket
+        .set_nonblocking(false)
+        .and_then(|()| socket.set_write_timeout(Some(Duration::from_secs(2))))
+        .and_then(|()| socket.write_all(&[&size.to_be_bytes()[..], &line].concat()));
 }
 
 /// A descriptor that is readable when our parent has ended.

@@ -3,6 +3,7 @@
 //! It refuses to lose an event: when the log cannot take one, the run is ended. What the monitor says about time is
 //! believed only within the run.
 
+use super::control::Denied;
 use super::dial::Reachable;
 use super::ledger::Ledger;
 use super::relay::Recorder;
@@ -26,6 +27,11 @@ pub struct Journal {
     /// `CLOCK_BOOTTIME` minus the monitor's `CLOCK_MONOTONIC`, in microseconds.
     offset: u64,
     place: Option<Positions>,
+    /// Records of calls were written since the last checkpoint.
+    unsealed: bool,
+    /// Refusals since the program's calls were last told of them; none where no program drives the run.
+    refusals: Vec<Denied>,
+    driven: bool,
     reachable: Reachable,
     /// Counts for the report.
     pub ledger: Ledger,
@@ -52,9 +58,17 @@ impl Journal {
             started,
             offset: started.mono.saturating_sub(monotonic()),
             place: None,
+            unsealed: false,
+            refusals: Vec::new(),
+            driven: false,
             reachable,
             ledger: Ledger::default(),
         }
+    }
+
+    /// A program drives the run and wants to know of refusals as they come.
+    pub fn driven(&mut self) {
+        self.driven = true;
     }
 
     fn entry(&self, kind: &'static str) -> Entry {
@@ -167,6 +181,13 @@ impl Recorder for Journal {
         };
         let stamp = self.stamp(mono);
         self.ledger.count(&event, stamp);
+        if let (true, Event::Denied { count, denial, .. }) = (self.driven, &event) {
+            let report = Ledger::denial(*count, denial, stamp);
+            self.refusals.push(Denied {
+                pid: denial.pid,
+                report: serde_json::to_value(&report).unwrap_or_default(),
+            });
+        }
         let entry = match event {
             Event::Denied { count, denial, .. } => self
                 .entry("denied")
@@ -243,15 +264,45 @@ impl Recorder for Journal {
 
     fn flush(&mut self) -> Result<(), String> {
         let entries = std::mem::take(&mut self.pending);
-        if entries.is_empty() {
-            Ok(())
-        } else {
+        let unsealed = std::mem::take(&mut self.unsealed);
+        if !entries.is_empty() {
             self.append(&entries, Seal::Sign)
+        } else if unsealed {
+            self.writer
+                .seal(false)
+                .map_err(|error| format!("the log: {error}"))
+        } else {
+            Ok(())
         }
     }
 
     fn waiting(&self) -> bool {
-        !self.pending.is_empty()
+        self.unsealed || !self.pending.is_empty()
+    }
+
+    fn call(
+        &mut self,
+        kind: &'static str,
+        fields: Vec<(&'static str, serde_json::Value)>,
+    ) -> Result<u64, String> {
+        let mut entries = std::mem::take(&mut self.pending);
+        let entry = fields
+            .into_iter()
+            .fold(self.entry(kind), |entry, (name, field)| {
+                entry.with(name, value(&field))
+            });
+        entries.push(entry);
+        self.append(&entries, Seal::No)?;
+        self.unsealed = true;
+        Ok(self.place.map_or(0, |place| place.last))
+    }
+
+    fn refusals(&mut self) -> Vec<Denied> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    fn commitment(&self, bytes: &[u8]) -> String {
+        self.writer.commitment(bytes)
     }
 
     fn dial(&mut self, target: &Target) -> Result<OwnedFd, i32> {

@@ -4,6 +4,7 @@
 //! that is not on the log, and reports what it cannot record.
 
 use super::Request;
+use super::control::Control;
 use super::dial::Reachable;
 use super::guard::{self, Precious};
 use super::journal::{Journal, value};
@@ -17,13 +18,14 @@ use super::specify::{self, Monitored, Specified};
 use super::usage::{Bounds, Tree};
 use crate::audit::{Places, Value, Writer};
 use crate::monitor::wire::{self, Event};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Grant, Origin, Plan};
 use crate::sandbox::command::{Progress, Stage};
 use crate::sandbox::init::{self, GO, Handover, Spec};
 use crate::sandbox::{messages, namespaces, privileges, system};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -67,7 +69,7 @@ pub fn run(request: &Request) -> Report {
 
 fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let started = Instant::now();
-    let loaded = plan::load(&plan::Request {
+    let mut loaded = plan::load(&plan::Request {
         policy: request.policy.as_deref(),
         tool: request.tool.as_deref(),
     })
@@ -85,6 +87,13 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     };
     let signals = Signals::watch().map_err(failed("signals"))?;
     let terminals = [is_terminal(0), is_terminal(1), is_terminal(2)];
+    let (mut ours, mut theirs) = (None, None);
+    if request.worker {
+        let (left, right) = UnixStream::pair().map_err(failed("the worker's connection"))?;
+        (ours, theirs) = (Some(OwnedFd::from(left)), Some(OwnedFd::from(right)));
+    }
+    grant_reads(&mut loaded.plan, &request.read);
+    let input = theirs.as_ref().map_or(0, AsRawFd::as_raw_fd);
     let specified = specify::specify(
         request,
         &loaded.plan,
@@ -92,6 +101,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         kept,
         signals.before,
         terminals,
+        input,
     )
     .map_err(refuse)?;
     let mut precious = vec![Precious {
@@ -149,7 +159,9 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         let notices = report.notice.take().into_iter().chain([review]);
         report.notice = Some(notices.collect::<Vec<_>>().join("; "));
     }
+    let control = control(request)?;
     let sandbox = start(spec, monitored, tier.namespaces)?;
+    drop(theirs);
     let fields = vec![
         ("command", value(&report.command)),
         ("cwd", Value::from(report.cwd.clone())),
@@ -157,6 +169,8 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         ("plan", Value::from(loaded.digest.clone())),
         ("enforced", value(&tier.enforced)),
         ("audit", value(&audit)),
+        ("read", value(&request.read)),
+        ("worker", Value::from(request.worker)),
         ("who", who()),
         ("host", host()),
         ("version", Value::from(env!("CARGO_PKG_VERSION"))),
@@ -169,6 +183,13 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     };
     let mut journal = Journal::new(writer, &log, run.clone(), reachable);
     journal.start(fields).map_err(refuse)?;
+    let control = match control {
+        Some(program) => {
+            journal.driven();
+            Some(Control::new(program, ours).map_err(failed("the control connection"))?)
+        }
+        None => None,
+    };
     report.run = Some(run);
     report.enforced = Some(tier.enforced);
     // What the set-up needed, the rest does not.
@@ -179,6 +200,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         request,
         &loaded.plan,
         sandbox,
+        control,
         &signals,
         started,
         &mut journal,
@@ -199,6 +221,36 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
             format!("the end of the run is not on the log: {why}"),
         )),
     }
+}
+
+/// Directories named on the command line, as grants of the plan.
+fn grant_reads(plan: &mut Plan, directories: &[String]) {
+    let grants = directories.iter().map(|path| Grant {
+        path: path.clone(),
+        optional: true,
+        origin: Origin {
+            file: "--read".to_owned(),
+            line: 1,
+            column: 1,
+        },
+    });
+    plan.filesystem.read.extend(grants.clone());
+    plan.filesystem.execute.extend(grants);
+}
+
+/// The connection of the program that drives the run: ours alone from here on, but for the copy the report goes to.
+fn control(request: &Request) -> Result<Option<OwnedFd>, Exit> {
+    let Some(number) = request.control else {
+        return Ok(None);
+    };
+    // SAFETY: plain integers.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    // SAFETY: plain integers.
+    if copy < 0 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(failed("the control connection")(io::Error::last_os_error()));
+    }
+    // SAFETY: the kernel has just given us this descriptor alone.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
 /// A name nobody else's run has.
@@ -312,6 +364,7 @@ fn supervise(
     request: &Request,
     plan: &Plan,
     sandbox: Sandbox,
+    control: Option<Control>,
     signals: &Signals,
     started: Instant,
     journal: &mut Journal,
@@ -352,6 +405,7 @@ fn supervise(
         output: plan.limits.output,
         bounds,
         tree: Tree::new(processes),
+        control,
     };
     messages::send(relay.socket.as_fd(), GO, &[]).map_err(failed("the sandbox's first process"))?;
     let ended = relay.run(journal);

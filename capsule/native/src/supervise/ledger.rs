@@ -46,8 +46,14 @@ impl Ledger {
         if self.denials.len() >= MOST_DENIALS {
             return;
         }
+        self.denials.push(Ledger::denial(count, denial, stamp));
+    }
+
+    /// A refusal as reports have it.
+    #[must_use]
+    pub fn denial(count: u64, denial: &wire::Denial, stamp: Stamp) -> Denial {
         let denial = denial.clone();
-        self.denials.push(Denial {
+        Denial {
             time: String::from_utf8_lossy(&clock::render(stamp.wall)).into_owned(),
             program: denial.program,
             pid: denial.pid,
@@ -60,7 +66,7 @@ impl Ledger {
             allow: denial.allow,
             count,
             probe: denial.probe,
-        });
+        }
     }
 }
 

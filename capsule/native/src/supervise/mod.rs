@@ -4,6 +4,7 @@
 //! refuses: running anything before the start is on the log; parsing what the command wrote; going on when a needed
 //! layer is missing, when the log cannot be written, or when the monitor says something it does not understand.
 
+pub mod control;
 pub mod dial;
 pub mod environment;
 pub mod guard;
@@ -44,10 +45,14 @@ pub struct Request {
     pub waived: BTreeSet<Require>,
     /// More audit than the plan asks for.
     pub audit: Option<Audit>,
-    /// A descriptor the command keeps.
-    pub kept: Option<RawFd>,
     /// Keep what is written apart, to be reviewed.
     pub overlay: bool,
+    /// The connection of a program that drives this run and ends with it.
+    pub control: Option<RawFd>,
+    /// Whether the command is a worker that the program speaks to.
+    pub worker: bool,
+    /// Directories that may be read and executed from beyond the policy.
+    pub read: Vec<String>,
     /// The command.
     pub command: Vec<OsString>,
 }

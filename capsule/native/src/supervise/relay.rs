@@ -4,6 +4,7 @@
 //! parsed. It refuses to wait for anybody: a reader that is slow, a monitor that is silent after it was told to stop
 //! and a command that ignores signals are all ended by the clock.
 
+use super::control::{self, Control, Denied, Verdict};
 use super::pump::Pump;
 use super::raw_mode::RawMode;
 use super::report::{Cause, Exit};
@@ -12,6 +13,7 @@ use super::usage::{Bounds, Tree};
 use crate::monitor::wire::{self, Event, Order};
 use crate::sandbox::messages;
 use crate::sandbox::system::{self, Child};
+use serde_json::Value;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,19 @@ pub trait Recorder {
     fn flush(&mut self) -> Result<(), String>;
     /// Whether anything is held back.
     fn waiting(&self) -> bool;
+    /// Write a record about a call, with what is held back before it; its position.
+    ///
+    /// # Errors
+    /// When it cannot be recorded: the run ends.
+    fn call(
+        &mut self,
+        kind: &'static str,
+        fields: Vec<(&'static str, Value)>,
+    ) -> Result<u64, String>;
+    /// The refusals since it was last asked.
+    fn refusals(&mut self) -> Vec<Denied>;
+    /// A commitment to bytes that may hold a secret.
+    fn commitment(&self, bytes: &[u8]) -> String;
     /// Answer a question of the monitor's: a connected descriptor, or an error number.
     ///
     /// # Errors
@@ -72,6 +87,36 @@ pub struct Relay<'a> {
     pub bounds: Bounds,
     /// What the tree uses.
     pub tree: Tree,
+    /// The program that drives the run.
+    pub control: Option<Control>,
+}
+
+/// What the control connection sees of the run.
+struct Desk<'a, 'b> {
+    relay: &'a mut Relay<'b>,
+    state: &'a mut Progress,
+    recorder: &'a mut dyn Recorder,
+}
+
+impl control::Ledger for Desk<'_, '_> {
+    fn append(
+        &mut self,
+        kind: &'static str,
+        fields: Vec<(&'static str, Value)>,
+    ) -> Result<u64, String> {
+        self.recorder.call(kind, fields)
+    }
+
+    fn settle(&mut self) -> Vec<Denied> {
+        if self.state.open {
+            self.relay.take_messages(self.state, self.recorder);
+        }
+        self.recorder.refusals()
+    }
+
+    fn commitment(&self, bytes: &[u8]) -> String {
+        self.recorder.commitment(bytes)
+    }
 }
 
 /// How the loop ended.
@@ -116,6 +161,10 @@ impl Relay<'_> {
                 state.kill_at,
                 look,
                 next_flush,
+                self.control
+                    .as_ref()
+                    .and_then(Control::deadline)
+                    .filter(|_| state.cause.is_none()),
             ];
             let ready = self.poll(soonest.into_iter().flatten().min(), state.open);
             let now = Instant::now();
@@ -124,6 +173,9 @@ impl Relay<'_> {
             }
             if ready.socket {
                 self.take_messages(&mut state, recorder);
+            }
+            if state.cause.is_none() {
+                self.turn_control(&mut state, recorder);
             }
             for at in ready.pumps {
                 self.turn(at, &mut state, recorder);
@@ -162,6 +214,18 @@ impl Relay<'_> {
         if state.open {
             self.take_messages(&mut state, recorder);
         }
+        if let Some(mut control) = self.control.take() {
+            let reason = state.cause.as_ref().and_then(|exit| exit.reason.clone());
+            let reason = reason.unwrap_or_else(|| "the worker has ended".to_owned());
+            let mut desk = Desk {
+                relay: self,
+                state: &mut state,
+                recorder,
+            };
+            if let Err(why) = control.finish(&reason, &mut desk) {
+                state.cause = Some(Exit::of_capsule(Cause::Failed, why));
+            }
+        }
         if !state.killed {
             for at in 0..self.outputs {
                 self.pumps[at].finish(DRAIN_MS);
@@ -170,6 +234,32 @@ impl Relay<'_> {
         Ended {
             status: state.status,
             cause: state.cause,
+        }
+    }
+
+    fn turn_control(&mut self, state: &mut Progress, recorder: &mut dyn Recorder) {
+        let Some(mut control) = self.control.take() else {
+            return;
+        };
+        let verdict = control.turn(&mut Desk {
+            relay: self,
+            state,
+            recorder,
+        });
+        self.control = Some(control);
+        match verdict {
+            Verdict::Continue => {}
+            Verdict::Close => {
+                let exit = Exit {
+                    code: 0,
+                    ..Exit::of_capsule(Cause::Exited, "closed by its program")
+                };
+                self.end(state, exit, true);
+            }
+            Verdict::Abandoned(reason) => {
+                self.end(state, Exit::of_capsule(Cause::Interrupted, reason), true);
+            }
+            Verdict::Stop(reason) => self.end(state, Exit::of_capsule(Cause::Failed, reason), true),
         }
     }
 
@@ -336,6 +426,7 @@ impl Relay<'_> {
             watch(self.child.pidfd.as_raw_fd()),
             watch(socket),
             watch(self.signals.descriptor()),
+            watch(self.control.as_ref().map_or(-1, Control::fd)),
         ];
         let interests: Vec<(usize, libc::pollfd)> = self
             .pumps
@@ -362,7 +453,7 @@ impl Relay<'_> {
             pumps: interests
                 .iter()
                 .enumerate()
-                .filter(|(n, _)| ready(3 + n))
+                .filter(|(n, _)| ready(4 + n))
                 .map(|(_, (at, _))| *at)
                 .collect(),
         }

@@ -15,6 +15,7 @@ use crate::sandbox::namespaces::Identity;
 use crate::sandbox::view::Place;
 use crate::sandbox::{syscalls, view};
 use std::ffi::{CString, OsStr};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -84,7 +85,8 @@ pub fn policy_name(plan: &Plan) -> PolicyName {
     }
 }
 
-/// Decide everything. `before` is the caller's signal mask, `terminals` which of 0, 1, 2 are terminals.
+/// Decide everything. `before` is the caller's signal mask, `terminals` which of 0, 1, 2 are terminals,
+/// `input` what the command reads on standard input.
 ///
 /// # Errors
 /// A sentence for the user.
@@ -95,6 +97,7 @@ pub fn specify(
     kept: Vec<Kept>,
     before: libc::sigset_t,
     terminals: [bool; 3],
+    input: RawFd,
 ) -> Result<Specified, String> {
     let mut tier = tier::choose(&Host::probe(), &plan.require, &request.waived)?;
     let places = places::resolve(plan, variables).map_err(|error| error.to_string())?;
@@ -128,8 +131,8 @@ pub fn specify(
             .collect::<Result<_, _>>()?,
         environment,
         directory: c_string(variables.cwd().as_os_str())?,
-        streams: [0, 1, 2],
-        kept: request.kept,
+        streams: [input, 1, 2],
+        kept: None,
         terminal: (terminals[0] && tier.namespaces).then_some(terminals),
         limits: Limits {
             memory: limits.memory,

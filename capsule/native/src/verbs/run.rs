@@ -4,7 +4,7 @@
 
 use crate::plan::{Audit, Require};
 use crate::supervise::report::Report;
-use crate::supervise::{Request, launch, tier};
+use crate::supervise::{Request, control, launch, tier};
 use crate::{log_terminal, terminal};
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -28,6 +28,9 @@ usage: capsule run [options] [--] COMMAND [ARGUMENT…]
   --overlay                keep what is written apart; review it with capsule diff, apply, discard
   --audit LEVEL            run, writes or all: record more than the policy asks for
   --allow-degraded LAYER   run without a layer this host cannot give; may be repeated; is recorded
+  --read DIRECTORY         may be read and executed from, beyond the policy; may be repeated; is recorded
+  --control-fd N           a program drives this run over descriptor N and ends it (docs/formats/control.md)
+  --worker                 with --control-fd: the command is a worker
   -h, --help               this text
 
 The exit code is the command's own; 124 when a limit was reached, 125 when capsule refused or failed,
@@ -60,7 +63,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     let report = launch::run(&request);
-    tell(&report, output);
+    if let (true, Some(number)) = (request.worker, request.control) {
+        control::report(number, &serde_json::to_vec(&report).unwrap_or_default());
+    } else {
+        tell(&report, output);
+    }
     ExitCode::from(report.exit.code)
 }
 
@@ -73,7 +80,8 @@ fn tell(report: &Report, output: Output) {
 }
 
 /// Options that take a value.
-const WITH_VALUE: [&str; 9] = [
+const WITH_VALUE: [&str; 10] = [
+    "read",
     "policy",
     "tool",
     "log",
@@ -102,6 +110,10 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> 
                 request.overlay = true;
                 continue;
             }
+            Long("worker") => {
+                request.worker = true;
+                continue;
+            }
             Value(first) => {
                 request.command.push(first);
                 request.command.extend(parser.raw_args().map_err(text)?);
@@ -116,7 +128,8 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> 
             "tool" => request.tool = Some(value.to_string_lossy().into_owned()),
             "log" => request.log = Some(value.into()),
             "report-fd" => output = Output::Descriptor(descriptor("--report-fd", &value)?),
-            "control-fd" => request.kept = Some(descriptor("--control-fd", &value)?),
+            "control-fd" => request.control = Some(descriptor("--control-fd", &value)?),
+            "read" => request.read.push(directory(&value)?),
             "timeout" => request.timeout_ms = Some(milliseconds(&value)?),
             "env" => request.environment.push(assignment(&value)?),
             "audit" => request.audit = Some(level(&value)?),
@@ -127,6 +140,9 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> 
     }
     if request.command.is_empty() {
         return Err("no command".to_owned());
+    }
+    if request.worker && request.control.is_none() {
+        return Err("--worker: only a program with --control-fd can drive one".to_owned());
     }
     Ok(Some((request, output)))
 }
@@ -149,6 +165,21 @@ fn descriptor(option: &str, value: &OsString) -> Result<RawFd, String> {
         return Err(format!("{option}: descriptor {number} is not open"));
     }
     Ok(number)
+}
+
+/// An absolute path as a grant holds it.
+fn directory(value: &OsString) -> Result<String, String> {
+    let text = value
+        .to_str()
+        .filter(|text| text.starts_with('/') && text.len() > 1);
+    let plain = text.filter(|text| {
+        text[1..]
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != "..")
+    });
+    plain.map(str::to_owned).ok_or_else(|| {
+        format!("--read: {value:?} is not an absolute path without `.`, `..` and a slash at the end, or is everything")
+    })
 }
 
 fn milliseconds(value: &OsString) -> Result<u64, String> {

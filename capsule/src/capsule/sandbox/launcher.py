@@ -102,11 +102,11 @@ def command(request: Request, argv: Sequence[str], *options: str) -> list[str]:
 
 
 def interpreter_reads() -> list[str]:
-    """What this interpreter needs to start inside: its prefixes, its executable and this package.
+    """What this interpreter needs to start inside: its prefixes, its executable, and where this package is.
 
     Not the whole search path: a directory of the user's is readable when the policy says so.
     """
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]  # importing a package lists the directory it is in
     prefixes = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
     found: list[Path] = []
     for path in [*map(Path, prefixes), Path(sys.executable).resolve().parent, package]:

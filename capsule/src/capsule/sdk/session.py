@@ -63,8 +63,6 @@ class Session:
         self._loaded: set[tuple[str, str]] = set()
         self._loading = threading.Lock()
         self._closed = False
-        self._poll = select.poll()
-        self._poll.register(control, select.POLLIN)
         _SESSIONS.add(self)
 
     @classmethod
@@ -173,7 +171,9 @@ class Session:
         """Whether calls can still be made from this process."""
         if self._closed or self.pid != os.getpid():
             return False
-        return not self._poll.poll(0)
+        poll = select.poll()  # one of its own: a poll object serves one thread at a time
+        poll.register(self.control, select.POLLIN)
+        return not poll.poll(0)
 
     def close(self, *, now: bool = False) -> None:
         """End the sandbox, in order unless `now`, and reap the supervisor."""

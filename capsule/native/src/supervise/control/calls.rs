@@ -18,7 +18,9 @@ const MAX_TIME: u64 = 24 * 3600 * 1000;
 
 impl Control {
     pub(super) fn from_lane(&mut self, id: u64, ledger: &mut dyn Ledger) -> Result<(), String> {
-        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return Ok(());
+        };
         let free = matches!(lane, Lane::Free(_));
         let peer = lane.peer();
         let taken = peer.flush().and_then(|()| peer.next(MAX_REQUEST));
@@ -29,7 +31,11 @@ impl Control {
                 Ok(request) => self.begin(id, request, &frame, ledger),
                 Err(fault) => self.drop_lane(id, &fault, ledger),
             },
-            Ok(Some(_)) => self.drop_lane(id, &Fault::Malformed("a lane carries one call at a time".into()), ledger),
+            Ok(Some(_)) => self.drop_lane(
+                id,
+                &Fault::Malformed("a lane carries one call at a time".into()),
+                ledger,
+            ),
             Ok(None) if ended => self.close_lane(id, ledger),
             Ok(None) => Ok(()),
             Err(fault) => self.drop_lane(id, &fault, ledger),
@@ -38,7 +44,11 @@ impl Control {
 
     /// The program broke the protocol on this lane: say so, as far as it still listens, and close it.
     fn drop_lane(&mut self, id: u64, fault: &Fault, ledger: &mut dyn Ledger) -> Result<(), String> {
-        self.tell_lane(id, &json!({"kind": "ended", "reason": fault.to_string()}), &[]);
+        self.tell_lane(
+            id,
+            &json!({"kind": "ended", "reason": fault.to_string()}),
+            &[],
+        );
         self.close_lane(id, ledger)
     }
 
@@ -51,28 +61,60 @@ impl Control {
             }
         }
         let of_lane = |state: &State| matches!(state, State::Busy(call) if call.lane == Some(id));
-        let found: Vec<u32> = self.slots.values().filter(|slot| of_lane(&slot.state)).map(|slot| slot.id).collect();
-        found.into_iter().try_for_each(|slot| self.kill(slot, Why::Cancelled))
+        let found: Vec<u32> = self
+            .slots
+            .values()
+            .filter(|slot| of_lane(&slot.state))
+            .map(|slot| slot.id)
+            .collect();
+        found
+            .into_iter()
+            .try_for_each(|slot| self.kill(slot, Why::Cancelled))
     }
 
-    fn begin(&mut self, lane: u64, request: FromLane, frame: &Frame, ledger: &mut dyn Ledger) -> Result<(), String> {
+    fn begin(
+        &mut self,
+        lane: u64,
+        request: FromLane,
+        frame: &Frame,
+        ledger: &mut dyn Ledger,
+    ) -> Result<(), String> {
         if !self.started {
-            return self.drop_lane(lane, &Fault::Malformed("the worker has not started".into()), ledger);
+            return self.drop_lane(
+                lane,
+                &Fault::Malformed("the worker has not started".into()),
+                ledger,
+            );
         }
         let (envelope, timeout, limit, tool, function) = match request {
             FromLane::Load => {
                 self.become_state(lane, Lane::Loading);
-                return self.tell_worker(&json!({"kind": "load", "load": lane}), frame.body(), None);
+                return self.tell_worker(
+                    &json!({"kind": "load", "load": lane}),
+                    frame.body(),
+                    None,
+                );
             }
-            FromLane::Call { tool, module, qualname, awaits, timeout_ms, limit } => {
+            FromLane::Call {
+                tool,
+                module,
+                qualname,
+                awaits,
+                timeout_ms,
+                limit,
+            } => {
                 let function = format!("{module}:{qualname}");
                 let envelope = json!({"kind": "call", "module": module, "qualname": qualname, "awaits": awaits,
                                       "limit": limit.min(MAX_ANSWER)});
                 (envelope, timeout_ms, limit, tool, Some(function))
             }
-            FromLane::Run { timeout_ms, limit } => {
-                (json!({"kind": "run", "limit": limit.min(MAX_ANSWER)}), timeout_ms, limit, "run".to_owned(), None)
-            }
+            FromLane::Run { timeout_ms, limit } => (
+                json!({"kind": "run", "limit": limit.min(MAX_ANSWER)}),
+                timeout_ms,
+                limit,
+                "run".to_owned(),
+                None,
+            ),
         };
         // A description of an exception may need more than a tiny result; a program's output grows in base64.
         let room = limit.min(MAX_ANSWER) * if function.is_some() { 1 } else { 2 } + MAX_WORD;
@@ -109,7 +151,9 @@ impl Control {
     }
 
     fn become_state(&mut self, id: u64, make: fn(super::Peer) -> Lane) {
-        if let Some(Lane::Free(peer) | Lane::Loading(peer) | Lane::Calling(peer)) = self.lanes.remove(&id) {
+        if let Some(Lane::Free(peer) | Lane::Loading(peer) | Lane::Calling(peer)) =
+            self.lanes.remove(&id)
+        {
             self.lanes.insert(id, make(peer));
         }
     }
@@ -153,5 +197,9 @@ impl Control {
 /// The beginning of the arguments as text, for the log's own redaction.
 fn recorded(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_RECORDED)]);
-    if body.len() > MAX_RECORDED { format!("{text}…") } else { text.into_owned() }
+    if body.len() > MAX_RECORDED {
+        format!("{text}…")
+    } else {
+        text.into_owned()
+    }
 }

@@ -19,10 +19,18 @@ impl Control {
     /// Give waiting calls to waiting children, and see that there are enough of these.
     pub(super) fn dispatch(&mut self) -> Result<(), String> {
         while !self.queue.is_empty() {
-            let waiting = |slot: &&mut Slot| matches!(slot.state, State::Idle) && slot.generation == self.generation;
-            let Some(slot) = self.slots.values_mut().find(waiting) else { break };
-            let (id, Some(peer)) = (slot.id, slot.peer.as_mut()) else { break };
-            let Some(mut call) = self.queue.pop_front() else { break };
+            let waiting = |slot: &&mut Slot| {
+                matches!(slot.state, State::Idle) && slot.generation == self.generation
+            };
+            let Some(slot) = self.slots.values_mut().find(waiting) else {
+                break;
+            };
+            let (id, Some(peer)) = (slot.id, slot.peer.as_mut()) else {
+                break;
+            };
+            let Some(mut call) = self.queue.pop_front() else {
+                break;
+            };
             let body = std::mem::take(&mut call.body);
             if peer.send(&call.envelope, &body, None).is_err() {
                 // The child has died while it waited: the call goes to another.
@@ -52,12 +60,19 @@ impl Control {
         }
         // A spare is forked while no call runs, so that the two do not compete for the processor.
         let spares = if busy == 0 || coming == 0 { SPARES } else { 0 };
-        let wanted = self.queue.len().max(spares).min(MAX_CALLS.saturating_sub(busy));
+        let wanted = self
+            .queue
+            .len()
+            .max(spares)
+            .min(MAX_CALLS.saturating_sub(busy));
         for _ in coming..wanted {
-            let (slot, theirs) = Slot::new(self.next_slot, self.generation).map_err(|fault| fault.to_string())?;
+            let (slot, theirs) =
+                Slot::new(self.next_slot, self.generation).map_err(|fault| fault.to_string())?;
             self.next_slot = self.next_slot.checked_add(1).ok_or("out of slot numbers")?;
             if let Some(peer) = &slot.peer {
-                self.epoll.add(peer.fd(), Source::Slot(slot.id)).map_err(|error| error.to_string())?;
+                self.epoll
+                    .add(peer.fd(), Source::Slot(slot.id))
+                    .map_err(|error| error.to_string())?;
             }
             let id = slot.id;
             self.slots.insert(id, slot);
@@ -76,8 +91,12 @@ impl Control {
     }
 
     pub(super) fn from_slot(&mut self, id: u32, ledger: &mut dyn Ledger) -> Result<(), String> {
-        let Some(slot) = self.slots.get_mut(&id) else { return Ok(()) };
-        let Some(peer) = slot.peer.as_mut() else { return Ok(()) };
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some(peer) = slot.peer.as_mut() else {
+            return Ok(());
+        };
         if matches!(slot.state, State::Leaving(..)) {
             // Nothing more is due from it but its end.
             return match peer.next(0) {
@@ -119,7 +138,9 @@ impl Control {
                 }
                 self.reap(id)
             }
-            (Err(_) | Ok(Some(_)), State::Busy(_) | State::Idle | State::Forking) => self.kill(id, Why::Protocol),
+            (Err(_) | Ok(Some(_)), State::Busy(_) | State::Idle | State::Forking) => {
+                self.kill(id, Why::Protocol)
+            }
             _ => {
                 slot.settle(Instant::now());
                 self.reap(id)
@@ -146,7 +167,10 @@ impl Control {
         let name = |c: char| c.is_ascii_alphanumeric() || "._".contains(c);
         let error = error.filter(|text| text.len() <= 200 && text.chars().all(name));
         self.settle(ledger);
-        let call = self.slots.get_mut(&id).and_then(|slot| slot.settle(Instant::now()));
+        let call = self
+            .slots
+            .get_mut(&id)
+            .and_then(|slot| slot.settle(Instant::now()));
         let Some(call) = call else { return Ok(()) };
         let mut more = json!({});
         if let Some(error) = error {
@@ -157,7 +181,9 @@ impl Control {
 
     /// Have a child killed; its call is answered when it is gone.
     pub(super) fn kill(&mut self, id: u32, why: Why) -> Result<(), String> {
-        let Some(slot) = self.slots.get_mut(&id) else { return Ok(()) };
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Ok(());
+        };
         slot.peer = None;
         let until = Instant::now() + GRACE;
         slot.state = match std::mem::replace(&mut slot.state, State::Idle) {
@@ -180,11 +206,23 @@ impl Control {
         // Its answer may lie unread beside the news of its end.
         self.from_slot(id, ledger)?;
         self.settle(ledger);
-        let Some(mut slot) = self.slots.remove(&id) else { return Ok(()) };
-        let killed = if let State::Killing(_, why, _) = &slot.state { Some(*why) } else { None };
+        let Some(mut slot) = self.slots.remove(&id) else {
+            return Ok(());
+        };
+        let killed = if let State::Killing(_, why, _) = &slot.state {
+            Some(*why)
+        } else {
+            None
+        };
         if let Some(call) = slot.settle(Instant::now()) {
             let word = killed.map_or("died", Why::word);
-            self.answer(*call, word, json!({"status": status, "replaced": !clean}), &[], ledger)?;
+            self.answer(
+                *call,
+                word,
+                json!({"status": status, "replaced": !clean}),
+                &[],
+                ledger,
+            )?;
         }
         self.hold = errno.is_some();
         if let Some(errno) = errno {
@@ -198,10 +236,17 @@ impl Control {
 
     /// No child could be made: calls wait for running ones to end; where none runs, they are answered.
     fn not_made(&mut self, errno: i32, ledger: &mut dyn Ledger) -> Result<(), String> {
-        if self.slots.values().any(|slot| matches!(slot.state, State::Busy(_) | State::Idle | State::Forking)) {
+        if self
+            .slots
+            .values()
+            .any(|slot| matches!(slot.state, State::Busy(_) | State::Idle | State::Forking))
+        {
             return Ok(());
         }
-        let reason = format!("no process could be made for it: {}", std::io::Error::from_raw_os_error(errno));
+        let reason = format!(
+            "no process could be made for it: {}",
+            std::io::Error::from_raw_os_error(errno)
+        );
         while let Some(call) = self.queue.pop_front() {
             self.answer(*call, "refused", json!({"reason": reason}), &[], ledger)?;
         }
@@ -212,7 +257,12 @@ impl Control {
     pub(super) fn expire(&mut self, ledger: &mut dyn Ledger) -> Result<(), String> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let late: Vec<u32> = self.slots.values().filter(|slot| due(slot.deadline())).map(|slot| slot.id).collect();
+        let late: Vec<u32> = self
+            .slots
+            .values()
+            .filter(|slot| due(slot.deadline()))
+            .map(|slot| slot.id)
+            .collect();
         for id in late {
             match self.slots.get(&id).map(|slot| &slot.state) {
                 Some(State::Busy(_)) => self.kill(id, Why::Timeout)?,
@@ -226,7 +276,13 @@ impl Control {
         }
         while let Some(at) = self.queue.iter().position(|call| due(call.deadline)) {
             if let Some(call) = self.queue.remove(at) {
-                self.answer(*call, "timeout", Value::Object(serde_json::Map::new()), &[], ledger)?;
+                self.answer(
+                    *call,
+                    "timeout",
+                    Value::Object(serde_json::Map::new()),
+                    &[],
+                    ledger,
+                )?;
             }
         }
         Ok(())

@@ -84,12 +84,18 @@ impl Epoll {
         // SAFETY: `events` is a live array of the length given.
         let count = unsafe { libc::epoll_wait(self.fd(), events.as_mut_ptr(), 64, 0) };
         let count = usize::try_from(count).unwrap_or(0);
-        events[..count].iter().filter_map(|event| Source::of(event.u64)).collect()
+        events[..count]
+            .iter()
+            .filter_map(|event| Source::of(event.u64))
+            .collect()
     }
 
     fn control(&self, operation: i32, fd: RawFd, source: Source, write: bool) -> io::Result<()> {
         let events = libc::EPOLLIN | if write { libc::EPOLLOUT } else { 0 };
-        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: source.token() };
+        let mut event = libc::epoll_event {
+            events: events.cast_unsigned(),
+            u64: source.token(),
+        };
         // SAFETY: `event` is a live local; the kernel copies it.
         match unsafe { libc::epoll_ctl(self.fd(), operation, fd, &raw mut event) } {
             0 => Ok(()),

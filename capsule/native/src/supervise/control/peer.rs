@@ -54,7 +54,8 @@ pub struct Frame {
 impl Frame {
     /// The envelope as `T`, which decides what is allowed in it.
     pub fn envelope<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        serde_json::from_slice(&self.payload[..self.newline]).map_err(|error| Fault::Malformed(error.to_string()))
+        serde_json::from_slice(&self.payload[..self.newline])
+            .map_err(|error| Fault::Malformed(error.to_string()))
     }
 
     /// The body, as it came.
@@ -87,7 +88,15 @@ impl Peer {
     pub fn new(socket: OwnedFd, takes_descriptors: bool) -> io::Result<Peer> {
         let socket = UnixStream::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(Peer { socket, input: Vec::new(), output: VecDeque::new(), received: VecDeque::new(), ended: false, takes_descriptors, armed: false })
+        Ok(Peer {
+            socket,
+            input: Vec::new(),
+            output: VecDeque::new(),
+            received: VecDeque::new(),
+            ended: false,
+            takes_descriptors,
+            armed: false,
+        })
     }
 
     /// The descriptor to wait on.
@@ -128,7 +137,11 @@ impl Peer {
                 return Ok(Some(frame));
             }
             if self.ended {
-                return if self.input.is_empty() { Ok(None) } else { Err(Fault::Malformed("it ends within a frame".into())) };
+                return if self.input.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(Fault::Malformed("it ends within a frame".into()))
+                };
             }
             match self.fill() {
                 Ok(0) => self.ended = true,
@@ -142,7 +155,9 @@ impl Peer {
     }
 
     fn take(&mut self, limit: usize) -> Result<Option<Frame>, Fault> {
-        let Some(header) = self.input.first_chunk::<HEADER>() else { return Ok(None) };
+        let Some(header) = self.input.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
         let size = u32::from_be_bytes(*header) as usize;
         if size > limit {
             return Err(Fault::TooLong(size));
@@ -164,7 +179,9 @@ impl Peer {
         let before = self.input.len();
         let wanted = match self.input.first_chunk::<HEADER>() {
             // Bounded by the limit that `take` has already applied to this header.
-            Some(header) => (HEADER + u32::from_be_bytes(*header) as usize).saturating_sub(before).clamp(4096, 1 << 20),
+            Some(header) => (HEADER + u32::from_be_bytes(*header) as usize)
+                .saturating_sub(before)
+                .clamp(4096, 1 << 20),
             None => 16 * 1024,
         };
         self.input.resize(before + wanted, 0);
@@ -178,14 +195,24 @@ impl Peer {
     }
 
     /// Send a frame, with a descriptor when given; what the socket does not take now waits.
-    pub fn send(&mut self, envelope: &impl Serialize, body: &[u8], descriptor: Option<OwnedFd>) -> Result<(), Fault> {
+    pub fn send(
+        &mut self,
+        envelope: &impl Serialize,
+        body: &[u8],
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(), Fault> {
         let mut bytes = vec![0; HEADER];
-        serde_json::to_writer(&mut bytes, envelope).map_err(|error| Fault::Malformed(error.to_string()))?;
+        serde_json::to_writer(&mut bytes, envelope)
+            .map_err(|error| Fault::Malformed(error.to_string()))?;
         bytes.push(b'\n');
         bytes.extend_from_slice(body);
         let size = u32::try_from(bytes.len() - HEADER).map_err(|_| Fault::TooLong(bytes.len()))?;
         bytes[..HEADER].copy_from_slice(&size.to_be_bytes());
-        self.output.push_back(Output { bytes, sent: 0, descriptor });
+        self.output.push_back(Output {
+            bytes,
+            sent: 0,
+            descriptor,
+        });
         self.flush()
     }
 
@@ -193,7 +220,11 @@ impl Peer {
     pub fn flush(&mut self) -> Result<(), Fault> {
         while let Some(first) = self.output.front_mut() {
             let rest = &first.bytes[first.sent..];
-            let wrote = send(&self.socket, rest, first.descriptor.as_ref().map(AsRawFd::as_raw_fd));
+            let wrote = send(
+                &self.socket,
+                rest,
+                first.descriptor.as_ref().map(AsRawFd::as_raw_fd),
+            );
             match wrote {
                 Ok(count) => {
                     first.sent += count;
@@ -218,9 +249,16 @@ impl Peer {
 #[repr(C, align(8))]
 struct Ancillary([u8; 64]);
 
-fn receive_with_descriptors(socket: &UnixStream, into: &mut [u8], received: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
+fn receive_with_descriptors(
+    socket: &UnixStream,
+    into: &mut [u8],
+    received: &mut VecDeque<OwnedFd>,
+) -> io::Result<usize> {
     let mut ancillary = Ancillary([0; 64]);
-    let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let mut part = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
     // SAFETY: msghdr is plain data for which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
@@ -228,19 +266,37 @@ fn receive_with_descriptors(socket: &UnixStream, into: &mut [u8], received: &mut
     message.msg_control = ancillary.0.as_mut_ptr().cast();
     message.msg_controllen = ancillary.0.len();
     // SAFETY: every pointer in `message` refers to a live local of the length given beside it.
-    let got = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    let got = unsafe {
+        libc::recvmsg(
+            socket.as_fd().as_raw_fd(),
+            &raw mut message,
+            libc::MSG_CMSG_CLOEXEC,
+        )
+    };
     let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel has filled msg_control and set msg_controllen to what it filled.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     while !header.is_null() {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a whole header within msg_control.
-        let (level, kind, length) = unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len) };
+        let (level, kind, length) = unsafe {
+            (
+                (*header).cmsg_level,
+                (*header).cmsg_type,
+                (*header).cmsg_len,
+            )
+        };
         if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
             // SAFETY: the data of an SCM_RIGHTS message are ints; cmsg_len says how many bytes they are.
-            let (data, count) = unsafe { (libc::CMSG_DATA(header).cast::<RawFd>(), (length - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>()) };
+            let (data, count) = unsafe {
+                (
+                    libc::CMSG_DATA(header).cast::<RawFd>(),
+                    (length - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>(),
+                )
+            };
             for index in 0..count {
                 // SAFETY: index < count, and each int is a descriptor the kernel has just given to us alone.
-                received.push_back(unsafe { OwnedFd::from_raw_fd(data.add(index).read_unaligned()) });
+                received
+                    .push_back(unsafe { OwnedFd::from_raw_fd(data.add(index).read_unaligned()) });
             }
         }
         // SAFETY: as for CMSG_FIRSTHDR.
@@ -252,7 +308,10 @@ fn receive_with_descriptors(socket: &UnixStream, into: &mut [u8], received: &mut
 /// One `sendmsg` that raises no signal when the other side has gone.
 fn send(socket: &UnixStream, bytes: &[u8], descriptor: Option<RawFd>) -> io::Result<usize> {
     let mut ancillary = Ancillary([0; 64]);
-    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     // SAFETY: msghdr is plain data for which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut part;
@@ -267,10 +326,18 @@ fn send(socket: &UnixStream, bytes: &[u8], descriptor: Option<RawFd>) -> io::Res
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
             (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as usize;
-            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(descriptor);
+            libc::CMSG_DATA(header)
+                .cast::<RawFd>()
+                .write_unaligned(descriptor);
         }
     }
     // SAFETY: every pointer in `message` refers to a live local of the length given beside it.
-    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+    let sent = unsafe {
+        libc::sendmsg(
+            socket.as_fd().as_raw_fd(),
+            &raw const message,
+            libc::MSG_NOSIGNAL,
+        )
+    };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }

@@ -110,7 +110,16 @@ impl Slot {
     pub fn new(id: u32, generation: u32) -> Result<(Slot, OwnedFd), Fault> {
         let (ours, theirs) = UnixStream::pair()?;
         let peer = Peer::new(ours.into(), false)?;
-        Ok((Slot { id, peer: Some(peer), pid: 0, generation, state: State::Forking }, theirs.into()))
+        Ok((
+            Slot {
+                id,
+                peer: Some(peer),
+                pid: 0,
+                generation,
+                state: State::Forking,
+            },
+            theirs.into(),
+        ))
     }
 
     /// The call it serves, or served when it was lost or killed.
