@@ -20,6 +20,8 @@ LEVELS = {
     "capsule.doctor": 3,
     "capsule.overlay": 3,
     "capsule.profile": 3,
+    "capsule.cli.files": 3,  # where policy files are opened, for the verbs and for the tools
+    "capsule.sdk.result": 2,
     "capsule.sdk.runner": 3,
     "capsule.sdk": 4,
     "capsule.cli": 4,

@@ -42,13 +42,17 @@ def test_the_attack_has_a_connection_to_write_to(tools: ModuleType) -> None:
     ids=lambda words: repr(words[:60]),
 )
 @pytest.mark.parametrize("end", ["exit", "hang"])
-def test_what_is_not_one_answer_is_an_error_of_this_call_alone(tools: ModuleType, words: bytes, end: str) -> None:
+def test_what_is_not_one_answer_is_an_error_of_this_call_alone(
+    tools: ModuleType, words: bytes, end: str
+) -> None:
     with pytest.raises((capsule.WorkerError, capsule.ResultError, capsule.CallTimeoutError)):
         tools.say(words, end)
     assert tools.add(1) == 3
 
 
-@pytest.mark.parametrize("body", [pickle.dumps(print), b"{", b"NaN", b"[" * 5000, b"\xff"], ids=lambda body: repr(body[:40]))
+@pytest.mark.parametrize(
+    "body", [pickle.dumps(print), b"{", b"NaN", b"[" * 5000, b"\xff"], ids=lambda body: repr(body[:40])
+)
 def test_a_body_that_is_not_a_value_is_an_error(tools: ModuleType, body: bytes) -> None:
     with pytest.raises(capsule.WorkerError, match="something that is not a result"):
         tools.say(answer(body), "exit")

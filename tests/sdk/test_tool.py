@@ -42,8 +42,12 @@ def test_a_coroutine_function_is_awaited(tools: ModuleType) -> None:
     assert result.value == "cc"
 
 
-@pytest.mark.parametrize(("kind", "error"), [("key", KeyError), ("value", ValueError), ("os", FileNotFoundError)])
-def test_a_builtin_exception_comes_back_as_itself(tools: ModuleType, kind: str, error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "error"), [("key", KeyError), ("value", ValueError), ("os", FileNotFoundError)]
+)
+def test_a_builtin_exception_comes_back_as_itself(
+    tools: ModuleType, kind: str, error: type[Exception]
+) -> None:
     with pytest.raises(error) as caught:
         tools.fail(kind)
     assert isinstance(caught.value.__cause__, RemoteTraceback)
@@ -85,7 +89,9 @@ def test_a_function_inside_a_function_is_refused_when_it_is_decorated() -> None:
         capsule.tool(lambda: 1)
 
 
-@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"timeout": -1}, {"result_limit": 0}, {"result_limit": 1 << 40}])
+@pytest.mark.parametrize(
+    "wrong", [{"timeout": 0}, {"timeout": -1}, {"result_limit": 0}, {"result_limit": 1 << 40}]
+)
 def test_options_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         capsule.tool(**wrong)(test_it_still_looks_like_the_function)  # type: ignore[call-overload]

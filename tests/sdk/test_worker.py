@@ -26,7 +26,9 @@ def test_the_attack_works_while_its_call_runs(tools: ModuleType, workspace: Path
     assert mark.exists()
 
 
-def test_a_timeout_kills_what_the_call_started_and_keeps_the_sandbox(tools: ModuleType, workspace: Path) -> None:
+def test_a_timeout_kills_what_the_call_started_and_keeps_the_sandbox(
+    tools: ModuleType, workspace: Path
+) -> None:
     tools.add(1)
     from capsule.sdk.pool import POOL
 

@@ -94,6 +94,7 @@ pub struct Control {
     slots: HashMap<u32, Slot>,
     queue: VecDeque<Box<Call>>,
     started: bool,
+    worker_pid: i32,
     generation: u32,
     warm: bool,
     hold: bool,
@@ -127,6 +128,7 @@ impl Control {
             slots: HashMap::new(),
             queue: VecDeque::new(),
             started: false,
+            worker_pid: 0,
             generation: 0,
             warm: false,
             hold: false,
@@ -188,8 +190,12 @@ impl Control {
         }
     }
 
-    /// Attribute a denial to the call it happened in, or to all that it may have happened in.
+    /// Attribute a denial to the call it happened in, or to all that it may have happened in; the worker's own are
+    /// nobody's.
     pub fn denied(&mut self, denied: &Denied) {
+        if denied.pid == self.worker_pid {
+            return;
+        }
         let exact = denied.pid > 0 && self.slots.values().any(|slot| slot.pid == denied.pid);
         for slot in self.slots.values_mut() {
             if exact && slot.pid != denied.pid {
@@ -325,6 +331,7 @@ impl Control {
             {
                 FromWorker::Started { pid } => {
                     self.started = true;
+                    self.worker_pid = pid;
                     self.tell_program(&json!({"kind": "started", "pid": pid}));
                 }
                 FromWorker::Loaded { load } => {

@@ -28,7 +28,7 @@ _REBUILT: Final[dict[str, type[Exception]]] = {
         ChildProcessError, ConnectionAbortedError, ConnectionError, ConnectionRefusedError,
         ConnectionResetError, EOFError, Exception, FileExistsError, FileNotFoundError, FloatingPointError,
         ImportError, IndexError, InterruptedError, IsADirectoryError, KeyError, LookupError, MemoryError,
-        ModuleNotFoundError, NameError, NotADirectoryError, NotImplementedError, OSError, OverflowError,
+        ModuleNotFoundError, NameError, NotADirectoryError, OSError, OverflowError,
         PermissionError, ProcessLookupError, RecursionError, ReferenceError, RuntimeError, TimeoutError,
         TypeError, UnboundLocalError, ValueError, ZeroDivisionError,
     )

@@ -77,7 +77,7 @@ class Sandbox:
         """End it and everything in it; what the whole of it came to. Closing twice is closing once."""
         if self._session is not None:
             self._session.close()
-            if self._session.report:
+            if self._session.report and self._result is None:
                 self._result = RunResult.from_report(self._session.report)
         return self._result
 

@@ -55,7 +55,9 @@ class Worker:
         self.slots: dict[int, int] = {}
         """pid → slot, of every child that has not ended."""
         self.residents: set[int] = set()
-        self.children = os.open(f"/proc/{os.getpid()}/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+        self.children = os.open(
+            f"/proc/{os.getpid()}/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC
+        )
 
     def listen(self) -> None:
         """Serve until the supervisor goes away."""
