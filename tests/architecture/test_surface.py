@@ -23,7 +23,7 @@ def test_these_are_the_public_names() -> None:
     for name in NAMES:
         assert getattr(capsule, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = capsule.nothing  # type: ignore[attr-defined]
+        _ = capsule.nothing
 
 
 def test_importing_the_package_imports_nothing_else() -> None:

@@ -57,4 +57,4 @@ def test_the_interpreter_reads_its_own_places_and_never_everything() -> None:
     assert Path("/") not in reads
     assert any(Path(sys.prefix).is_relative_to(path) for path in reads)
     assert any(Path(sys.executable).resolve().is_relative_to(path) for path in reads)
-    assert any(Path(__import__("capsule").__file__).is_relative_to(path) for path in reads)
+    assert any(Path(interpreter_reads.__code__.co_filename).is_relative_to(path) for path in reads)

@@ -51,7 +51,7 @@ def test_fifty_threads_at_once(tools: ModuleType) -> None:
 
 def test_many_coroutines_at_once(tools: ModuleType) -> None:
     async def all_of_them() -> list[str]:
-        return await asyncio.gather(*(tools.later(str(n)) for n in range(100)))
+        return list(await asyncio.gather(*(tools.later(str(n)) for n in range(100))))
 
     assert asyncio.run(all_of_them()) == [str(n) * 2 for n in range(100)]
 

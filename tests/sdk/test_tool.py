@@ -19,7 +19,7 @@ from capsule.errors import RemoteTraceback
 def test_a_tool_is_called_as_the_function_it_was(tools: ModuleType) -> None:
     assert tools.add(1) == 3
     assert tools.add(1, b=5) == 6
-    value = {"n": None, "b": b"\x00\xff", "t": (1, [2.5, "é"]), "$bytes": {"$tuple": []}}
+    value: dict[str, object] = {"n": None, "b": b"\x00\xff", "t": (1, [2.5, "é"]), "$bytes": {"$tuple": []}}
     assert tools.echo(value) == value
 
 

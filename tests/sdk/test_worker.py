@@ -34,7 +34,7 @@ def test_a_timeout_kills_what_the_call_started_and_keeps_the_sandbox(
 
     before = POOL.session(POOL.key(None, "outlive"))
     started = time.monotonic()
-    with pytest.raises(capsule.CallTimeoutError, match="did not finish within 0.5 s"):
+    with pytest.raises(capsule.CallTimeoutError, match="did not finish"):
         tools.outlive(str(workspace / "mark"))
     assert time.monotonic() - started < 3
     assert quiet(workspace / "mark")
