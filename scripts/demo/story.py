@@ -11,6 +11,7 @@ Example: ``python scripts/demo/story.py .build/demo .venv/bin/capsule``
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SECRET = "DECOY-KEY-6f1d2a"  # a decoy, planted to be looked for
 LINGER_SECONDS = 2
@@ -160,8 +162,8 @@ def main(folder: Path, capsule: Path) -> int:
     title("What it did: git diff")
     stage.show("git", "--no-pager", "diff", "published")
 
-    title("What happened: capsule log")
-    stage.show(str(capsule), "log")
+    title("What happened: from capsule log --json")
+    account(stage)
 
     title("Is the record whole: capsule verify")
     verified = stage.show(str(capsule), "verify", "capsule.log")
@@ -172,7 +174,8 @@ def main(folder: Path, capsule: Path) -> int:
     if stage.failures:
         print(f"FAILED: {len(stage.failures)} of the above did not hold")
         return 1
-    print(f"All of it held. The project, its log and its policy: {os.path.relpath(stage.project, Path(__file__).parents[2])}")
+    place = os.path.relpath(stage.project, Path(__file__).parents[2])
+    print(f"All of it held. The project, its log and its policy: {place}")
     return 0
 
 
@@ -195,6 +198,9 @@ def judge(stage: Stage, late: int, verified: int) -> None:
     stage.check("the orphan had begun", began)
     stage.check("the orphan died with the run", began and not beating(project))
     stage.check("the record is authentic and complete: exit code 0", verified == 0)
+    refused = quietly(stage, str(stage.capsule), "log", "--denied", "--json").stdout
+    for name in ("id_ed25519", "pre-commit", "192.0.2.1"):
+        stage.check(f"the refusal of {name} is on it", name.encode() in refused)
     log = project / "capsule.log"
     if not log.exists():
         stage.check("there is a log", False)
@@ -211,6 +217,38 @@ def judge(stage: Stage, late: int, verified: int) -> None:
 def quietly(stage: Stage, *words: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command in the project without showing it."""
     return subprocess.run(words, cwd=stage.project, env=stage.environment(), capture_output=True, check=False)
+
+
+def account(stage: Stage) -> None:
+    """The record, one line for each program, change outside .git, refusal, limit and end."""
+    lines = quietly(stage, str(stage.capsule), "log", "--json").stdout.splitlines()
+    for entry in map(json.loads, lines):
+        told = sentence(entry, str(stage.project))
+        if told:
+            print(f"  {entry['time'][11:19]}  {told}"[:79])
+
+
+def sentence(entry: dict[str, Any], project: str) -> str | None:
+    """One entry of the log, in a few words; None for what the account leaves out."""
+    match entry["type"]:
+        case "run.started":
+            return f"run started, tier {entry['enforced']['tier']}, policy {entry['policy']['name']}"
+        case "exec":
+            return f"ran      {' '.join(Path(word).name for word in entry['argv'])}"
+        case "write" if entry["target"].startswith(project) and "/.git/" not in entry["target"]:
+            return f"{entry['operation']:<8} {os.path.relpath(entry['target'], project)}"
+        case "denied":
+            target = (
+                os.path.relpath(entry["target"], project)
+                if entry["target"].startswith("/")
+                else entry["target"]
+            )
+            return f"REFUSED  {entry['operation']} {target} (by {entry['layer']})"
+        case "limit":
+            return f"limit    {entry['limit']}"
+        case "run.ended":
+            return f"run ended, {entry['exit']['cause']}, exit {entry['exit']['code']}, {entry['denials']} denials"
+    return None
 
 
 def contains(folder: Path, secret: str) -> bool:
