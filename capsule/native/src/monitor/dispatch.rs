@@ -186,7 +186,11 @@ fn attribute_calls(b: &mut Broker, c: &Caller) -> Outcome {
             change(b, c, Subject::Descriptor(c.int(0)), &unset)
         }
         // The filter sent it, the plan allows it, and nothing here performs it: then nothing does.
-        _ => Err(refuse(b, c, Errno::EPERM, None)),
+        _ => {
+            let errno = b.table.errno(c.call.number);
+            let rule = "never allowed with these arguments";
+            Err(refuse(b, c, errno, Some(rule)))
+        }
     }
 }
 

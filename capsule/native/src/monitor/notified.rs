@@ -81,6 +81,18 @@ const CHANGES: &[(&str, &str)] = &[
         "fremovexattr",
         "changes an attribute through a descriptor that may be open for reading only",
     ),
+    (
+        "setxattrat",
+        "changes an attribute by name; answered that it does not exist",
+    ),
+    (
+        "removexattrat",
+        "changes an attribute by name; answered that it does not exist",
+    ),
+    (
+        "file_setattr",
+        "changes attributes by name; answered that it does not exist",
+    ),
     ("bind", "a Unix address creates a name"),
     (
         "connect",

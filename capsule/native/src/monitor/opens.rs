@@ -210,7 +210,8 @@ fn reopen(broker: &mut Broker, caller: Caller, object: Object, how: How) -> Outc
             cloexec: how.has(libc::O_CLOEXEC),
         });
     }
-    if waits(kind, how) {
+    // A pipe without a name never waits: it has both ends.
+    if object.name.starts_with(b"/") && waits(kind, how) {
         return open_in_worker(broker, caller, object.fd, how);
     }
     if how.has(TMPFILE) {

@@ -43,8 +43,11 @@ impl Workers {
         let thread = std::thread::Builder::new()
             .stack_size(STACK)
             .spawn(move || {
-                unblock_interrupts();
-                reply(&listener, id, work());
+                interrupts(libc::SIG_UNBLOCK);
+                let outcome = work();
+                // Handing over a descriptor must not be interrupted: the kernel would let the call return 0.
+                interrupts(libc::SIG_BLOCK);
+                reply(&listener, id, outcome);
             });
         self.running
             .push((caller, thread.map_err(|_| Errno::EAGAIN)?));
@@ -106,12 +109,13 @@ pub fn install_interrupts() {
     }
 }
 
-fn unblock_interrupts() {
+/// Block or unblock the signal for this thread.
+fn interrupts(how: libc::c_int) {
     // SAFETY: a valid signal set on this stack; affects this thread only.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGUSR1);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
     }
 }

@@ -1,0 +1,193 @@
+"""The monitor decides names at the time of the call: no alias, sibling call, race or exhausted table gets past it.
+
+Judged by what the host sees afterwards; each family of attempts has controls that must succeed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from capsule.sandbox.syscalls import numbers
+
+# The real interpreter: the environment's own lies where the policy hides it.
+PYTHON = str(Path(sys.executable).resolve())
+INSIDE = Path(__file__).parent / "inside"
+POLICY = """\
+version: 1
+extends: [workspace]
+audit: {audit}
+filesystem:
+  deny: [{deny}]
+  protect: [keep.txt]
+"""
+
+COLUMN = {"x86_64": 0, "aarch64": 1}[platform.machine()]
+TRIED = (INSIDE / "siblings.py").read_text()
+NUMBERS = {name: row[COLUMN] for name, row in numbers().items() if f'"{name}"' in TRIED}
+
+pytestmark = pytest.mark.needs("userns", "landlock", "seccomp-notify")
+
+
+@pytest.fixture
+def prepared(workspace: Path) -> Path:
+    """A workspace with a protected file, an absent protected one, a denied file and directory, and links to them."""
+    for name in (".git", "secretdir", "prepared", "sub", "other"):
+        (workspace / name).mkdir()
+    for name, text in {
+        "keep.txt": "keep",
+        "mine": "mine",
+        "mine2": "mine",
+        "secret": "SECRET",
+        "secretdir/x": "SECRET",
+        "prepared/pre-commit": "evil",
+        "other/keep.txt": "other",
+    }.items():
+        (workspace / name).write_text(text + "\n")
+    for name, target in {
+        "slink": "secret",
+        "sdlink": "secretdir",
+        "link": "keep.txt",
+        "linkdir": ".",
+    }.items():
+        (workspace / name).symlink_to(target)
+    os.utime(workspace / "keep.txt", (978307200, 978307200))
+    (workspace / "capsule.yaml").write_text(POLICY.format(audit="writes", deny="secret, secretdir"))
+    return workspace
+
+
+def state(path: Path) -> tuple[object, ...]:
+    """Everything about a file that could be changed."""
+    seen = path.lstat()
+    attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    return (
+        path.read_bytes(),
+        stat.filemode(seen.st_mode),
+        seen.st_nlink,
+        seen.st_mtime_ns,
+        seen.st_ino,
+        attributes,
+    )
+
+
+def run(binary: Path, *command: str, timeout: float = 240) -> tuple[str, dict[str, object]]:
+    """Run inside; what it printed, and the report."""
+    done = subprocess.run(
+        [binary, "run", "--json", "--", *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        start_new_session=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, object] = json.loads(done.stderr.splitlines()[-1])
+    return done.stdout, report
+
+
+def test_no_sibling_call_and_no_alias_reaches_a_guarded_name(capsule_binary: Path, prepared: Path) -> None:
+    shutil.copy(INSIDE / "siblings.py", prepared)
+    before = {name: state(prepared / name) for name in ("keep.txt", "secret", "secretdir/x")}
+    printed, report = run(capsule_binary, PYTHON, "-I", "siblings.py", json.dumps(NUMBERS))
+    results: dict[str, int] = json.loads(printed)
+    controls = {label: result for label, result in results.items() if label.startswith("control")}
+    assert len(controls) > 10
+    assert {label: result for label, result in controls.items() if result < 0} == {}
+    attacks = {label: result for label, result in results.items() if label not in controls}
+    assert len(attacks) > 200
+    assert {label: result for label, result in attacks.items() if result >= 0} == {}
+    assert {name: state(prepared / name) for name in before} == before
+    assert list((prepared / ".git").iterdir()) == []
+    assert not {"hard", "k2", "old", "s2", "s3", "sd2"} & set(os.listdir(prepared))
+    assert (prepared / "new3").exists()
+    denials = report["denials"]
+    assert isinstance(denials, list)
+    rules = {denial["rule"]["text"] for denial in denials if denial["rule"]}
+    assert {'protect: ["./keep.txt"]', 'deny: ["./secret"]', 'protect: ["./.git/hooks"]'} <= rules
+
+
+@pytest.fixture(scope="session")
+def race(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    binary = tmp_path_factory.mktemp("race") / "race"
+    subprocess.run(["gcc", "-O2", "-static", "-pthread", "-o", binary, INSIDE / "race.c"], check=True)
+    return binary
+
+
+@pytest.mark.slow
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize("mode", ["path", "flags", "link", "parent"])
+def test_changing_what_a_call_looks_at_gains_nothing(
+    capsule_binary: Path, prepared: Path, race: Path, mode: str
+) -> None:
+    shutil.copy(race, prepared / "race")
+    before = state(prepared / "keep.txt")
+    printed, _ = run(capsule_binary, "./race", mode, "100000" if mode == "path" else "20000")
+    through, refused = map(int, printed.split())
+    # Both answers occur, or nothing raced.
+    assert through > 0
+    assert refused > 0
+    assert state(prepared / "keep.txt") == before
+    if mode == "link":
+        assert (prepared / "mine").read_text() == "EVIL\n"
+        assert stat.S_IMODE((prepared / "mine").stat().st_mode) == 0o777
+
+
+def test_a_full_table_of_descriptors_is_an_error_and_no_way_round(
+    capsule_binary: Path, prepared: Path
+) -> None:
+    before = state(prepared / "keep.txt")
+    code = (
+        "import os,resource,errno\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE,(20,20))\n"
+        "kept=[]\n"
+        "try:\n"
+        "  while True: kept.append(os.open('mine',os.O_WRONLY))\n"
+        "except OSError as e: print(errno.errorcode[e.errno], len(kept))\n"
+        "for path in ('keep.txt','mine'):\n"
+        "  try: print(path, os.open(path,os.O_WRONLY|os.O_TRUNC))\n"
+        "  except OSError as e: print(path, errno.errorcode[e.errno])\n"
+    )
+    printed, _ = run(capsule_binary, PYTHON, "-I", "-c", code)
+    first, keep, mine = printed.splitlines()
+    assert first.startswith("EMFILE")
+    assert int(first.split()[1]) > 5
+    assert (keep, mine) == ("keep.txt EACCES", "mine EMFILE")
+    assert state(prepared / "keep.txt") == before
+
+
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("deny", ["", "secret"], ids=["reads continue", "reads are brokered"])
+def test_ordinary_work_gives_the_same_inside_as_outside(
+    capsule_binary: Path, workspace: Path, tmp_path: Path, deny: str
+) -> None:
+    outside = tmp_path / "outside"
+    inside = ["run", "--json", "--log", str(tmp_path / "log"), "--"]
+    printed = []
+    for directory, prefix in ((outside, []), (workspace, [str(capsule_binary), *inside])):
+        (directory / "w").mkdir(parents=True)
+        for name in ("ordinary.sh", "ordinary.py"):
+            shutil.copy(INSIDE / name, directory)
+        (directory / "capsule.yaml").write_text(POLICY.format(audit="all", deny=deny))
+        done = subprocess.run(
+            [*prefix, "sh", "../ordinary.sh", PYTHON, "../ordinary.py"],
+            cwd=directory / "w",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            start_new_session=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    assert printed[0].count("\n") > 150, printed[0]
+    assert printed[1].splitlines() == printed[0].splitlines()
