@@ -7,8 +7,9 @@
 //! for the command, to go on without its supervisor, to drop an event.
 //!
 //! ```no_run
-//! # fn context() -> capsule::monitor::MonitorContext { unimplemented!() }
-//! capsule::monitor::serve(context())
+//! fn pid_1(context: capsule::monitor::MonitorContext) {
+//!     capsule::monitor::serve(context);
+//! }
 //! ```
 
 mod address;
