@@ -1,41 +1,78 @@
-"""The public names of the package: what is imported by users is pinned, lazy, and importable."""
+"""The public names of `capsule`: these and no others, imported when first used, with types."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
+
+import pytest
 
 import capsule
 
-PUBLIC = {
+NAMES = {
     "CallTimeoutError", "CapsuleError", "CommandFailed", "Denial", "NotCallableInsideError", "PolicyError",
     "ResultError", "RunResult", "Sandbox", "SandboxError", "ToolError", "ToolResult", "UnfitValueError",
     "WorkerError", "arun", "last_result", "run", "tool",
 }  # fmt: skip
 
 
-def test_the_public_names() -> None:
-    assert set(capsule.__all__) == PUBLIC, "a name comes or goes with a fragment in changes/ and a row here"
+def test_these_are_the_public_names() -> None:
+    assert set(capsule.__all__) == NAMES
+    for name in NAMES:
+        assert getattr(capsule, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = capsule.nothing
 
 
-def test_every_public_name_is_there() -> None:
-    for name in PUBLIC:
-        assert getattr(capsule, name).__doc__ or callable(getattr(capsule, name)), name
+def test_importing_the_package_imports_nothing_else() -> None:
+    shown = "import sys; before = set(sys.modules); import capsule; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+    assert [name for name in done.stdout.split() if name.startswith("capsule")] == ["capsule"]
 
 
-def loaded_after(statement: str, *names: str) -> set[str]:
-    """Which of the modules a fresh interpreter has loaded after the statement."""
-    code = f"import sys; {statement}; print(*set({list(names)!r}) & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+def test_decorated_functions_keep_their_types(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "typed.py").write_text(
+        textwrap.dedent("""
+        from typing import assert_type
+        import capsule
 
+        @capsule.tool
+        def add(a: int, b: int = 2) -> int: return a + b
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    heavy = ("click", "rich", "ruamel.yaml", "msgspec", "asyncio")
-    assert loaded_after("import capsule", *heavy) == set()
-    assert loaded_after("import asyncio", *heavy) == {"asyncio"}, "the positive control"
+        @capsule.tool(timeout=1.0, policy="readonly")
+        def name(a: str) -> str: return a
 
+        @capsule.tool
+        async def later(a: str) -> bytes: return a.encode()
 
-def test_the_command_line_imports_no_verb_before_it_is_asked_for() -> None:
-    late = ("rich", "ruamel.yaml", "cryptography", "capsule.sdk", "capsule.profile", "capsule.attack")
-    assert loaded_after("import capsule.cli.main", *late) == set()
+        @capsule.tool(name="x")
+        async def later_still(a: str) -> bytes: return a.encode()
+
+        assert_type(add(1), int)
+        assert_type(add.call(1, b=3).value, int)
+        assert_type(name("x"), str)
+
+        async def use() -> None:
+            assert_type(await later("x"), bytes)
+            assert_type((await later_still.call("x")).value, bytes)
+            with capsule.Sandbox() as box:
+                assert_type(box.call(max, [1, 2]).value, int)
+            assert_type((await capsule.arun(["ls"])).code, int)
+
+        add("x")        # wrong
+        add(1, c=2)     # wrong
+        name()          # wrong
+        add.call(b"")   # wrong
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "typed.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"MYPYPATH": str(repository / "capsule/src"), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
+    lines = (tmp_path / "typed.py").read_text().splitlines()
+    wrong = [number for number, line in enumerate(lines, 1) if line.endswith("# wrong")]
+    assert sorted({int(error.split(":")[1]) for error in errors}) == wrong, done.stdout
