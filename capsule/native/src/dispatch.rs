@@ -24,6 +24,7 @@ const NATIVE: &[(&str, Verb)] = &[
     ("prove", crate::verbs::prove::main),
     ("record", crate::verbs::record::main),
     ("run", crate::verbs::run::main),
+    ("trace", crate::verbs::trace::main),
     ("verify", crate::verbs::verify::main),
 ];
 

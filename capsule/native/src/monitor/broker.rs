@@ -8,6 +8,7 @@ use super::dial::Dials;
 use super::errno::Errno;
 use super::events::{Events, now};
 use super::notify::Listener;
+use super::observed::Observed;
 use super::resolve::Resolver;
 use super::sockets::Sockets;
 use super::wire::{Denial, Event, Layer, Operation, RuleLine, text};
@@ -49,6 +50,8 @@ pub struct Broker {
     pub access: Access,
     /// What is recorded.
     pub audit: Audit,
+    /// Counts, for `capsule trace`.
+    pub observed: Option<Observed>,
     /// Tells the supervisor.
     pub events: Events,
     /// What the plan says about system calls.
@@ -262,6 +265,9 @@ impl Broker {
         name: &[u8],
         from: Option<&[u8]>,
     ) {
+        if let Some(observed) = &mut self.observed {
+            return observed.done(operation, name, from);
+        }
         let wanted = if operation == Operation::Read {
             self.audit == Audit::All
         } else {
@@ -276,6 +282,16 @@ impl Broker {
                 target: text(name),
                 from: from.map(text),
             });
+        }
+    }
+
+    /// Tell what was counted, before the end.
+    pub fn tell_observed(&mut self) {
+        if let Some(observed) = &mut self.observed {
+            observed.tell(
+                |number| self.table.name(number),
+                |event| self.events.send(event),
+            );
         }
     }
 

@@ -25,6 +25,7 @@ mod memory;
 mod notified;
 mod notify;
 mod observe;
+mod observed;
 mod opens;
 mod paths;
 mod resolve;
@@ -66,6 +67,8 @@ pub struct MonitorContext {
     pub unix: Vec<PathBuf>,
     /// The command's terminal as a path in the view (`/dev/pts/0`); `/dev/tty` is `ENXIO` without one.
     pub terminal: Option<PathBuf>,
+    /// For `capsule trace`: the calls that are only counted. `None` counts nothing.
+    pub observed: Option<std::collections::HashSet<u32>>,
     /// Whether the command has a network namespace of its own; without one every address is refused.
     pub network_isolated: bool,
 }

@@ -109,7 +109,14 @@ pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Ou
         && broker.access.decide(&name, Want::Read).is_granted()
         && !planted(broker, &name)
     {
-        if broker.audit == Audit::All {
+        if let Some(observed) = &mut broker.observed {
+            let there = super::sys::c_string(&name)
+                .and_then(|text| super::sys::stat_at(broker.resolver.root(), &text));
+            match there {
+                Err(Errno::ENOENT) => observed.absent(&name),
+                _ => observed.done(Operation::Read, &name, None),
+            }
+        } else if broker.audit == Audit::All {
             broker.done(caller, Operation::Read, &name, None);
         }
         return Ok(Answer::Continue);
@@ -180,6 +187,9 @@ pub fn astray(
 
 /// A name that is not there. When that is because the view hides it, it is reported, as a probe.
 pub fn absent(broker: &mut Broker, caller: &Caller, operation: Operation, name: &[u8]) {
+    if let Some(observed) = &mut broker.observed {
+        observed.absent(name);
+    }
     let want = if operation == Operation::Write {
         Want::Write
     } else {

@@ -7,6 +7,7 @@ use super::caller::Caller;
 use super::errno::Errno;
 use super::events::{BATCH_MS, Events, FLUSH_MS};
 use super::notify::Listener;
+use super::observed::Observed;
 use super::resolve::Resolver;
 use super::sockets::Sockets;
 use super::table::Table;
@@ -55,6 +56,7 @@ pub fn serve(context: MonitorContext) -> ! {
         access,
         audit: context.audit,
         events,
+        observed: context.observed.map(Observed::new),
         table: Table::new(context.syscalls, context.syscall_name),
         workers: Workers::default(),
         sockets: Sockets::new(context.ports, unix, context.network_isolated),
@@ -100,6 +102,7 @@ fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
             && let Some(status) = reap(signals, command)
         {
             broker.events.flush();
+            broker.tell_observed();
             broker.events.send_now(&Event::Exited { status });
             leave(0);
         }
@@ -228,6 +231,7 @@ fn obey(broker: &mut Broker, command: libc::pid_t) {
         },
         Ok(Order::Stop {}) => {
             broker.events.flush();
+            broker.tell_observed();
             broker.events.send_queued();
             leave(1)
         }

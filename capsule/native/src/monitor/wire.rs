@@ -146,6 +146,15 @@ pub enum Event {
         /// What to dial.
         target: Target,
     },
+    /// Counts for `capsule trace`, told at the end in several messages.
+    Observed {
+        /// Name and count of system calls.
+        syscalls: Vec<(String, u64)>,
+        /// Names and what was done with them.
+        files: Vec<SeenFile>,
+        /// Uses of names that were too many to remember.
+        lost: u64,
+    },
     /// The command ended; `status` as `waitpid` gives it. Everything the monitor knew before has been sent.
     Exited {
         /// Raw wait status.
@@ -156,6 +165,20 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+}
+
+/// Uses of one name, as in `docs/formats/observation.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SeenFile {
+    pub path: String,
+    pub read: u64,
+    pub write: u64,
+    pub create: u64,
+    pub remove: u64,
+    pub change: u64,
+    pub absent: u64,
 }
 
 /// What the supervisor is asked to dial. It checks against its own copy of the plan.

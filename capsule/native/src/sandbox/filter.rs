@@ -171,6 +171,12 @@ const NEVER: [&str; 5] = [
     "open_by_handle_at",
 ];
 
+/// Whether a call that a plan allows is let through only with some arguments.
+#[must_use]
+pub fn restricted(name: &str, isolated_network: bool) -> bool {
+    harmless(name, isolated_network).is_some() || NEVER.contains(&name)
+}
+
 fn allow(name: &str, alternatives: &[&[Test]], wanted: &Wanted, refused: Action) -> Decision {
     let notify: Vec<&[Test]> = wanted
         .notify

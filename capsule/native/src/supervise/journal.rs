@@ -6,6 +6,7 @@
 use super::control::Denied;
 use super::dial::Reachable;
 use super::ledger::Ledger;
+use super::observation::Observation;
 use super::relay::Recorder;
 use super::report::{Exit, LogPlace, Usage};
 use crate::audit::{Entry, Positions, Seal, Stamp, Value, Writer};
@@ -33,6 +34,8 @@ pub struct Journal {
     refusals: Vec<Denied>,
     driven: bool,
     reachable: Reachable,
+    /// What is counted for `capsule trace`.
+    pub observation: Option<Observation>,
     /// Counts for the report.
     pub ledger: Ledger,
 }
@@ -62,6 +65,7 @@ impl Journal {
             refusals: Vec::new(),
             driven: false,
             reachable,
+            observation: None,
             ledger: Ledger::default(),
         }
     }
@@ -171,6 +175,9 @@ impl Recorder for Journal {
     fn event(&mut self, mut event: Event) -> Result<(), String> {
         if let Event::Denied { denial, .. } = &mut event {
             tell_hidden_from_absent(denial);
+        }
+        if let Some(observation) = &mut self.observation {
+            observation.take(&event);
         }
         let mono = match &event {
             Event::Denied { mono, .. }

@@ -12,7 +12,7 @@ use super::overlay::{self, About};
 use super::pump::Pump;
 use super::raw_mode::{RawMode, is_terminal};
 use super::relay::{Ended, Relay};
-use super::report::{Cause, Exit, Report, Usage};
+use super::report::{Cause, Exit, Report, Seen, Usage};
 use super::signals::Signals;
 use super::specify::{self, Monitored, Specified};
 use super::usage::{Bounds, Tree};
@@ -61,6 +61,7 @@ pub fn run(request: &Request) -> Report {
         written: 0,
         usage: Usage::default(),
         log: None,
+        seen: None,
         notice: None,
     };
     report.exit = carry_out(request, &mut report).unwrap_or_else(|refused| refused);
@@ -182,6 +183,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         unix: sockets,
     };
     let mut journal = Journal::new(writer, &log, run.clone(), reachable);
+    journal.observation = request.observe.then(Default::default);
     journal.start(fields).map_err(refuse)?;
     let control = match control {
         Some(program) => {
@@ -209,6 +211,15 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let exit = exit.unwrap_or_else(|refused| refused);
     let ended = journal.end(&exit, &report.usage);
     report.log = journal.place();
+    report.seen = journal.observation.take().map(|observation| Seen {
+        implied: specify::implied(&loaded.plan, &observation.counted()),
+        observation,
+        workspace: wire::text(loaded.variables.workspace().as_os_str().as_bytes()),
+        home: loaded
+            .variables
+            .home()
+            .map_or_else(String::new, |home| wire::text(home.as_os_str().as_bytes())),
+    });
     let ledger = std::mem::take(&mut journal.ledger);
     report.denials = ledger.denials;
     report.denials_total = ledger.denials_total;

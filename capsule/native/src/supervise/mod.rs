@@ -11,6 +11,7 @@ pub mod guard;
 pub mod journal;
 pub mod launch;
 pub mod ledger;
+pub mod observation;
 pub mod overlay;
 pub mod places;
 pub mod pump;
@@ -45,6 +46,8 @@ pub struct Request {
     pub waived: BTreeSet<Require>,
     /// More audit than the plan asks for.
     pub audit: Option<Audit>,
+    /// Count what the command uses.
+    pub observe: bool,
     /// Keep what is written apart, to be reviewed.
     pub overlay: bool,
     /// The connection of a program that drives this run and ends with it.

@@ -211,9 +211,25 @@ pub struct Report {
     pub usage: Usage,
     /// Where on the log; null when nothing was written.
     pub log: Option<LogPlace>,
+    /// What the command used, for `capsule trace`.
+    #[serde(skip)]
+    pub seen: Option<Seen>,
     /// Something a person should know that is not about this run.
     #[serde(skip)]
     pub notice: Option<String>,
+}
+
+/// For `capsule trace`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// What was counted.
+    pub observation: super::observation::Observation,
+    /// What `./` means.
+    pub workspace: String,
+    /// What `~/` means.
+    pub home: String,
+    /// Calls that were allowed and not counted.
+    pub implied: Vec<String>,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::sandbox::limits::Limits;
 use crate::sandbox::namespaces::Identity;
 use crate::sandbox::view::Place;
 use crate::sandbox::{syscalls, view};
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CString, OsStr};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -40,6 +41,7 @@ pub struct Monitored {
     access: Access,
     syscalls: crate::plan::Syscalls,
     audit: Audit,
+    observed: Option<HashSet<u32>>,
     ports: Vec<u16>,
     unix: Vec<PathBuf>,
     isolated: bool,
@@ -61,6 +63,7 @@ impl Monitored {
             syscalls: self.syscalls,
             syscall_name: syscalls::name,
             audit: self.audit,
+            observed: self.observed,
             ports: self.ports,
             unix: self.unix,
             terminal: handover.terminal,
@@ -109,7 +112,22 @@ pub fn specify(
     let audit = request
         .audit
         .map_or(plan.audit, |asked| asked.max(plan.audit));
-    let wanted = wanted(plan, &tier, audit, access.has_read_denies());
+    let seen = if request.observe { Audit::All } else { audit };
+    if request.observe && !tier.supervisor {
+        return Err("trace needs the layer `supervisor`, which this host does not give".to_owned());
+    }
+    let mut wanted = wanted(plan, &tier, seen, access.has_read_denies());
+    let watched = if request.observe {
+        watched(plan, &wanted)
+    } else {
+        Vec::new()
+    };
+    wanted
+        .notify
+        .extend(watched.iter().map(|&(name, _)| Notified {
+            name,
+            tests: Vec::new(),
+        }));
     let filter = filter::build(&wanted).map_err(|error| error.to_string())?;
     let steps = view::lay_out(&places.view, &places.links).map_err(|error| error.to_string())?;
     let environment =
@@ -147,7 +165,10 @@ pub fn specify(
     let monitored = Monitored {
         access,
         syscalls: plan.syscalls.clone(),
-        audit,
+        audit: seen,
+        observed: request
+            .observe
+            .then(|| watched.iter().map(|&(_, number)| number).collect()),
         ports: plan.network.ports.clone(),
         unix: places.sockets.clone(),
         isolated: tier.namespaces,
@@ -218,6 +239,118 @@ fn wanted(plan: &Plan, tier: &Tier, audit: Audit, read_denies: bool) -> Wanted {
         supervised: tier.supervisor,
         isolated_network: tier.namespaces,
     }
+}
+
+/// Calls that nearly every program makes all the time, and that say nothing of what it needs: asking about them would
+/// double the cost of watching.
+const HOT: &[&str] = &[
+    "access",
+    "arch_prctl",
+    "brk",
+    "clock_gettime",
+    "clock_nanosleep",
+    "clone",
+    "close",
+    "dup",
+    "dup2",
+    "dup3",
+    "epoll_ctl",
+    "epoll_pwait",
+    "epoll_wait",
+    "exit",
+    "exit_group",
+    "fcntl",
+    "fork",
+    "fstat",
+    "futex",
+    "getcwd",
+    "getdents64",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getpid",
+    "getppid",
+    "getrandom",
+    "gettid",
+    "gettimeofday",
+    "getuid",
+    "lseek",
+    "lstat",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "nanosleep",
+    "newfstatat",
+    "pipe",
+    "pipe2",
+    "poll",
+    "ppoll",
+    "pread64",
+    "prlimit64",
+    "pselect6",
+    "pwrite64",
+    "read",
+    "readlink",
+    "readv",
+    "recvfrom",
+    "recvmsg",
+    "restart_syscall",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_getaffinity",
+    "sched_yield",
+    "select",
+    "sendmsg",
+    "set_robust_list",
+    "set_tid_address",
+    "sigaltstack",
+    "stat",
+    "statx",
+    "vfork",
+    "wait4",
+    "write",
+    "writev",
+];
+
+/// The calls that are asked about for the count alone: allowed with any arguments, not hot, and not decided anyway.
+fn watched(plan: &Plan, wanted: &Wanted) -> Vec<(&'static str, u32)> {
+    let table = syscalls::table();
+    plan.syscalls
+        .allow
+        .iter()
+        .filter(|call| call.when.is_empty() && !HOT.contains(&call.name.as_str()))
+        .filter(|call| !filter::restricted(&call.name, wanted.isolated_network))
+        .filter(|call| !wanted.notify.iter().any(|asked| asked.name == call.name))
+        .filter(|call| {
+            !plan
+                .syscalls
+                .deny
+                .iter()
+                .any(|denied| denied.name == call.name)
+        })
+        .filter_map(|call| table.iter().find(|(name, _)| *name == call.name))
+        .filter_map(|&(name, number)| Some((name, number?)))
+        .collect()
+}
+
+/// What a trace does not count: allowed, and neither watched nor decided by the monitor.
+#[must_use]
+pub fn implied(plan: &Plan, observed: &BTreeSet<String>) -> Vec<String> {
+    let names: BTreeSet<String> = plan
+        .syscalls
+        .allow
+        .iter()
+        .map(|call| call.name.clone())
+        .collect();
+    let hot = |name: &String| HOT.contains(&name.as_str()) || filter::restricted(name, true);
+    names
+        .into_iter()
+        .filter(|name| hot(name) && !observed.contains(name))
+        .collect()
 }
 
 /// The number of an error a plan may name; the plan's reader knows the names.

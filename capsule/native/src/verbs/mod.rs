@@ -4,6 +4,7 @@ pub mod log;
 pub mod prove;
 pub mod record;
 pub mod run;
+pub mod trace;
 pub mod verify;
 
 use std::process::ExitCode;
