@@ -15,8 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "capsule/src/capsule"
 
 # P of ARCHITECTURE.md's code map: no socket, file, clock, thread, process, randomness or log.
-PURE_PACKAGES = ("capsule.errors", "capsule.policy", "capsule.sandbox", "capsule.audit", "capsule.profile")
-IMPURE_MODULES = ("capsule.sandbox.launcher", "capsule.audit.store", "capsule.profile.trace")
+PURE_PACKAGES = (
+    "capsule.errors", "capsule.policy", "capsule.sandbox", "capsule.audit", "capsule.profile", "capsule.overlay",
+)  # fmt: skip
+IMPURE_MODULES = (
+    "capsule.sandbox.launcher",
+    "capsule.audit.store",
+    "capsule.profile.trace",
+    "capsule.overlay.layer",
+    "capsule.overlay.apply",
+)
 
 
 @functools.cache
