@@ -9,8 +9,37 @@ from types import ModuleType
 
 import pytest
 
+import capsule
 from capsule.sdk.calls import Options
 from capsule.sdk.pool import POOL
+
+
+@pytest.fixture
+def guarded(workspace: Path) -> Path:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nfilesystem:\n  deny: [./secret]\n"
+    )
+    (workspace / "secret").write_text("s3cret")
+    return workspace / "secret"
+
+
+def test_a_denial_that_raised_is_a_note_on_the_exception(guarded: Path, tools: ModuleType) -> None:
+    with pytest.raises(PermissionError) as caught:
+        tools.read(str(guarded))
+    assert any("denied read" in note and "capsule.yaml:4" in note for note in caught.value.__notes__)
+
+
+def test_a_denial_is_with_the_result_of_its_own_call(guarded: Path, tools: ModuleType) -> None:
+    clean = tools.add.call(1)
+    assert (clean.value, clean.denials) == (3, ())
+    with pytest.raises(PermissionError):
+        tools.read(str(guarded))
+    result = capsule.last_result()
+    assert result is not None
+    assert [(denial.operation, denial.target) for denial in result.denials] == [
+        ("read", str(guarded.resolve()))
+    ]
+    assert tools.add.call(1).denials == ()
 
 
 def test_every_call_is_on_the_log_before_and_after(

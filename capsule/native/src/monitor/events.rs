@@ -24,6 +24,7 @@ pub struct Events {
     queue: Vec<Vec<u8>>,
     seen: HashMap<Denial, Count>,
     waiting: bool,
+    prompt: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +53,15 @@ impl Events {
             queue: Vec::new(),
             seen: HashMap::new(),
             waiting: false,
+            prompt: false,
         }
+    }
+
+    /// Tell each process's first refusal of a kind before that process goes on: somebody asks what one process did.
+    #[must_use]
+    pub fn promptly(mut self, prompt: bool) -> Self {
+        self.prompt = prompt;
+        self
     }
 
     /// For `poll`.
@@ -126,7 +135,10 @@ impl Events {
 
     /// A refusal happened.
     pub fn denied(&mut self, mut denial: Denial) {
-        let pid = std::mem::take(&mut denial.pid);
+        let pid = denial.pid;
+        if !self.prompt {
+            denial.pid = 0;
+        }
         let mono = now();
         if let Some(count) = self.seen.get_mut(&denial) {
             count.since += 1;
@@ -151,6 +163,9 @@ impl Events {
             count: 1,
             denial: Denial { pid, ..denial },
         });
+        if self.prompt {
+            self.send_queued();
+        }
     }
 
     /// Whether counts wait to be sent.
@@ -233,6 +248,30 @@ mod tests {
             allow: None,
             probe: false,
         }
+    }
+
+    #[test]
+    fn promptly_each_process_is_told_of_at_once_and_then_counted() {
+        let (ours, theirs) = pair();
+        let mut events = Events::new(ours).promptly(true);
+        for pid in [7, 7, 8] {
+            events.denied(Denial {
+                pid,
+                ..denial("/w/x")
+            });
+        }
+        let pids: Vec<i32> = std::iter::from_fn(|| receive(&theirs))
+            .map(|event| match event {
+                Event::Denied { denial, .. } => denial.pid,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(pids, [7, 8]);
+        events.flush();
+        events.send_queued();
+        assert!(
+            matches!(receive(&theirs), Some(Event::Denied { count: 1, denial, .. }) if denial.pid == 7)
+        );
     }
 
     #[test]

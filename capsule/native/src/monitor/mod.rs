@@ -71,6 +71,8 @@ pub struct MonitorContext {
     pub observed: Option<std::collections::HashSet<u32>>,
     /// Whether the command has a network namespace of its own; without one every address is refused.
     pub network_isolated: bool,
+    /// Tell each process's refusals before it goes on, instead of counting the same ones together.
+    pub prompt: bool,
 }
 
 /// Serve until the command is gone or the supervisor hangs up; then end this process (and with it, when it is pid 1

@@ -29,9 +29,10 @@ pub fn serve(context: MonitorContext) -> ! {
         root,
         supervisor,
         access,
+        prompt,
         ..
     } = context;
-    let mut events = Events::new(supervisor);
+    let mut events = Events::new(supervisor).promptly(prompt);
     let signals = match hold_signals() {
         Ok(fd) => fd,
         Err(errno) => fail(&mut events, &format!("signals: {errno}")),

@@ -45,6 +45,7 @@ pub struct Monitored {
     ports: Vec<u16>,
     unix: Vec<PathBuf>,
     isolated: bool,
+    prompt: bool,
 }
 
 impl Monitored {
@@ -68,6 +69,7 @@ impl Monitored {
             unix: self.unix,
             terminal: handover.terminal,
             network_isolated: self.isolated,
+            prompt: self.prompt,
         })
     }
 }
@@ -172,6 +174,7 @@ pub fn specify(
         ports: plan.network.ports.clone(),
         unix: places.sockets.clone(),
         isolated: tier.namespaces,
+        prompt: request.worker,
     };
     Ok(Specified {
         spec,
