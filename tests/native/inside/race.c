@@ -22,7 +22,9 @@ static void *flip_path(void *unused) {
     (void)unused;
     while (!stop) {
         memcpy(path, "mine\0txt", 8);
+        __asm__ volatile("" ::: "memory");
         memcpy(path, "keep.txt", 8);
+        __asm__ volatile("" ::: "memory");
     }
     return NULL;
 }
