@@ -87,7 +87,14 @@ impl Builder {
                 system::set_attributes(root.as_fd(), ATTR_RDONLY | ATTR_NOSUID, 0, true)
                     .map_err(at("mount: make everything read-only"))?;
             }
-            Step::Cover { path, mode } => self.cover(path, *mode, ATTR_NOSUID | ATTR_NODEV)?,
+            Step::Cover {
+                path,
+                mode,
+                no_execute,
+            } => {
+                let execution = if *no_execute { ATTR_NOEXEC } else { 0 };
+                self.cover(path, *mode, ATTR_NOSUID | ATTR_NODEV | execution)?;
+            }
             Step::Make { path, directory } => {
                 make(path, *directory).map_err(told("mount: make", path))?
             }

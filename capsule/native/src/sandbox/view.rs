@@ -35,8 +35,21 @@ pub struct Place {
     pub directory: bool,
     /// Whether it exists on the host.
     pub exists: bool,
-    /// Files in it may not be executed.
-    pub no_execute: bool,
+    /// Whether files in it may be executed, as far as the view can say.
+    pub execution: Execution,
+}
+
+/// Whether a place's files may be executed or mapped executable. Landlock decides about executing; it does not see a
+/// loader that maps a program it was told to run, and a mount does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Execution {
+    /// As around it.
+    #[default]
+    Inherited,
+    /// Never.
+    Never,
+    /// Also where it may not be around it.
+    Allowed,
 }
 
 /// A symbolic link of the host on the way to a granted place.
@@ -77,6 +90,8 @@ pub enum Step {
         path: PathBuf,
         /// Its mode.
         mode: u32,
+        /// Nothing in it may be executed.
+        no_execute: bool,
     },
     /// Make a directory (and those above it) or a file in a covering directory.
     Make {
@@ -143,6 +158,9 @@ enum Ground {
     Processes,
 }
 
+/// Roots, what lies there, and whether nothing there may be executed.
+type Grounds<'a> = Vec<(&'a Path, Ground, bool)>;
+
 /// The steps for these places.
 ///
 /// # Errors
@@ -150,25 +168,31 @@ enum Ground {
 pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError> {
     let mut places: Vec<&Place> = places.iter().collect();
     places.sort_by(|a, b| match a.path.cmp(&b.path) {
-        Ordering::Equal => b.wanted.cmp(&a.wanted), // the strongest first
+        // The strongest first.
+        Ordering::Equal => (b.wanted, b.execution).cmp(&(a.wanted, a.execution)),
         other => other,
     });
     places.dedup_by(|later, earlier| later.path == earlier.path);
 
     let (mut keep, mut build, mut seal) = (Vec::new(), Vec::new(), Vec::new());
-    let mut grounds: Vec<(&Path, Ground)> = vec![(Path::new("/"), Ground::Plain)];
+    let mut grounds: Grounds<'_> = vec![(Path::new("/"), Ground::Plain, false)];
     for place in places {
-        let ground = ground_of(&grounds, &place.path);
+        let (ground, around) = ground_of(&grounds, &place.path);
+        let no_execute = match place.execution {
+            Execution::Inherited => around,
+            Execution::Never => true,
+            Execution::Allowed => false,
+        };
         if ground == Ground::Processes {
             continue;
         }
         let path = || place.path.clone();
         match place.wanted {
-            Use::Processes => grounds.push((&place.path, Ground::Processes)),
+            Use::Processes => grounds.push((&place.path, Ground::Processes, true)),
             Use::Devices => {
                 build.push(Step::Devices);
                 seal.push(Step::Seal { path: path() });
-                grounds.push((&place.path, Ground::Cover));
+                grounds.push((&place.path, Ground::Cover, no_execute));
             }
             Use::Hide | Use::Private => {
                 let private = place.wanted == Use::Private;
@@ -189,11 +213,12 @@ pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError>
                 build.push(Step::Cover {
                     path: path(),
                     mode: if private { 0o1777 } else { 0o755 },
+                    no_execute,
                 });
                 if !private {
                     seal.push(Step::Seal { path: path() });
                 }
-                grounds.push((&place.path, Ground::Cover));
+                grounds.push((&place.path, Ground::Cover, no_execute));
             }
             Use::Read | Use::Write => {
                 let writable = place.wanted == Use::Write;
@@ -202,7 +227,7 @@ pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError>
                     Ground::Kept(present) => present == writable,
                     Ground::Cover | Ground::Processes => false,
                 };
-                if !place.exists || (enough && !place.no_execute) {
+                if !place.exists || (enough && no_execute == around) {
                     continue;
                 }
                 let index = keep.len();
@@ -220,14 +245,14 @@ pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError>
                     index,
                     path: path(),
                     writable,
-                    no_execute: place.no_execute,
+                    no_execute,
                 });
-                grounds.push((&place.path, Ground::Kept(writable)));
+                grounds.push((&place.path, Ground::Kept(writable), no_execute));
             }
         }
     }
     for link in links {
-        if ground_of(&grounds, &link.path) == Ground::Cover {
+        if ground_of(&grounds, &link.path).0 == Ground::Cover {
             build.push(Step::Link(link.clone()));
         }
     }
@@ -239,14 +264,14 @@ pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError>
     Ok(steps)
 }
 
-fn ground_of(grounds: &[(&Path, Ground)], path: &Path) -> Ground {
-    let nearest = grounds
+fn ground_of(grounds: &Grounds<'_>, path: &Path) -> (Ground, bool) {
+    grounds
         .iter()
-        .rev()
-        .filter(|(root, _)| path.starts_with(root));
-    nearest
-        .max_by_key(|(root, _)| root.components().count())
-        .map_or(Ground::Plain, |(_, ground)| *ground)
+        .filter(|(root, ..)| path.starts_with(root))
+        .max_by_key(|(root, ..)| root.components().count())
+        .map_or((Ground::Plain, false), |(_, ground, no_execute)| {
+            (*ground, *no_execute)
+        })
 }
 
 #[cfg(test)]
@@ -259,7 +284,7 @@ mod tests {
             wanted,
             directory: true,
             exists: true,
-            no_execute: false,
+            execution: Execution::Inherited,
         }
     }
 
@@ -296,7 +321,8 @@ mod tests {
                 Step::Freeze,
                 Step::Cover {
                     path: "/home/u".into(),
-                    mode: 0o755
+                    mode: 0o755,
+                    no_execute: false
                 },
                 Step::Make {
                     path: "/home/u/.cargo".into(),
@@ -348,7 +374,8 @@ mod tests {
                 show(1, "/w/docs", false),
                 Step::Cover {
                     path: "/w/secret".into(),
-                    mode: 0o755
+                    mode: 0o755,
+                    no_execute: false
                 },
                 Step::Make {
                     path: "/w/secret/open".into(),
@@ -385,13 +412,56 @@ mod tests {
                 },
                 Step::Cover {
                     path: "/dev/shm".into(),
-                    mode: 0o1777
+                    mode: 0o1777,
+                    no_execute: false
                 },
                 Step::Seal {
                     path: "/dev".into()
                 },
             ]
         );
+    }
+
+    #[test]
+    fn named_programs_shine_through_where_nothing_may_be_executed() {
+        let never = |path: &str, wanted| Place {
+            execution: Execution::Never,
+            ..place(path, wanted)
+        };
+        let git = Place {
+            execution: Execution::Allowed,
+            directory: false,
+            ..place("/usr/bin/git", Use::Read)
+        };
+        let places = [
+            place("/usr", Use::Read),
+            never("/usr/bin", Use::Read),
+            place("/usr/bin/other", Use::Read),
+            git,
+            never("/w", Use::Write),
+            never("/tmp", Use::Private),
+        ];
+        let steps = lay_out(&places, &[]).unwrap();
+        let shown = |path: &str| {
+            steps.iter().find_map(|step| match step {
+                Step::Show {
+                    path: p,
+                    no_execute,
+                    ..
+                } if p == Path::new(path) => Some(*no_execute),
+                Step::Cover {
+                    path: p,
+                    no_execute,
+                    ..
+                } if p == Path::new(path) => Some(*no_execute),
+                _ => None,
+            })
+        };
+        assert_eq!(shown("/usr/bin"), Some(true));
+        assert_eq!(shown("/usr/bin/git"), Some(false));
+        assert_eq!(shown("/usr/bin/other"), None);
+        assert_eq!(shown("/w"), Some(true));
+        assert_eq!(shown("/tmp"), Some(true));
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub fn real(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::view::Execution;
 
     #[test]
     fn without_a_monitor_nothing_precious_may_be_in_reach() {
@@ -67,7 +68,7 @@ mod tests {
             wanted,
             directory: true,
             exists: true,
-            no_execute: false,
+            execution: Execution::Inherited,
         };
         let places = [place("/w", Use::Write), place("/r", Use::Read)];
         let log = |path: &str| {

@@ -10,11 +10,12 @@ use super::guard::{self, Precious};
 use super::journal::{Journal, value};
 use super::overlay::{self, About};
 use super::pump::Pump;
-use super::raw_mode::{RawMode, is_terminal};
+use super::raw_mode::is_terminal;
 use super::relay::{Ended, Relay};
 use super::report::{Cause, Exit, Report, Seen, Usage};
 use super::signals::Signals;
 use super::specify::{self, Monitored, Specified};
+use super::streams::{self, Streams};
 use super::usage::{Bounds, Tree};
 use crate::audit::{Places, Value, Writer};
 use crate::monitor::wire::{self, Event};
@@ -131,7 +132,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     guard::unwritable(&precious, &specified.places, specified.tier.supervisor).map_err(refuse)?;
 
     let Specified {
-        spec,
+        mut spec,
         monitored,
         tier,
         audit,
@@ -139,7 +140,6 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         places: places_of_view,
     } = specified;
     let run = name()?;
-    let mut spec = spec;
     let layers = match (&loaded.directories.state, request.overlay) {
         (_, false) => None,
         (None, true) => return Err(refuse("--overlay needs a home directory: set HOME")),
@@ -161,8 +161,12 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         report.notice = Some(notices.collect::<Vec<_>>().join("; "));
     }
     let control = control(request)?;
+    let streams = Streams::choose(loaded.plan.limits.output.is_some(), spec.terminal);
+    let streams = streams.map_err(failed("streams"))?;
+    spec.streams[1..].copy_from_slice(&streams.output);
     let sandbox = start(spec, monitored, tier.namespaces)?;
     drop(theirs);
+    let pumps = streams.into_pumps();
     let fields = vec![
         ("command", value(&report.command)),
         ("cwd", Value::from(report.cwd.clone())),
@@ -201,8 +205,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let exit = supervise(
         request,
         &loaded.plan,
-        sandbox,
-        control,
+        (sandbox, control, pumps),
         &signals,
         started,
         &mut journal,
@@ -374,8 +377,7 @@ fn no_program(error: &io::Error) -> Exit {
 fn supervise(
     request: &Request,
     plan: &Plan,
-    sandbox: Sandbox,
-    control: Option<Control>,
+    (sandbox, control, mut pumps): (Sandbox, Option<Control>, Vec<Pump>),
     signals: &Signals,
     started: Instant,
     journal: &mut Journal,
@@ -386,24 +388,24 @@ fn supervise(
         .into_iter()
         .flatten()
         .min();
-    let mut pumps = Vec::new();
     let mut terminal = None;
+    let mut outputs = pumps.len();
     if let Some(master) = master {
-        let told = failed("terminal");
-        let mode = RawMode::enter(0).map_err(&told)?;
-        mode.copy_settings(&master);
-        pumps.push(Pump::new(master.try_clone().map_err(&told)?, 1));
-        pumps.push(Pump::new(
-            io::stdin().as_fd().try_clone_to_owned().map_err(&told)?,
-            master.as_raw_fd(),
-        ));
+        let ([output, input], mode) =
+            streams::terminal_pumps(&master).map_err(failed("terminal"))?;
+        pumps.insert(0, output);
+        pumps.push(input);
+        outputs += 1;
         terminal = Some((master, mode));
     }
-    let outputs = usize::from(terminal.is_some());
     let bounds = Bounds {
         memory: plan.limits.memory,
         cpu: plan.limits.cpu,
-        processes: None,
+        // The kernel's own bound does not hold for the host's root; everywhere else it is exact.
+        processes: plan
+            .limits
+            .processes
+            .filter(|_| namespaces::Identity::own().uid == 0),
     };
     let mut relay = Relay {
         child: sandbox.child,

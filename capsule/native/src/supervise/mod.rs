@@ -14,12 +14,14 @@ pub mod ledger;
 pub mod observation;
 pub mod overlay;
 pub mod places;
+pub mod programs;
 pub mod pump;
 pub mod raw_mode;
 pub mod relay;
 pub mod report;
 pub mod signals;
 pub mod specify;
+pub mod streams;
 pub mod tier;
 pub mod usage;
 

@@ -321,7 +321,7 @@ mod tests {
             wanted: crate::sandbox::view::Use::Write,
             directory,
             exists: true,
-            no_execute: false,
+            execution: crate::sandbox::view::Execution::Inherited,
         };
         let places = [
             place("/w", true),

@@ -3,11 +3,12 @@
 //! Reads the host's directories and nothing else. It refuses: a grant that must exist and does not, and a working
 //! directory that would not be in the view.
 
-use crate::plan::{Alias, Grant, Plan, VariableError, Variables};
+use super::programs;
+use crate::plan::{Alias, Grant, Plan, Program, VariableError, Variables};
 use crate::sandbox::landlock::{Rights, Rule};
 use crate::sandbox::mounts::DEVICES;
-use crate::sandbox::view::{Link, Place, Use};
-use std::collections::BTreeMap;
+use crate::sandbox::view::{Execution, Link, Place, Use};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -21,6 +22,10 @@ pub enum PlaceError {
     Missing(Grant, PathBuf),
     /// A path could not be looked at.
     Unreadable(PathBuf, io::Error),
+    /// A named program is not the one the policy means: what was found instead.
+    Changed(Box<Program>, PathBuf, String),
+    /// A named program with a digest lies where the command may write.
+    Replaceable(Box<Program>, PathBuf),
 }
 
 impl fmt::Display for PlaceError {
@@ -40,6 +45,20 @@ impl fmt::Display for PlaceError {
                 )
             }
             Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Changed(program, path, found) => write!(
+                f,
+                "{}:{}: {} has the digest {found}, not the one in the policy",
+                program.origin.file,
+                program.origin.line,
+                path.display()
+            ),
+            Self::Replaceable(program, path) => write!(
+                f,
+                "{}:{}: {} lies where the command may write, so its digest could change during the run; move it",
+                program.origin.file,
+                program.origin.line,
+                path.display()
+            ),
         }
     }
 }
@@ -59,6 +78,17 @@ pub struct Places {
     pub aliases: Vec<Alias>,
     /// Unix sockets of the host that may be dialled.
     pub sockets: Vec<PathBuf>,
+    /// What was found at a path without links before: plans name many places in the same directories.
+    seen: HashMap<PathBuf, Found>,
+}
+
+/// What is at a path.
+#[derive(Clone, Debug)]
+enum Found {
+    Directory,
+    File,
+    Link(PathBuf),
+    Nothing,
 }
 
 /// Follow a plan's paths on this host.
@@ -111,19 +141,14 @@ pub fn resolve(plan: &Plan, variables: &Variables) -> Result<Places, PlaceError>
             }
         }
     }
-    for program in named.into_iter().flatten() {
-        let path = variables
-            .path(&program.path)
-            .map_err(PlaceError::Variable)?;
-        let found = places.follow(&path)?;
-        let entry = rights.entry(found.path.clone()).or_default();
-        (entry.read, entry.execute) = (true, true);
-        if found.exists && !places.shows(&found.path) {
-            places.view.push(Place {
-                wanted: Use::Read,
-                ..found
-            });
-        }
+    if let Some(list) = named {
+        programs::only(
+            list,
+            &plan.filesystem.execute,
+            variables,
+            &mut places,
+            &mut rights,
+        )?;
     }
     for socket in &plan.network.unix {
         let path = variables.path(&socket.path).map_err(PlaceError::Variable)?;
@@ -167,12 +192,17 @@ fn in_our_dev(path: &Path) -> bool {
 
 impl Places {
     /// Whether the view already shows the host's files at `path`.
-    fn shows(&self, path: &Path) -> bool {
+    pub(super) fn shows(&self, path: &Path) -> bool {
+        matches!(self.around(path), Use::Read | Use::Write)
+    }
+
+    /// What the most specific place around `path` is for; the host's files are readable where nothing is said.
+    pub(super) fn around(&self, path: &Path) -> Use {
         self.view
             .iter()
             .filter(|place| path.starts_with(&place.path))
             .max_by_key(|place| (place.path.components().count(), place.wanted))
-            .is_none_or(|place| matches!(place.wanted, Use::Read | Use::Write))
+            .map_or(Use::Read, |place| place.wanted)
     }
 
     /// The namespace's own `/proc` and the minimal `/dev`, in every view.
@@ -183,7 +213,7 @@ impl Places {
                 wanted,
                 directory: true,
                 exists: true,
-                no_execute: false,
+                execution: Execution::Inherited,
             });
         }
         // The kernel lets nobody reach another's processes here, and the devices are the harmless ones.
@@ -193,8 +223,36 @@ impl Places {
         (devices.read, devices.write, devices.devices) = (true, true, true);
     }
 
+    fn look(&mut self, path: &Path) -> Result<Found, PlaceError> {
+        if let Some(found) = self.seen.get(path) {
+            return Ok(found.clone());
+        }
+        let unreadable = |error| PlaceError::Unreadable(path.to_owned(), error);
+        let found = match std::fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => {
+                Found::Link(std::fs::read_link(path).map_err(unreadable)?)
+            }
+            Ok(found) if found.is_dir() => Found::Directory,
+            Ok(_) => Found::File,
+            // What the caller cannot look at, the command cannot use either.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::NotADirectory
+                        | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                Found::Nothing
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
+        self.seen.insert(path.to_owned(), found.clone());
+        Ok(found)
+    }
+
     /// What is really at `path`; remembers the links on the way.
-    fn follow(&mut self, path: &Path) -> Result<Place, PlaceError> {
+    pub(super) fn follow(&mut self, path: &Path) -> Result<Place, PlaceError> {
         let mut real = PathBuf::from("/");
         let mut rest: Vec<PathBuf> = parts(path);
         let (mut jumps, mut exists, mut directory) = (0, true, true);
@@ -207,11 +265,12 @@ impl Places {
             if !exists {
                 continue;
             }
-            match std::fs::symlink_metadata(&real) {
-                Ok(found) if found.is_symlink() => {
+            match self.look(&real)? {
+                Found::Directory => directory = true,
+                Found::File => directory = false,
+                Found::Nothing => exists = false,
+                Found::Link(target) => {
                     jumps += 1;
-                    let target = std::fs::read_link(&real)
-                        .map_err(|e| PlaceError::Unreadable(real.clone(), e))?;
                     if jumps > 40 {
                         let error = io::Error::from_raw_os_error(libc::ELOOP);
                         return Err(PlaceError::Unreadable(path.to_owned(), error));
@@ -229,18 +288,6 @@ impl Places {
                     }
                     rest.extend(parts(&target));
                 }
-                Ok(found) => directory = found.is_dir(),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                    ) =>
-                {
-                    exists = false;
-                }
-                // What the caller cannot look at, the command cannot use either.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => exists = false,
-                Err(error) => return Err(PlaceError::Unreadable(real, error)),
             }
         }
         if real != path {
@@ -254,7 +301,7 @@ impl Places {
             wanted: Use::Read,
             directory,
             exists,
-            no_execute: false,
+            execution: Execution::Inherited,
         })
     }
 }
