@@ -32,7 +32,7 @@ def test_reason(path: str, writing: bool, reason: str | None) -> None:
 
 
 def test_roots_own_home_is_judged_like_any_home() -> None:
-    assert why_sensitive("/root/project/a", home="/root", writing=False) is None
+    assert why_sensitive("/root/.cache/a", home="/root", writing=False) is None
     assert why_sensitive("/root/.ssh/id", home="/root", writing=False) == "SSH keys"
 
 
