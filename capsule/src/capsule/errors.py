@@ -105,6 +105,13 @@ class ReportError(CapsuleError):
     exit_code = 125
 
 
+class UsageError(CapsuleError):
+    """The command line does not make sense as a whole."""
+
+    fault = Fault.CALLER
+    exit_code = 2
+
+
 def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate a person most likely meant, or None when nothing is close."""
     found = difflib.get_close_matches(name[:64].lower(), list(candidates), n=1, cutoff=0.6)

@@ -1,0 +1,160 @@
+"""`capsule profile`: watch commands under the sandbox, suggest the smallest policy that lets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from capsule.cli import terminal
+from capsule.cli.files import load_policy
+from capsule.errors import UsageError
+from capsule.policy.presets import NAMES
+from capsule.profile.compare import Grant, missing_grants, prune_lines, unused_grants
+from capsule.profile.observation import Observation, merge
+from capsule.profile.render import render_suggestion
+from capsule.profile.suggest import Base, Suggestion, suggest
+from capsule.profile.trace import observe, read_commands, store, stored, write_whole
+from capsule.sandbox.compiler import compile_policy
+from capsule.sandbox.plan import Plan, PlanGrant, PlanPlace
+
+BASE = "strict"
+EPILOG = "Example: capsule profile --out-dir sysprofile -- pytest -q"
+
+
+@click.command("profile", epilog=EPILOG, context_settings={"ignore_unknown_options": False})
+@click.argument("words", nargs=-1, metavar="COMMANDS.txt | -- CMD...", required=True)
+@click.option("--out-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep and merge observations here.")
+@click.option("--policy", metavar="FILE_OR_PRESET", help="Policy in force while watching, and to compare with.")
+@click.option("--diff", "show_diff", is_flag=True, help="Compare with --policy instead of suggesting a new one.")
+@click.option("--prune", is_flag=True, help="Write --policy without the grants that nothing used, into --out-dir.")
+@click.option("--fresh", is_flag=True, help="Forget what earlier runs left in --out-dir.")
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def command(
+    words: tuple[str, ...],
+    out_dir: Path | None,
+    policy: str | None,
+    show_diff: bool,
+    prune: bool,
+    fresh: bool,
+    as_json: bool,
+) -> int:
+    """Run COMMANDS.txt (one command a line) or one command under the sandbox, and watch.
+
+    Writes observation.json and capsule.yaml into --out-dir, merged over runs; without it the suggested policy goes to
+    standard output. Exits 0, or 1 when --diff finds a difference.
+    """
+    if (show_diff or prune) and policy is None:
+        raise UsageError("--diff and --prune compare with a policy", next_step="name it with --policy")
+    if prune and (out_dir is None or policy in NAMES):
+        raise UsageError("--prune writes a file", next_step="name a policy file with --policy, and --out-dir")
+    seen = _watch(words, policy)
+    if out_dir is not None:
+        seen = store(out_dir, seen, None if fresh else stored(out_dir))
+    if show_diff or prune:
+        assert policy is not None
+        return _compare(seen, policy, out_dir if prune else None, as_json=as_json)
+    suggestion = suggest(seen, base=_base(seen))
+    text = render_suggestion(suggestion)
+    if out_dir is not None:
+        write_whole(out_dir / "capsule.yaml", text.encode())
+    if as_json:
+        terminal.say_json(_suggestion_json(suggestion, text))
+    elif out_dir is None:
+        terminal.say(text.rstrip())
+    else:
+        marked = sum(line.warning is not None for line in suggestion.lines)
+        terminal.say(f"{out_dir / 'capsule.yaml'}: {len(suggestion.lines)} lines from {seen.runs} runs, {marked} to look at twice")
+    return 0
+
+
+def _watch(words: tuple[str, ...], policy: str | None) -> Observation:
+    if len(words) == 1 and words[0].endswith(".txt"):
+        commands = read_commands(Path(words[0]))
+    else:
+        commands = [list(words)]
+    found = []
+    for number, each in enumerate(commands, 1):
+        if len(commands) > 1:
+            terminal.complain([f"profile: {number}/{len(commands)}: {each[-1]}"])
+        found.append(observe(each, policy=policy))
+    return merge(*found)
+
+
+def _places(grants: tuple[PlanGrant, ...] | tuple[PlanPlace, ...], seen: Observation) -> tuple[str, ...]:
+    return tuple(path for grant in grants if (path := _real(grant.path, seen)))
+
+
+def _real(path: str, seen: Observation) -> str:
+    for name, value in (("${workspace}", seen.workspace), ("${cwd}", seen.workspace), ("${home}", seen.home)):
+        if path.startswith(name):
+            return value + path[len(name) :] if value else ""
+    return path
+
+
+def _base(seen: Observation) -> Base:
+    policy = load_policy(BASE)
+    files = compile_policy(policy).filesystem
+    return Base(
+        BASE,
+        _places(files.read, seen),
+        _places(files.write, seen),
+        _places(files.execute, seen),
+        _places(files.private, seen),
+        tuple(entry.name for entry in policy.sections.syscalls.groups.add),
+    )
+
+
+def _grants(plan: Plan, seen: Observation, file: str) -> list[Grant]:
+    kinds = (("read", plan.filesystem.read), ("write", plan.filesystem.write), ("execute", plan.filesystem.execute))
+    return [
+        Grant(want, path, grant.origin.file, grant.origin.line)
+        for want, grants in kinds
+        for grant in grants
+        if grant.origin.file == file and (path := _real(grant.path, seen))
+    ]
+
+
+def _compare(seen: Observation, reference: str, out_dir: Path | None, *, as_json: bool) -> int:
+    from capsule.policy.explain import Asker  # noqa: I001  (heavy: only for a comparison)
+
+    policy = load_policy(reference)
+    plan = compile_policy(policy)
+    asker = Asker(plan, workspace=seen.workspace, home=seen.home)
+    missing = missing_grants(seen, asker.allows)
+    top = policy.sources[-1].path
+    unused = unused_grants(seen, _grants(plan, seen, top))
+    if out_dir is not None:
+        text = Path(top).read_text(encoding="utf-8")
+        write_whole(out_dir / "capsule.yaml", prune_lines(text, {grant.line for grant in unused}).encode())
+    if as_json:
+        terminal.say_json(
+            {
+                "refused": [{"want": m.want, "path": m.path, "count": m.count} for m in missing],
+                "unused": [{"want": g.want, "path": g.path, "file": g.file, "line": g.line} for g in unused],
+            }
+        )
+    else:
+        for use in missing:
+            terminal.say(f"refused  {use.want:<8}{use.path}   ({use.count} uses)")
+        for grant in unused:
+            terminal.say(f"unused   {grant.want:<8}{grant.path}   ({terminal.near(grant.file)}:{grant.line})")
+        if not missing and not unused:
+            terminal.say("the policy grants what was used, and nothing else of its own")
+        if out_dir is not None:
+            terminal.say(f"{out_dir / 'capsule.yaml'}: written without the unused lines")
+    return 1 if missing or unused else 0
+
+
+def _suggestion_json(suggestion: Suggestion, text: str) -> dict[str, object]:
+    return {
+        "runs": suggestion.observation.runs,
+        "lost": suggestion.observation.lost,
+        "lines": [
+            {"section": x.section, "value": x.value, "subject": x.subject, "count": x.count, "warning": x.warning}
+            for x in suggestion.lines
+        ],
+        "unused_groups": list(suggestion.unused_groups),
+        "too_wide": list(suggestion.too_wide),
+        "policy": text,
+    }
