@@ -10,11 +10,12 @@ from capsule.cli import terminal
 from capsule.cli.files import load_policy
 from capsule.errors import UsageError
 from capsule.policy.presets import NAMES
-from capsule.profile.compare import Grant, missing_grants, prune_lines, unused_grants
+from capsule.profile.compare import Grant, Want, missing_grants, prune_lines, unused_grants
 from capsule.profile.observation import Observation, merge
 from capsule.profile.render import render_suggestion
 from capsule.profile.suggest import Base, Suggestion, suggest
 from capsule.profile.trace import observe, read_commands, store, stored, write_whole
+from capsule.sandbox.access import Access, Variables
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.plan import Plan, PlanGrant, PlanPlace
 
@@ -81,48 +82,49 @@ def _watch(words: tuple[str, ...], policy: str | None) -> Observation:
     return merge(*found)
 
 
-def _places(grants: tuple[PlanGrant, ...] | tuple[PlanPlace, ...], seen: Observation) -> tuple[str, ...]:
-    return tuple(path for grant in grants if (path := _real(grant.path, seen)))
+def _places(grants: tuple[PlanGrant, ...] | tuple[PlanPlace, ...], variables: Variables) -> tuple[str, ...]:
+    return tuple(variables.path(grant.path) for grant in grants)
 
 
-def _real(path: str, seen: Observation) -> str:
-    for name, value in (("${workspace}", seen.workspace), ("${cwd}", seen.workspace), ("${home}", seen.home)):
-        if path.startswith(name):
-            return value + path[len(name) :] if value else ""
-    return path
+def _variables(seen: Observation) -> Variables:
+    return Variables(seen.workspace, seen.home, seen.workspace)
 
 
 def _base(seen: Observation) -> Base:
     policy = load_policy(BASE)
     files = compile_policy(policy).filesystem
+    variables = _variables(seen)
     return Base(
         BASE,
-        _places(files.read, seen),
-        _places(files.write, seen),
-        _places(files.execute, seen),
-        _places(files.private, seen),
+        _places(files.read, variables),
+        _places(files.write, variables),
+        _places(files.execute, variables),
+        _places(files.private, variables),
         tuple(entry.name for entry in policy.sections.syscalls.groups.add),
     )
 
 
 def _grants(plan: Plan, seen: Observation, file: str) -> list[Grant]:
-    kinds = (("read", plan.filesystem.read), ("write", plan.filesystem.write), ("execute", plan.filesystem.execute))
+    kinds: tuple[tuple[Want, tuple[PlanGrant, ...]], ...] = (
+        ("read", plan.filesystem.read),
+        ("write", plan.filesystem.write),
+        ("execute", plan.filesystem.execute),
+    )
+    variables = _variables(seen)
     return [
-        Grant(want, path, grant.origin.file, grant.origin.line)
+        Grant(want, variables.path(grant.path), grant.origin.file, grant.origin.line)
         for want, grants in kinds
         for grant in grants
-        if grant.origin.file == file and (path := _real(grant.path, seen))
+        if grant.origin.file == file
     ]
 
 
 def _compare(seen: Observation, reference: str, out_dir: Path | None, *, as_json: bool) -> int:
-    from capsule.policy.explain import Asker  # noqa: I001  (heavy: only for a comparison)
-
     policy = load_policy(reference)
     plan = compile_policy(policy)
-    asker = Asker(plan, workspace=seen.workspace, home=seen.home)
-    missing = missing_grants(seen, asker.allows)
-    top = policy.sources[-1].path
+    access = Access(plan, _variables(seen), policy.sections.environment)
+    missing = missing_grants(seen, lambda want, path: access.path(path, want).granted)
+    top = policy.sources[0].path
     unused = unused_grants(seen, _grants(plan, seen, top))
     if out_dir is not None:
         text = Path(top).read_text(encoding="utf-8")

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from capsule.profile.observation import FileUse, Observation
 
-Decide = Callable[[str, str], bool]
+Want = Literal["read", "write", "execute"]
+Decide = Callable[[Want, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     """An entry of the present policy: ``want`` is read, write or execute; ``path`` absolute; where it was written."""
 
-    want: str
+    want: Want
     path: str
     file: str
     line: int
@@ -27,7 +29,7 @@ class Grant:
 class Missing:
     """A use that the present policy refuses."""
 
-    want: str
+    want: Want
     path: str
     count: int
 
@@ -51,7 +53,11 @@ def missing_grants(seen: Observation, allowed: Decide) -> tuple[Missing, ...]:
     """The uses that ``allowed(want, path)`` refuses, most frequent first."""
     found = []
     for use in seen.files:
-        wants = (("read", use.read + use.list), ("write", use.written), ("execute", use.execute))
+        wants: tuple[tuple[Want, int], ...] = (
+            ("read", use.read + use.list),
+            ("write", use.written),
+            ("execute", use.execute),
+        )
         found += [
             Missing(want, use.path, count) for want, count in wants if count and not allowed(want, use.path)
         ]
