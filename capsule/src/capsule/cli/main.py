@@ -25,6 +25,7 @@ from capsule.errors import CapsuleError
         "discard": ("capsule.cli.overlay.discard", "Throw away what a run with an overlay wrote."),
         "log": ("capsule.cli.native:log", "Show the entries of a log."),
         "policy": ("capsule.cli.policy", "Check, compile, explain, test and compare policies."),
+        "profile": ("capsule.cli.profile", "Watch commands and suggest the smallest policy that lets them."),
         "prove": ("capsule.cli.native:prove", "Prove that an entry is in a log."),
         "run": ("capsule.cli.native:run", "Run one command under a policy."),
         "verify": ("capsule.cli.native:verify", "Check a log."),

@@ -25,10 +25,18 @@ EPILOG = "Example: capsule profile --out-dir sysprofile -- pytest -q"
 
 @click.command("profile", epilog=EPILOG, context_settings={"ignore_unknown_options": False})
 @click.argument("words", nargs=-1, metavar="COMMANDS.txt | -- CMD...", required=True)
-@click.option("--out-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep and merge observations here.")
-@click.option("--policy", metavar="FILE_OR_PRESET", help="Policy in force while watching, and to compare with.")
-@click.option("--diff", "show_diff", is_flag=True, help="Compare with --policy instead of suggesting a new one.")
-@click.option("--prune", is_flag=True, help="Write --policy without the grants that nothing used, into --out-dir.")
+@click.option(
+    "--out-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep and merge observations here."
+)
+@click.option(
+    "--policy", metavar="FILE_OR_PRESET", help="Policy in force while watching, and to compare with."
+)
+@click.option(
+    "--diff", "show_diff", is_flag=True, help="Compare with --policy instead of suggesting a new one."
+)
+@click.option(
+    "--prune", is_flag=True, help="Write --policy without the grants that nothing used, into --out-dir."
+)
 @click.option("--fresh", is_flag=True, help="Forget what earlier runs left in --out-dir.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(
@@ -65,15 +73,15 @@ def command(
         terminal.say(text.rstrip())
     else:
         marked = sum(line.warning is not None for line in suggestion.lines)
-        terminal.say(f"{out_dir / 'capsule.yaml'}: {len(suggestion.lines)} lines from {seen.runs} runs, {marked} to look at twice")
+        terminal.say(
+            f"{out_dir / 'capsule.yaml'}: {len(suggestion.lines)} lines from {seen.runs} runs, {marked} to look at twice"
+        )
     return 0
 
 
 def _watch(words: tuple[str, ...], policy: str | None) -> Observation:
-    if len(words) == 1 and words[0].endswith(".txt"):
-        commands = read_commands(Path(words[0]))
-    else:
-        commands = [list(words)]
+    listed = len(words) == 1 and words[0].endswith(".txt")
+    commands = read_commands(Path(words[0])) if listed else [list(words)]
     found = []
     for number, each in enumerate(commands, 1):
         if len(commands) > 1:
@@ -153,7 +161,13 @@ def _suggestion_json(suggestion: Suggestion, text: str) -> dict[str, object]:
         "runs": suggestion.observation.runs,
         "lost": suggestion.observation.lost,
         "lines": [
-            {"section": x.section, "value": x.value, "subject": x.subject, "count": x.count, "warning": x.warning}
+            {
+                "section": x.section,
+                "value": x.value,
+                "subject": x.subject,
+                "count": x.count,
+                "warning": x.warning,
+            }
             for x in suggestion.lines
         ],
         "unused_groups": list(suggestion.unused_groups),

@@ -16,7 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from capsule.errors import CapsuleError
-from capsule.profile.observation import Observation, ObservationError, encode_observation, merge, parse_observation
+from capsule.profile.observation import (
+    Observation,
+    ObservationError,
+    encode_observation,
+    merge,
+    parse_observation,
+)
 from capsule.sandbox.launcher import find_native
 
 OBSERVATION = "observation.json"
@@ -62,8 +68,12 @@ def read_commands(path: Path) -> list[list[str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path} cannot be read: {error}", next_step="name a text file of commands, one a line") from None
-    commands = [["/bin/sh", "-c", line] for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        raise TraceError(
+            f"{path} cannot be read: {error}", next_step="name a text file of commands, one a line"
+        ) from None
+    commands = [
+        ["/bin/sh", "-c", line] for line in lines if line.strip() and not line.lstrip().startswith("#")
+    ]
     if not commands:
         raise TraceError(f"{path} holds no command", next_step="write one command a line")
     return commands
