@@ -40,6 +40,7 @@ EPILOG = "Example: capsule profile --out-dir sysprofile -- pytest -q"
 @click.option("--fresh", is_flag=True, help="Forget what earlier runs left in --out-dir.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(
+    *,
     words: tuple[str, ...],
     out_dir: Path | None,
     policy: str | None,
@@ -73,9 +74,8 @@ def command(
         terminal.say(text.rstrip())
     else:
         marked = sum(line.warning is not None for line in suggestion.lines)
-        terminal.say(
-            f"{out_dir / 'capsule.yaml'}: {len(suggestion.lines)} lines from {seen.runs} runs, {marked} to look at twice"
-        )
+        evidence = f"{len(suggestion.lines)} lines from {seen.runs} runs, {marked} to look at twice"
+        terminal.say(f"{out_dir / 'capsule.yaml'}: {evidence}")
     return 0
 
 
