@@ -84,7 +84,7 @@ def test_a_present_policy_is_compared_and_pruned(capsule_binary: Path, workspace
     }
     assert not [use for use in answer["refused"] if use["path"] == str(workspace / "a")]
     pruned = policy_of((workspace / "kept" / "capsule.yaml").read_text())
-    assert pruned["filesystem"] == {"read": ["./a"], "write": None}
+    assert pruned["filesystem"] == {"read": ["./a"], "write": []}
 
 
 def test_what_makes_no_sense_is_said(capsule_binary: Path, workspace: Path) -> None:

@@ -35,6 +35,9 @@ def test_uses_that_the_policy_refuses_come_most_frequent_first() -> None:
 def test_pruning_takes_whole_items_only() -> None:
     text = "filesystem:\n  read:\n    - a   # why\n    - b\n"
     assert prune_lines(text, [3]) == "filesystem:\n  read:\n    - b\n"
+    assert prune_lines(text + "  write: # out\n    - c\nname: x\n", [3, 4, 6]) == (
+        "filesystem:\n  read: []\n  write: []# out\nname: x\n".replace("[]#", "[] #")
+    )
     with pytest.raises(ValueError, match="line 2"):
         prune_lines(text, [2])
     with pytest.raises(ValueError, match="line 9"):

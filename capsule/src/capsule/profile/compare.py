@@ -5,6 +5,7 @@ unused_grants(observation, grants)      # entries of the policy that nothing use
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -67,6 +68,8 @@ def missing_grants(seen: Observation, allowed: Decide) -> tuple[Missing, ...]:
 def prune_lines(text: str, lines: Iterable[int]) -> str:
     """``text`` without the given 1-based lines, each of which must be a whole list item on a line of its own.
 
+    A list that loses its last item stays, as an empty one.
+
     Raises:
         ValueError: for a line that is not ``- item``: removing it would change more than that entry.
     """
@@ -75,4 +78,26 @@ def prune_lines(text: str, lines: Iterable[int]) -> str:
     for number in gone:
         if not 1 <= number <= len(rows) or not rows[number - 1].lstrip().startswith("- "):
             raise ValueError(f"line {number} is not a list item of its own")
-    return "".join(row for number, row in enumerate(rows, 1) if number not in gone)
+    kept = []
+    for number, row in enumerate(rows, 1):
+        if number in gone:
+            continue
+        key = _KEY.fullmatch(row)
+        if key and number + 1 in gone and not _has_items(rows, number, gone, len(key[1])):
+            kept.append(f"{key[1]}{key[2]}: []{key[3]}")
+        else:
+            kept.append(row)
+    return "".join(kept)
+
+
+_KEY = re.compile(r"( *)([a-z_]+):(\s*(?:#.*)?\n?)")
+
+
+def _has_items(rows: list[str], key: int, gone: set[int], indent: int) -> bool:
+    """Whether a list item is left below line ``key``, before anything that ends the list."""
+    for number, row in enumerate(rows[key:], key + 1):
+        bare = row.strip()
+        if number in gone or not bare or bare.startswith("#"):
+            continue
+        return bare.startswith("- ") and len(row) - len(row.lstrip()) >= indent
+    return False
