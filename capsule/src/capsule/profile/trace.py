@@ -23,7 +23,7 @@ from capsule.profile.observation import (
     merge,
     parse_observation,
 )
-from capsule.sandbox.launcher import find_native
+from capsule.sandbox.launcher import find_binary
 
 OBSERVATION = "observation.json"
 
@@ -45,7 +45,7 @@ def observe(command: Sequence[str], *, policy: str | None = None) -> Observation
     """
     with tempfile.TemporaryDirectory(prefix="capsule-trace-") as folder:
         out = Path(folder) / OBSERVATION
-        argv = [find_native(), "trace", "--out", str(out)]
+        argv = [str(find_binary()), "trace", "--out", str(out)]
         if policy is not None:
             argv += ["--policy", policy]
         status = subprocess.run([*argv, "--", *command], check=False).returncode
