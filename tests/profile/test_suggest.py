@@ -51,6 +51,15 @@ def test_private_places_are_suggested_instead_of_the_hosts() -> None:
     assert not [line for line in suggestion.lines if line.section == "filesystem.write"]
 
 
+def test_a_workspace_below_tmp_is_not_thrown_away() -> None:
+    seen = observation(
+        workspace="/tmp/w", files=(FileUse("/tmp/w/x", create=1, write=1),), syscalls=(), addresses=()
+    )
+    suggestion = suggest(seen, base=BASE)
+    assert suggestion.private == ()
+    assert [(line.section, line.value) for line in suggestion.lines] == [("filesystem.write", ".")]
+
+
 def test_sensitive_grants_are_marked() -> None:
     found = lines(files=(FileUse("/home/u/.ssh/id_rsa", read=1),), syscalls=(), addresses=())
     assert found == {("filesystem.read", "~/.ssh/id_rsa"): "SSH keys"}

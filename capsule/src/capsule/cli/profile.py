@@ -52,7 +52,7 @@ def command(
     """Run COMMANDS.txt (one command a line) or one command under the sandbox, and watch.
 
     Writes observation.json and capsule.yaml into --out-dir, merged over runs; without it the suggested policy goes to
-    standard output. Exits 0, or 1 when --diff finds a difference.
+    standard output. What the commands print goes to standard error. Exits 0, or 1 when --diff finds a difference.
     """
     if (show_diff or prune) and policy is None:
         raise UsageError("--diff and --prune compare with a policy", next_step="name it with --policy")

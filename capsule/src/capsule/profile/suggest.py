@@ -19,6 +19,8 @@ from capsule.sandbox.syscalls import group_of, groups
 
 _TOO_WIDE = ("/", "/home", "/var", "/mnt", "/media", "/srv", "/proc", "/dev", "/sys", "/run")
 
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -81,11 +83,15 @@ def suggest(seen: Observation, *, base: Base) -> Suggestion:
         if seen.home
         else _TOO_WIDE
     )
-    private = tuple(top for top in ("/tmp", "/var/tmp", "/dev/shm") if _used_below(seen.files, top))  # noqa: S108
+    private = tuple(top for top in _TEMPORARY if _used_below(seen.files, top, seen.workspace))
     lines: list[Line] = []
     for want in ("read", "write", "execute"):
         uses, whole = _uses(seen.files, want)
-        uses = {p: n for p, n in uses.items() if not base.covers(want, p) and not _below_any(p, private)}
+        uses = {
+            p: n
+            for p, n in uses.items()
+            if not base.covers(want, p) and not _thrown_away(p, private, seen.workspace)
+        }
         wide = {path for path in whole if path in never}
         granted = collapse(
             uses, whole={p for p in whole if p in uses or _has_below(uses, p)} - wide, never=never
@@ -121,8 +127,13 @@ def _has_below(uses: Mapping[str, int], top: str) -> bool:
     return any(path.startswith(top + "/") for path in uses)
 
 
-def _used_below(files: Iterable[FileUse], top: str) -> bool:
-    return any(use.written and use.path.startswith(top + "/") for use in files)
+def _used_below(files: Iterable[FileUse], top: str, workspace: str) -> bool:
+    return any(use.written and _thrown_away(use.path, (top,), workspace) for use in files)
+
+
+def _thrown_away(path: str, private: Iterable[str], workspace: str) -> bool:
+    """Whether a private directory would cover it; a workspace below ``/tmp`` shines through."""
+    return _below_any(path, private) and not (workspace and _below_any(path, (workspace,)))
 
 
 def _uses(files: Iterable[FileUse], want: str) -> tuple[dict[str, int], set[str]]:
@@ -144,6 +155,7 @@ def _uses(files: Iterable[FileUse], want: str) -> tuple[dict[str, int], set[str]
 
 def _line(want: str, grant: Collapsed, seen: Observation) -> Line:
     verb = {"read": "reads", "write": "changes", "execute": "runs"}[want]
+    verb = verb if grant.count != 1 else verb.removesuffix("s")
     evidence = f"{grant.count} {verb}" + (f" of {grant.names} names" if grant.names > 1 else "")
     warning = why_sensitive(grant.path, home=seen.home, workspace=seen.workspace, writing=want == "write")
     return Line(f"filesystem.{want}", shorten(grant.path, seen), grant.path, evidence, grant.count, warning)

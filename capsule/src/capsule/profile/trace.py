@@ -33,7 +33,7 @@ class TraceError(CapsuleError):
 
 
 def observe(command: Sequence[str], *, policy: str | None = None) -> Observation:
-    """Run ``command`` to its end with this process's standard streams.
+    """Run ``command`` to its end; what it prints goes to standard error, so that the answer stands alone.
 
     Args:
         command: program and arguments.
@@ -48,7 +48,7 @@ def observe(command: Sequence[str], *, policy: str | None = None) -> Observation
         argv = [str(find_binary()), "trace", "--out", str(out)]
         if policy is not None:
             argv += ["--policy", policy]
-        status = subprocess.run([*argv, "--", *command], check=False).returncode
+        status = subprocess.run([*argv, "--", *command], stdout=2, check=False).returncode
         try:
             data = out.read_bytes()
         except FileNotFoundError:
