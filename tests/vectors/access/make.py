@@ -47,7 +47,7 @@ def _plan(lists: dict[str, list[str]], programs: list[str] | None = None) -> dic
         "policy": {"digest": DIGEST, "sources": [{"digest": DIGEST, "path": "/w/capsule.yaml"}]},
         "process": {"programs": listed},
         "require": [],
-        "syscalls": {"allow": [], "deny": []},
+        "syscalls": {"groups": [], "allow": [], "deny": []},
     }
 
 

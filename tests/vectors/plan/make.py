@@ -35,7 +35,7 @@ def small() -> Json:
         "policy": {"digest": DIGEST, "sources": [{"path": "preset:small", "digest": DIGEST}]},
         "filesystem": {k: [] for k in ("read", "write", "execute", "deny", "protect", "private", "hide")},
         "network": {"mode": "none", "ports": [], "unix": [], "origin": origin(1)},
-        "syscalls": {"allow": [], "deny": []},
+        "syscalls": {"groups": [], "allow": [], "deny": []},
         "process": {"programs": None},
         "environment": {"pass": [], "set": {}, "scrub": []},
         "limits": dict.fromkeys(
@@ -70,6 +70,10 @@ def full() -> Json:
         "origin": origin(12),
     }
     plan["syscalls"] = {
+        "groups": [
+            {"name": "memory", "reason": "memory", "origin": origin(13), "members": ["brk", "mmap"]},
+            {"name": "time", "reason": "clocks", "origin": origin(13), "members": ["nanosleep", "times"]},
+        ],
         "allow": [
             {
                 "name": "prctl",
@@ -189,6 +193,21 @@ BAD: dict[str, tuple[Callable[[Json], None], str, str]] = {
     "ports-many": (put("network", "ports", to=[1] * 4097), "network.ports", "more than 4096"),
     "syscall-name": (put("syscalls", "allow", 0, "name", to="Read"), "syscalls.allow[0].name", "system call"),
     "syscall-order": (put("syscalls", "allow", 0, "name", to="zz"), "syscalls.allow", "sorted"),
+    "syscall-group-order": (
+        put("syscalls", "groups", 0, "name", to="zz"),
+        "syscalls.groups",
+        "sorted",
+    ),
+    "syscall-member-name": (
+        put("syscalls", "groups", 0, "members", 1, to="Mmap"),
+        "syscalls.groups[0].members[1]",
+        "system call",
+    ),
+    "syscall-member-order": (
+        put("syscalls", "groups", 0, "members", 0, to="mmap"),
+        "syscalls.groups[0].members",
+        "sorted",
+    ),
     "syscall-errno": (
         put("syscalls", "deny", 0, "errno", to="38"),
         "syscalls.deny[0].errno",

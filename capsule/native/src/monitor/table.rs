@@ -63,9 +63,8 @@ impl Table {
             let name = name_of(number);
             let denied = plan.deny.iter().find(|d| Some(d.name.as_str()) == name);
             let allowed = plan
-                .allow
-                .iter()
-                .filter(|a| Some(a.name.as_str()) == name && denied.is_none());
+                .allowed()
+                .filter(|(allowed, _)| Some(*allowed) == name && denied.is_none());
             let otherwise = if number >= FIRST_NEW {
                 Errno::ENOSYS
             } else {
@@ -73,7 +72,7 @@ impl Table {
             };
             Entry {
                 name,
-                alternatives: allowed.map(|a| a.when.clone()).collect(),
+                alternatives: allowed.map(|(_, when)| when.to_vec()).collect(),
                 errno: denied
                     .and_then(|d| Errno::from_name(&d.errno))
                     .unwrap_or(otherwise),
@@ -102,12 +101,13 @@ fn holds(condition: &Condition, arguments: &[u64; 6]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Origin, SyscallAllow, SyscallDeny};
+    use crate::plan::{Origin, SyscallAllow, SyscallDeny, SyscallGroup};
 
     fn names(number: u32) -> Option<&'static str> {
         match number {
             1 => Some("one"),
             2 => Some("two"),
+            3 => Some("three"),
             500 => Some("new"),
             _ => None,
         }
@@ -140,6 +140,12 @@ mod tests {
             origin: origin(),
         };
         let plan = Syscalls {
+            groups: vec![SyscallGroup {
+                name: "all".into(),
+                reason: "r".into(),
+                origin: origin(),
+                members: vec!["three".into(), "two".into()],
+            }],
             allow: vec![
                 allow(when(Op::Eq, 5, None)),
                 allow(when(Op::Mask, 8, Some(12))),
@@ -158,7 +164,8 @@ mod tests {
         let mut table = table();
         assert!(table.allows(1, &[0, 5, 0, 0, 0, 0]) && table.allows(1, &[0, 0xb, 0, 0, 0, 0]));
         assert!(!table.allows(1, &[0, 4, 0, 0, 0, 0]) && !table.allows(1, &[5; 6].map(|_| 0)));
-        assert!(!table.allows(2, &[0; 6]) && !table.allows(3, &[0; 6]));
+        assert!(table.allows(3, &[9; 6]), "by its group");
+        assert!(!table.allows(2, &[0; 6]) && !table.allows(4, &[0; 6]));
     }
 
     #[test]

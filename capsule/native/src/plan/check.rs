@@ -123,6 +123,26 @@ pub(super) fn plan(plan: &Plan) -> Checked {
 
 fn syscalls(plan: &Plan) -> Checked {
     each(
+        &At::Top("syscalls.groups"),
+        &plan.syscalls.groups,
+        |at, group| {
+            string(&at.field("name"), &group.name)?;
+            not_empty(&at.field("name"), &group.name)?;
+            string(&at.field("reason"), &group.reason)?;
+            origin(&at.field("origin"), &group.origin)?;
+            let members = at.field("members");
+            each(&members, &group.members, |at, name| syscall_name(at, name))?;
+            if group.members.is_sorted_by(|a, b| a < b) {
+                Ok(())
+            } else {
+                Err(members.refuse("is not sorted by name, or repeats one"))
+            }
+        },
+    )?;
+    if !plan.syscalls.groups.is_sorted_by(|a, b| a.name < b.name) {
+        return Err(At::Top("syscalls.groups").refuse("is not sorted by name, or repeats one"));
+    }
+    each(
         &At::Top("syscalls.allow"),
         &plan.syscalls.allow,
         |at, call| {

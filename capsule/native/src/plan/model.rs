@@ -147,10 +147,37 @@ pub enum NetworkMode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct Syscalls {
+    /// Sorted by name.
+    pub groups: Vec<SyscallGroup>,
     /// Sorted by name; several of one name are alternatives.
     pub allow: Vec<SyscallAllow>,
     /// Sorted by name.
     pub deny: Vec<SyscallDeny>,
+}
+
+impl Syscalls {
+    /// Every way in which a call is allowed: its name, and conditions that must all hold. `deny` is not looked at.
+    pub fn allowed(&self) -> impl Iterator<Item = (&str, &[Condition])> {
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        let single = self.allow.iter();
+        members
+            .map(|name| (name.as_str(), [].as_slice()))
+            .chain(single.map(|call| (call.name.as_str(), call.when.as_slice())))
+    }
+}
+
+/// System calls that are allowed together, whatever their arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct SyscallGroup {
+    /// The group's name.
+    pub name: String,
+    /// Why it is allowed.
+    pub reason: String,
+    /// Where it was written.
+    pub origin: Origin,
+    /// Linux names, sorted.
+    pub members: Vec<String>,
 }
 
 /// One allowed system call.
@@ -331,7 +358,7 @@ macro_rules! objects {
 }
 
 objects! {
-    Plan Policy Source Origin Filesystem Grant Rule Place Network Syscalls SyscallAllow SyscallDeny Condition Process Program Environment Limits
+    Plan Policy Source Origin Filesystem Grant Rule Place Network Syscalls SyscallGroup SyscallAllow SyscallDeny Condition Process Program Environment Limits
 }
 
 /// An option whose field must be there: serde takes a missing one for null unless it is read through a function.

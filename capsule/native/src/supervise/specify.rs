@@ -217,11 +217,10 @@ fn wanted(plan: &Plan, tier: &Tier, audit: Audit, read_denies: bool) -> Wanted {
     };
     Wanted {
         allow: calls
-            .allow
-            .iter()
-            .map(|c| Allowed {
-                name: c.name.clone(),
-                tests: tests(&c.when),
+            .allowed()
+            .map(|(name, when)| Allowed {
+                name: name.to_owned(),
+                tests: tests(when),
             })
             .collect(),
         deny: calls

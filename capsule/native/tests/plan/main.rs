@@ -35,8 +35,8 @@ pub fn sample() -> Value {
         },
         "network": {"mode": "none", "ports": [8080], "unix": [grant("/run/x.sock", 14)], "origin": origin(15)},
         "syscalls": {
+            "groups": [{"name": "files", "reason": "files", "origin": origin(16), "members": ["read"]}],
             "allow": [
-                {"name": "read", "reason": "files", "origin": origin(16), "when": []},
                 {"name": "socket", "reason": "local", "origin": origin(17),
                  "when": [{"arg": 0, "op": "eq", "value": 1, "mask": null}]},
             ],

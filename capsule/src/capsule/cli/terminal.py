@@ -159,7 +159,7 @@ def summary_json(plan: Plan) -> dict[str, Any]:
         "hide": [shown(place.path) for place in fs.hide],
         "ports": list(plan.network.ports),
         "unix": [shown(grant.path) for grant in plan.network.unix],
-        "syscalls": len({entry.name for entry in plan.syscalls.allow}),
+        "syscalls": len({entry.name for entry in plan.syscalls.allowed()}),
         "require": list(plan.require),
         "audit": plan.audit,
     }

@@ -187,7 +187,7 @@ class Access:
         for denied in self.plan.syscalls.deny:
             if denied.name == name:
                 return Decision("denied", Rule(f"{denied.errno}: {denied.reason}", denied.origin)), ()
-        found = [entry for entry in self.plan.syscalls.allow if entry.name == name]
+        found = [entry for entry in self.plan.syscalls.allowed() if entry.name == name]
         if not found:
             return Decision("not_granted", None, f"syscalls: allow: [{name}]"), ()
         conditions = tuple(

@@ -44,6 +44,7 @@ from capsule.sandbox.plan import (
     PlanSource,
     PlanSyscallAllow,
     PlanSyscallDeny,
+    PlanSyscallGroup,
     PlanSyscalls,
 )
 
@@ -163,36 +164,42 @@ class _Calls:
                 call.name, call.errno or "EPERM", reason, _origin(call.origin)
             )
         allowed: dict[tuple[str, tuple[Condition, ...]], PlanSyscallAllow] = {}
+        members: dict[str, tuple[NameEntry, syscalls.Group]] = {}
         for entry in section.groups.add:
-            for name, when, reason in self._group(entry):
-                allowed[name, when] = _allow(name, reason, entry.origin, when)
+            group = self._group(entry)
+            for name in group.members if group is not None else ():
+                for when in syscalls.CONDITIONS.get(name, ((),)):
+                    if group is not None and when:
+                        allowed[name, when] = _allow(name, group.reason, entry.origin, when)
+                    elif group is not None:
+                        members[name] = (entry, group)
         for call in section.allow.add:
             self._grantable(call)
+            if not call.when:
+                members.pop(call.name, None)
             allowed[call.name, call.when] = _allow(
                 call.name, call.reason or "allowed by the policy", call.origin, call.when
             )
         if self.problems:
             raise PolicyError(self.problems)
         return PlanSyscalls(
+            groups=_groups({name: found for name, found in members.items() if name not in denied}),
             allow=tuple(
                 allowed[key] for key in sorted(allowed, key=lambda key: key[0]) if key[0] not in denied
             ),
             deny=tuple(denied[name] for name in sorted(denied)),
         )
 
-    def _group(self, entry: NameEntry) -> list[tuple[str, tuple[Condition, ...], str]]:
+    def _group(self, entry: NameEntry) -> syscalls.Group | None:
         group = syscalls.groups().get(entry.name)
         names = [name for name, known in syscalls.groups().items() if known.kind == "grant"]
         if group is None:
             self._refuse(entry.origin, f"unknown system call group {entry.name!r}", names, entry.name)
-            return []
+            return None
         if group.kind == "never":
             self._refuse(entry.origin, f"the group {entry.name!r} cannot be allowed: {group.reason}", names)
-            return []
-        found: list[tuple[str, tuple[Condition, ...], str]] = []
-        for name in group.members:
-            found.extend((name, when, group.reason) for when in syscalls.CONDITIONS.get(name, ((),)))
-        return found
+            return None
+        return group
 
     def _known(self, call: SyscallEntry) -> bool:
         if call.name in syscalls.numbers():
@@ -225,6 +232,17 @@ class _Calls:
                 origin.file, origin.line, origin.column, what, listed, nearest, "" if nearest else "remove it"
             )
         )
+
+
+def _groups(members: dict[str, tuple[NameEntry, syscalls.Group]]) -> tuple[PlanSyscallGroup, ...]:
+    """The calls of groups, each group once; one that is written twice has the origin it has last."""
+    found: dict[str, tuple[NameEntry, syscalls.Group, list[str]]] = {}
+    for call, (entry, group) in members.items():
+        found.setdefault(group.name, (entry, group, []))[2].append(call)
+    return tuple(
+        PlanSyscallGroup(name, group.reason, _origin(entry.origin), tuple(sorted(calls)))
+        for name, (entry, group, calls) in sorted(found.items())
+    )
 
 
 def _allow(name: str, reason: str, origin: Origin, when: tuple[Condition, ...]) -> PlanSyscallAllow:

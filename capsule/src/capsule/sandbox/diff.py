@@ -135,7 +135,7 @@ def _network(old: Plan, new: Plan) -> Iterator[Change]:
 
 def _conditions(plan: Plan) -> dict[str, tuple[frozenset[tuple[object, ...]], PlanSyscallAllow]]:
     found: dict[str, tuple[frozenset[tuple[object, ...]], PlanSyscallAllow]] = {}
-    for entry in plan.syscalls.allow:
+    for entry in plan.syscalls.allowed():
         known, _ = found.get(entry.name, (frozenset[tuple[object, ...]](), entry))
         found[entry.name] = (known | {tuple((c.arg, c.op, c.value, c.mask) for c in entry.when)}, entry)
     return found

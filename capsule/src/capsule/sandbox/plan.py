@@ -97,6 +97,15 @@ class PlanCondition(_Strict, frozen=True):
     mask: int | None
 
 
+class PlanSyscallGroup(_Strict, frozen=True):
+    """Calls that are allowed together and without conditions."""
+
+    name: str
+    reason: str
+    origin: PlanOrigin
+    members: tuple[str, ...]
+
+
 class PlanSyscallAllow(_Strict, frozen=True):
     """An allowed call; several of one name are alternatives."""
 
@@ -116,10 +125,20 @@ class PlanSyscallDeny(_Strict, frozen=True):
 
 
 class PlanSyscalls(_Strict, frozen=True):
-    """Both sorted by name; what is in neither is denied and reported."""
+    """All sorted by name; what is in none of them is denied and reported."""
 
+    groups: tuple[PlanSyscallGroup, ...]
     allow: tuple[PlanSyscallAllow, ...]
     deny: tuple[PlanSyscallDeny, ...]
+
+    def allowed(self) -> tuple[PlanSyscallAllow, ...]:
+        """Every allowed call with its conditions, those of groups spelt out; sorted by name."""
+        members = (
+            PlanSyscallAllow(name, group.reason, group.origin, ())
+            for group in self.groups
+            for name in group.members
+        )
+        return tuple(sorted((*members, *self.allow), key=lambda entry: entry.name))
 
 
 class PlanProgram(_Strict, frozen=True):
