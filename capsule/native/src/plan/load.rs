@@ -16,7 +16,7 @@ use super::directories::Directories;
 use super::find::{Chosen, choose, home_directory, variables, working_directory};
 use super::model::Plan;
 use super::presets;
-use super::read::{PlanError, parse};
+use super::read::{PlanError, parse, parse_built_in};
 use super::sources::{digest, unchanged};
 use super::variables::{VariableError, Variables};
 use std::ffi::{OsStr, OsString};
@@ -157,7 +157,7 @@ fn plan_of(
 ) -> Result<Found, LoadError> {
     if let (Chosen::Preset(name), None) = (chosen, tool) {
         if let Some(preset) = presets::named(name) {
-            let plan = parse(preset.plan.as_bytes()).map_err(LoadError::Plan)?;
+            let plan = parse_built_in(preset.plan).map_err(LoadError::Plan)?;
             return Ok((plan, preset.digest.to_owned(), Origination::BuiltIn, None));
         }
     }

@@ -35,8 +35,8 @@ pub use kept::always;
 pub use load::{LoadError, Loaded, Origination, Request, load};
 pub use model::{
     Audit, Condition, Environment, Filesystem, Grant, Limits, Network, NetworkMode, Op, Origin,
-    Place, Plan, Policy, Process, Program, Require, Rule, Source, SyscallAllow, SyscallDeny, SyscallGroup,
-    Syscalls,
+    Place, Plan, Policy, Process, Program, Require, Rule, Source, SyscallAllow, SyscallDeny,
+    SyscallGroup, Syscalls,
 };
 pub use pattern::{Glob, GlobError, Pattern, PatternError};
 pub use read::{MAX_BYTES, PlanError, parse};

@@ -150,23 +150,19 @@ pub fn emit(arch: u32, decisions: &[(u32, Decision)], default: Action) -> Vec<In
         instruction(RETURN, 0, 0, Action::Kill.code()),
         instruction(LOAD, 0, 0, 0),
     ];
-    let ranges = ranges(decisions, default);
-    program.extend(search(&ranges));
+    search(&ranges(decisions, default), &mut program);
     program
 }
 
 fn ranges(decisions: &[(u32, Decision)], default: Action) -> Vec<Range<'_>> {
     use std::borrow::Cow;
     let mut ranges: Vec<Range<'_>> = Vec::new();
-    let push = |first: u32, decision: Cow<'_, Decision>, ranges: &mut Vec<Range<'_>>| {
+    fn push<'a>(first: u32, decision: Cow<'a, Decision>, ranges: &mut Vec<Range<'a>>) {
         let same = ranges.last().is_some_and(|last| last.decision == decision);
         if !same {
-            ranges.push(Range {
-                first,
-                decision: Cow::Owned(decision.into_owned()),
-            });
+            ranges.push(Range { first, decision });
         }
-    };
+    }
     let mut next = 0;
     for (number, decision) in decisions {
         if *number > next {
@@ -185,33 +181,28 @@ fn ranges(decisions: &[(u32, Decision)], default: Action) -> Vec<Range<'_>> {
 }
 
 /// A balanced search: one comparison, then the lower half, then the upper half.
-fn search(ranges: &[Range<'_>]) -> Vec<Instruction> {
+fn search(ranges: &[Range<'_>], code: &mut Vec<Instruction>) {
     if let [only] = ranges {
-        return decide(&only.decision);
+        return decide(&only.decision, code);
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
-    let low_code = search(low);
-    let pivot = high[0].first;
-    let mut code = jump_over(JUMP_GREATER_EQUAL, pivot, low_code.len());
-    code.extend(low_code);
-    code.extend(search(high));
-    code
-}
-
-/// Jump over `distance` instructions when the comparison holds, else fall through.
-fn jump_over(code: u16, k: u32, distance: usize) -> Vec<Instruction> {
+    let (at, pivot) = (code.len(), high[0].first);
+    // How far it jumps is known once the lower half is there.
+    code.push(instruction(JUMP, 0, 0, 0));
+    search(low, code);
+    let distance = code.len() - at - 1;
     match u8::try_from(distance) {
-        Ok(near) => vec![instruction(code, near, 0, k)],
+        Ok(near) => code[at] = instruction(JUMP_GREATER_EQUAL, near, 0, pivot),
         // Conditional jumps reach 255 instructions; an unconditional one reaches anywhere.
-        Err(_) => vec![
-            instruction(code, 0, 1, k),
-            instruction(JUMP, 0, 0, distance as u32),
-        ],
+        Err(_) => {
+            code[at] = instruction(JUMP_GREATER_EQUAL, 0, 1, pivot);
+            code.insert(at + 1, instruction(JUMP, 0, 0, distance as u32));
+        }
     }
+    search(high, code);
 }
 
-fn decide(decision: &Decision) -> Vec<Instruction> {
-    let mut code = Vec::new();
+fn decide(decision: &Decision, code: &mut Vec<Instruction>) {
     for (tests, action) in &decision.alternatives {
         // A failed test jumps to the next alternative: the code is laid out backwards so that the distance is known.
         let mut block = vec![instruction(RETURN, 0, 0, action.code())];
@@ -223,7 +214,6 @@ fn decide(decision: &Decision) -> Vec<Instruction> {
         code.extend(block);
     }
     code.push(instruction(RETURN, 0, 0, decision.otherwise.code()));
-    code
 }
 
 /// Code that falls through when the test holds and otherwise jumps `beyond` instructions further.

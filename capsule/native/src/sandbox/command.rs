@@ -11,7 +11,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// What the three processes tell each other before `exec`.
 #[repr(C)]
@@ -22,6 +23,8 @@ pub struct Progress {
     pub failed: AtomicI32,
     /// Why.
     pub errno: AtomicI32,
+    /// Not 0 once one of these says something: the word the monitor waits on.
+    told: AtomicU32,
 }
 
 /// The steps that can fail, as numbers on the shared page.
@@ -112,10 +115,40 @@ impl Progress {
         ))
     }
 
+    /// Wait until the command has a listener or has failed, at most `most`; may return early.
+    pub fn wait(&self, most: Duration) {
+        let most = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: most.subsec_nanos().into(),
+        };
+        // SAFETY: the word lives as long as the process, `most` as long as the call. The page is shared between
+        // processes, so the wait is not a private one.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.told.as_ptr(),
+                libc::FUTEX_WAIT,
+                0,
+                &raw const most,
+            )
+        };
+    }
+
+    /// Wake the monitor; where this process may not, it wakes by itself a little later.
+    fn tell(&self, may_wake: bool) {
+        self.told.store(1, Ordering::Release);
+        if may_wake {
+            // SAFETY: the word lives as long as the process; the call reads no other memory.
+            unsafe { libc::syscall(libc::SYS_futex, self.told.as_ptr(), libc::FUTEX_WAKE, 1) };
+        }
+    }
+
     fn fail(&self, stage: Stage, error: &io::Error) -> ! {
         self.errno
             .store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
         self.failed.store(stage as i32, Ordering::Release);
+        // When `exec` fails the listener is long taken, and the filter may have no `futex`.
+        self.tell(stage != Stage::Exec);
         let code = if stage == Stage::Exec { 127 } else { 125 };
         // SAFETY: ends this process at once.
         unsafe { libc::_exit(code) }
@@ -140,6 +173,8 @@ pub struct Command {
     pub filter: Vec<Instruction>,
     /// Whether a listener is asked for.
     pub supervised: bool,
+    /// Whether the filter lets `futex` through without asking.
+    pub wakes: bool,
     /// Read one byte from here before the filter is installed: the permission to go on when nobody listens.
     pub gate: Option<OwnedFd>,
     /// The signal mask the caller of the supervisor had.
@@ -177,7 +212,10 @@ pub fn become_command(command: &Command, progress: &Progress) -> ! {
     }
     if !command.filter.is_empty() {
         match install(&command.filter, command.supervised) {
-            Ok(listener) => progress.listener.store(listener, Ordering::Release),
+            Ok(listener) => {
+                progress.listener.store(listener, Ordering::Release);
+                progress.tell(command.wakes);
+            }
             Err(error) => progress.fail(Stage::Seccomp, &error),
         }
     }

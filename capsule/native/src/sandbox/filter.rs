@@ -94,7 +94,11 @@ impl std::error::Error for FilterError {}
 /// # Errors
 /// A name or a number of conditions that cannot be expressed.
 pub fn build(wanted: &Wanted) -> Result<Vec<Instruction>, FilterError> {
-    let table: BTreeMap<&str, Option<u32>> = syscalls::table().into_iter().collect();
+    let table = syscalls::table();
+    let number_of = |name: &str| {
+        let found = table.binary_search_by_key(&name, |(known, _)| known);
+        found.ok().map(|at| table[at].1)
+    };
     let refused = if wanted.supervised {
         Action::Notify
     } else {
@@ -112,14 +116,14 @@ pub fn build(wanted: &Wanted) -> Result<Vec<Instruction>, FilterError> {
             .push(&allowed.tests);
     }
     for (name, tests) in alternatives {
-        let Some(number) = table.get(name) else {
+        let Some(number) = number_of(name) else {
             return Err(FilterError::Unknown(name.to_owned()));
         };
-        let Some(number) = *number else { continue };
+        let Some(number) = number else { continue };
         decisions.insert(number, allow(name, &tests, wanted, refused));
     }
     for denied in &wanted.deny {
-        let Some(number) = table.get(denied.name.as_str()) else {
+        let Some(number) = number_of(&denied.name) else {
             return Err(FilterError::Unknown(denied.name.clone()));
         };
         // An error of the policy's choosing cannot be asked for: the monitor always answers `EPERM`.
@@ -129,12 +133,12 @@ pub fn build(wanted: &Wanted) -> Result<Vec<Instruction>, FilterError> {
             Action::Errno(denied.errno)
         };
         if let Some(number) = number {
-            decisions.insert(*number, Decision::always(action));
+            decisions.insert(number, Decision::always(action));
         }
     }
     for name in NEVER {
-        if let Some(Some(number)) = table.get(name) {
-            decisions.insert(*number, Decision::always(ENOSYS));
+        if let Some(Some(number)) = number_of(name) {
+            decisions.insert(number, Decision::always(ENOSYS));
         }
     }
     if !wanted.supervised {

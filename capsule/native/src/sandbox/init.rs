@@ -37,6 +37,8 @@ pub struct Spec {
     pub filter: Vec<Instruction>,
     /// Whether a monitor answers notifications.
     pub supervised: bool,
+    /// Whether the filter lets `futex` through without asking.
+    pub wakes: bool,
     /// The command and its arguments.
     pub arguments: Vec<CString>,
     /// `NAME=value`.
@@ -74,6 +76,9 @@ pub enum Report {
         errno: i32,
     },
 }
+
+/// How long the first process waits at a time for a word of the command's process, whose filter may forbid it to wake.
+const SILENCE: Duration = Duration::from_micros(100);
 
 /// The supervisor's word that the run is on the log.
 pub const GO: &[u8] = b"go";
@@ -258,6 +263,7 @@ fn prepare(spec: &mut Spec, socket: &OwnedFd) -> Result<Prepared, Obstacle> {
             ruleset,
             filter: std::mem::take(&mut spec.filter),
             supervised: spec.supervised,
+            wakes: spec.wakes,
             gate,
             mask: spec.mask,
         },
@@ -335,7 +341,16 @@ fn start(spec: Spec, socket: OwnedFd, prepared: Prepared, progress: &'static Pro
                     system::take_descriptor(command.as_fd(), number).unwrap_or_else(|_| exit(125)),
                 );
             }
-            (Ok(_), _) => std::thread::sleep(Duration::from_micros(20)),
+            (Ok(command), _) => {
+                progress.wait(SILENCE);
+                // Killed between two steps, it could not tell.
+                if ended(command)
+                    && progress.listener.load(Ordering::Acquire) < 0
+                    && progress.failure().is_none()
+                {
+                    exit(125)
+                }
+            }
             (Err(_), _) => exit(125),
         }
     }
@@ -350,6 +365,17 @@ fn start(spec: Spec, socket: OwnedFd, prepared: Prepared, progress: &'static Pro
         supervisor: socket,
         terminal: prepared.terminal,
     }
+}
+
+/// Whether the process behind a pidfd has ended.
+fn ended(process: &OwnedFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: process.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid structure, and its number.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }
 
 /// Whoever reads the command's output must see its end when the command closes it, not when this process ends.

@@ -24,6 +24,7 @@ use crate::sandbox::command::{Progress, Stage};
 use crate::sandbox::init::{self, GO, Handover, Spec};
 use crate::sandbox::{messages, namespaces, privileges, system};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -270,7 +271,11 @@ fn control(request: &Request) -> Result<Option<OwnedFd>, Exit> {
 /// A name nobody else's run has.
 fn name() -> Result<String, Exit> {
     let mut random = [0u8; 8];
-    getrandom::fill(&mut random).map_err(|error| refuse(format!("randomness: {error}")))?;
+    // SAFETY: the place has the length given.
+    let filled = unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) };
+    if filled != random.len() as isize {
+        return Err(failed("randomness")(io::Error::last_os_error()));
+    }
     Ok(random
         .iter()
         .fold("r-".to_owned(), |text, byte| format!("{text}{byte:02x}")))
@@ -314,6 +319,8 @@ struct Sandbox {
 }
 
 fn start(spec: Spec, monitored: Monitored, in_namespaces: bool) -> Result<Sandbox, Exit> {
+    // Freeing it here would only copy the pages it shares with the first process.
+    let (spec, monitored) = (ManuallyDrop::new(spec), ManuallyDrop::new(monitored));
     let (ours, theirs) = system::message_pair().map_err(failed("socket"))?;
     let progress = Progress::shared().map_err(failed("memory"))?;
     let flags = if in_namespaces { namespaces::ALL } else { 0 };
@@ -321,8 +328,9 @@ fn start(spec: Spec, monitored: Monitored, in_namespaces: bool) -> Result<Sandbo
     let Some(child) = (unsafe { system::clone3(flags, None) }).map_err(failed("namespaces"))?
     else {
         drop(ours);
+        let spec = ManuallyDrop::into_inner(spec);
         init::run(spec, theirs, progress, |handover| {
-            serve(monitored, handover)
+            serve(ManuallyDrop::into_inner(monitored), handover)
         })
     };
     Ok(Sandbox {

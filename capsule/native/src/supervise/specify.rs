@@ -144,6 +144,7 @@ pub fn specify(
         rules: places.rules,
         filter,
         supervised: tier.supervisor,
+        wakes: allows_futex(plan),
         arguments: request
             .command
             .iter()
@@ -184,6 +185,15 @@ pub fn specify(
         sockets: places.sockets,
         places: places.view,
     })
+}
+
+/// Whether the command may wake another process without anybody being asked.
+fn allows_futex(plan: &Plan) -> bool {
+    let calls = &plan.syscalls;
+    calls
+        .allowed()
+        .any(|(name, when)| name == "futex" && when.is_empty())
+        && !calls.deny.iter().any(|call| call.name == "futex")
 }
 
 fn c_string(text: &OsStr) -> Result<CString, String> {
@@ -395,12 +405,13 @@ fn digest(spec: &Spec, plan: &Plan, enforced: &Enforced) -> String {
         plan.limits
     );
     hasher.update(text.as_bytes());
+    let mut filter = Vec::with_capacity(spec.filter.len() * 8);
     for step in &spec.filter {
-        hasher
-            .update(&step.code.to_le_bytes())
-            .update(&[step.jt, step.jf])
-            .update(&step.k.to_le_bytes());
+        filter.extend_from_slice(&step.code.to_le_bytes());
+        filter.extend_from_slice(&[step.jt, step.jf]);
+        filter.extend_from_slice(&step.k.to_le_bytes());
     }
+    hasher.update(&filter);
     hasher.update(plan.policy.digest.as_bytes());
     format!("blake3:{}", hasher.finalize().to_hex())
 }
