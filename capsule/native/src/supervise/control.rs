@@ -162,14 +162,14 @@ impl Control {
     pub fn turn(&mut self, ledger: &mut dyn Ledger) -> Verdict {
         for source in self.epoll.ready() {
             let outcome = match source {
-                Source::Program => self.from_program(),
+                Source::Program => self.hear_program(),
                 Source::Owner => {
                     self.owner = None;
                     self.end("the program that owns the sandbox has gone")
                 }
-                Source::Worker => self.from_worker(ledger),
-                Source::Lane(id) => self.from_lane(id, ledger),
-                Source::Slot(id) => self.from_slot(id, ledger),
+                Source::Worker => self.hear_worker(ledger),
+                Source::Lane(id) => self.hear_lane(id, ledger),
+                Source::Slot(id) => self.hear_slot(id, ledger),
             };
             if let Err(reason) = outcome {
                 self.stop.get_or_insert(Verdict::Stop(reason));
@@ -252,7 +252,7 @@ impl Control {
         Ok(())
     }
 
-    fn from_program(&mut self) -> Result<(), String> {
+    fn hear_program(&mut self) -> Result<(), String> {
         self.program.flush().map_err(|fault| fault.to_string())?;
         loop {
             let frame = self
@@ -306,7 +306,7 @@ impl Control {
         Ok(())
     }
 
-    fn from_worker(&mut self, ledger: &mut dyn Ledger) -> Result<(), String> {
+    fn hear_worker(&mut self, ledger: &mut dyn Ledger) -> Result<(), String> {
         loop {
             let Some(worker) = self.worker.as_mut() else {
                 return Ok(());

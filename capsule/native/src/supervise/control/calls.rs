@@ -17,7 +17,7 @@ const MAX_RECORDED: usize = 2048;
 const MAX_TIME: u64 = 24 * 3600 * 1000;
 
 impl Control {
-    pub(super) fn from_lane(&mut self, id: u64, ledger: &mut dyn Ledger) -> Result<(), String> {
+    pub(super) fn hear_lane(&mut self, id: u64, ledger: &mut dyn Ledger) -> Result<(), String> {
         let Some(lane) = self.lanes.get_mut(&id) else {
             return Ok(());
         };

@@ -90,7 +90,7 @@ impl Control {
         }
     }
 
-    pub(super) fn from_slot(&mut self, id: u32, ledger: &mut dyn Ledger) -> Result<(), String> {
+    pub(super) fn hear_slot(&mut self, id: u32, ledger: &mut dyn Ledger) -> Result<(), String> {
         let Some(slot) = self.slots.get_mut(&id) else {
             return Ok(());
         };
@@ -204,7 +204,7 @@ impl Control {
         ledger: &mut dyn Ledger,
     ) -> Result<(), String> {
         // Its answer may lie unread beside the news of its end.
-        self.from_slot(id, ledger)?;
+        self.hear_slot(id, ledger)?;
         self.settle(ledger);
         let Some(mut slot) = self.slots.remove(&id) else {
             return Ok(());

@@ -93,7 +93,7 @@ impl Epoll {
     fn control(&self, operation: i32, fd: RawFd, source: Source, write: bool) -> io::Result<()> {
         let events = libc::EPOLLIN | if write { libc::EPOLLOUT } else { 0 };
         let mut event = libc::epoll_event {
-            events: events.cast_unsigned(),
+            events: events as u32,
             u64: source.token(),
         };
         // SAFETY: `event` is a live local; the kernel copies it.
