@@ -17,12 +17,14 @@ use super::verifier::Known;
 use super::watch::Watch;
 
 /// How much is read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 256 * 1024;
 
 /// Some whole blocks on their way to the tree.
 #[derive(Default)]
 pub(super) struct Piece {
     pub(super) bytes: Vec<u8>,
+    /// How many of `bytes` were read; the rest is left from an earlier round.
+    filled: usize,
     /// The length of each entry's line, newline included.
     pub(super) lines: Vec<u32>,
     /// Where each block begins in `bytes`, its place, its parts, the digest its checkpoint names.
@@ -70,17 +72,19 @@ impl<'a> Pass<'a> {
             };
             piece.lines.clear();
             piece.blocks.clear();
-            piece.bytes.clear();
-            piece.bytes.extend_from_slice(&rest);
-            let want = usize::try_from(self.length - at)
-                .unwrap_or(usize::MAX)
-                .min(CHUNK);
-            let got = self.fill(&mut piece.bytes, want, at)?;
+            // Never shrunk: clearing and growing would write a megabyte of zeros each round.
+            if piece.bytes.len() < CHUNK + MAX_BLOCK {
+                piece.bytes.resize(CHUNK + MAX_BLOCK, 0);
+            }
+            piece.bytes[..rest.len()].copy_from_slice(&rest);
+            let want = usize::try_from(self.length - at).unwrap_or(usize::MAX).min(CHUNK);
+            let got = self.fill(&mut piece.bytes[rest.len()..rest.len() + want], at)?;
             at += got as u64;
+            piece.filled = rest.len() + got;
             let end = at >= self.length || got < want;
             let used = self.blocks(&mut piece, end, known, channels.is_some());
             rest.clear();
-            rest.extend_from_slice(&piece.bytes[used..]);
+            rest.extend_from_slice(&piece.bytes[used..piece.filled]);
             progress(self.place.offset);
             let over = self.fault.is_some() || end;
             match &channels {
@@ -98,30 +102,24 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn fill(&self, bytes: &mut Vec<u8>, want: usize, at: u64) -> io::Result<usize> {
-        let before = bytes.len();
-        bytes.resize(before + want, 0);
+    fn fill(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         let mut got = 0;
-        while got < want {
-            match self
-                .file
-                .read_at(&mut bytes[before + got..], at + got as u64)
-            {
+        while got < bytes.len() {
+            match self.file.read_at(&mut bytes[got..], at + got as u64) {
                 Ok(0) => break,
                 Ok(count) => got += count,
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
                 Err(why) => return Err(why),
             }
         }
-        bytes.truncate(before + got);
         Ok(got)
     }
 
     /// Takes the blocks at the beginning of the piece; how many bytes they are.
     fn blocks(&mut self, piece: &mut Piece, end: bool, known: &mut [Known], lines: bool) -> usize {
         let mut used = 0;
-        while used < piece.bytes.len() {
-            let bytes = &piece.bytes[used..];
+        while used < piece.filled {
+            let bytes = &piece.bytes[used..piece.filled];
             if bytes.len() < MAX_BLOCK && !end {
                 break;
             }
