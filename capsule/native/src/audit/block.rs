@@ -131,9 +131,8 @@ pub fn split(bytes: &[u8], end: bool) -> Split {
         };
         return match bytes.len() {
             // A checkpoint line that was being added to the block before, when the writer died.
-            length if end && length < MAX_CHECKPOINT && begins(NOTE) => Split::Torn,
+            length if length < MAX_CHECKPOINT && begins(NOTE) && !bytes.contains(&b'\n') => short,
             length if length < MAX_HEADER && begins(BLOCK) => short,
-            length if length < NOTE.len() && !end => Split::More,
             _ => Split::Malformed {
                 at: 0,
                 why: "a block header belongs here",

@@ -16,113 +16,125 @@ use super::scan::{self, Fault, Kind, Place, Trust};
 use super::verifier::Known;
 use super::watch::Watch;
 
-/// How much is read at once.
-const CHUNK: usize = 256 * 1024;
+/// How much is read at once: little enough to stay in a core's cache until it is hashed.
+const CHUNK: usize = 512 * 1024;
 
 /// Some whole blocks on their way to the tree.
 #[derive(Default)]
 pub(super) struct Piece {
+    /// Room for what was left of the piece before, then what was read.
     pub(super) bytes: Vec<u8>,
-    /// How many of `bytes` were read; the rest is left from an earlier round.
     filled: usize,
+    last: bool,
     /// The length of each entry's line, newline included.
     pub(super) lines: Vec<u32>,
     /// Where each block begins in `bytes`, its place, its parts, the digest its checkpoint names.
     pub(super) blocks: Vec<(usize, Place, Extent, Digest)>,
 }
 
-pub(super) type Channels = (SyncSender<Piece>, Receiver<Piece>);
+/// Reads the first `length` bytes of `file` into pieces, taking used ones back; ends when nobody wants more.
+pub(super) fn read(
+    file: &File,
+    length: u64,
+    pieces: &SyncSender<io::Result<Piece>>,
+    given_back: &Receiver<Piece>,
+) {
+    let mut at = 0;
+    loop {
+        let mut piece = given_back.try_recv().unwrap_or_default();
+        piece.bytes.resize(MAX_BLOCK + CHUNK, 0);
+        let want = usize::try_from(length - at)
+            .unwrap_or(usize::MAX)
+            .min(CHUNK);
+        let got = match fill(file, &mut piece.bytes[MAX_BLOCK..MAX_BLOCK + want], at) {
+            Ok(got) => got,
+            Err(why) => {
+                // Nobody left to tell: then it does not matter.
+                let _ = pieces.send(Err(why));
+                return;
+            }
+        };
+        at += got as u64;
+        piece.filled = MAX_BLOCK + got;
+        piece.last = got < want || at >= length;
+        let last = piece.last;
+        if pieces.send(Ok(piece)).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn fill(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < bytes.len() {
+        match file.read_at(&mut bytes[got..], at + got as u64) {
+            Ok(0) => break,
+            Ok(count) => got += count,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(got)
+}
 
 /// The pass over the file.
-pub(super) struct Pass<'a> {
-    file: &'a File,
-    length: u64,
+#[derive(Default)]
+pub(super) struct Pass {
     pub(super) place: Place,
     pub(super) watch: Watch,
     pub(super) fault: Option<Fault>,
     newest: Option<(Place, Extent, Vec<u8>, Digest)>,
 }
 
-impl<'a> Pass<'a> {
-    pub(super) fn new(file: &'a File, length: u64) -> Pass<'a> {
-        Pass {
-            file,
-            length,
-            place: Place::default(),
-            watch: Watch::default(),
-            fault: None,
-            newest: None,
-        }
-    }
-
-    /// Goes through the file; with `channels`, checks lines too and sends the blocks on to the tree.
+impl Pass {
+    /// Goes through the pieces; with `tree`, checks lines too and sends the blocks on to it.
     pub(super) fn run(
         &mut self,
         known: &mut [Known],
-        channels: Option<Channels>,
+        pieces: &Receiver<io::Result<Piece>>,
+        tree: Option<SyncSender<Piece>>,
+        give_back: &SyncSender<Piece>,
         progress: &mut dyn FnMut(u64),
     ) -> io::Result<()> {
         let mut rest: Vec<u8> = Vec::new();
-        let mut at = 0;
-        let mut spare = Piece::default();
-        loop {
-            let mut piece = match &channels {
-                Some((_, back)) => back.try_recv().unwrap_or_default(),
-                None => std::mem::take(&mut spare),
-            };
+        while let Ok(piece) = pieces.recv() {
+            let mut piece = piece?;
             piece.lines.clear();
             piece.blocks.clear();
-            // Never shrunk: clearing and growing would write a megabyte of zeros each round.
-            if piece.bytes.len() < CHUNK + MAX_BLOCK {
-                piece.bytes.resize(CHUNK + MAX_BLOCK, 0);
-            }
-            piece.bytes[..rest.len()].copy_from_slice(&rest);
-            let want = usize::try_from(self.length - at).unwrap_or(usize::MAX).min(CHUNK);
-            let got = self.fill(&mut piece.bytes[rest.len()..rest.len() + want], at)?;
-            at += got as u64;
-            piece.filled = rest.len() + got;
-            let end = at >= self.length || got < want;
-            let used = self.blocks(&mut piece, end, known, channels.is_some());
+            let from = MAX_BLOCK - rest.len();
+            piece.bytes[from..MAX_BLOCK].copy_from_slice(&rest);
+            let used = self.blocks(&mut piece, from, known, tree.is_some());
             rest.clear();
             rest.extend_from_slice(&piece.bytes[used..piece.filled]);
             progress(self.place.offset);
-            let over = self.fault.is_some() || end;
-            match &channels {
+            let over = self.fault.is_some() || piece.last;
+            if let Some(tree) = &tree {
                 // The tree's thread is gone only when it found a fault, which then is the earlier one.
-                Some((send, _)) => {
-                    if send.send(piece).is_err() {
-                        return Ok(());
-                    }
+                if tree.send(piece).is_err() {
+                    return Ok(());
                 }
-                None => spare = piece,
+            } else {
+                // When the reader has ended, nobody needs the piece back.
+                let _ = give_back.try_send(piece);
             }
             if over {
-                return Ok(());
-            }
-        }
-    }
-
-    fn fill(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-        let mut got = 0;
-        while got < bytes.len() {
-            match self.file.read_at(&mut bytes[got..], at + got as u64) {
-                Ok(0) => break,
-                Ok(count) => got += count,
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                Err(why) => return Err(why),
-            }
-        }
-        Ok(got)
-    }
-
-    /// Takes the blocks at the beginning of the piece; how many bytes they are.
-    fn blocks(&mut self, piece: &mut Piece, end: bool, known: &mut [Known], lines: bool) -> usize {
-        let mut used = 0;
-        while used < piece.filled {
-            let bytes = &piece.bytes[used..piece.filled];
-            if bytes.len() < MAX_BLOCK && !end {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the whole blocks of the piece from byte `used` on; where they end.
+    fn blocks(
+        &mut self,
+        piece: &mut Piece,
+        mut used: usize,
+        known: &mut [Known],
+        lines: bool,
+    ) -> usize {
+        let end = piece.last;
+        while used < piece.filled {
+            let bytes = &piece.bytes[used..piece.filled];
             let extent = match block::split(bytes, end) {
                 Split::Block(extent) => extent,
                 Split::More => break,

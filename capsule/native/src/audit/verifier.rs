@@ -15,7 +15,7 @@ use super::grow::{self, Grown};
 use super::heads::Head;
 use super::merkle::{Frontier, Node};
 use super::outcome::{Outcome, Report};
-use super::pass::Pass;
+use super::pass::{self, Pass};
 use super::scan::{Fault, Kind, Place, Trust};
 
 /// What to verify with.
@@ -73,24 +73,28 @@ pub fn verify(
         key: key.clone(),
     });
     let mut known = heads(options);
-    let mut pass = Pass::new(file, length);
-    let grown = if options.quick {
-        pass.run(&mut known, None, progress)?;
-        pass.newest_checkpoint(trust.as_ref())
-    } else {
-        let wanted: Vec<_> = known.iter().map(|head| head.size).collect();
-        let (send, receive) = sync_channel(3);
+    let wanted: Vec<_> = known.iter().map(|head| head.size).collect();
+    let mut pass = Pass::default();
+    let grown = std::thread::scope(|scope| {
+        let (trust, pass) = (trust.as_ref(), &mut pass);
+        let (send, pieces) = sync_channel(2);
         let (give_back, given_back) = sync_channel(8);
-        std::thread::scope(|scope| {
-            let trust = trust.as_ref();
-            let grower = scope.spawn(move || grow::grow(&receive, &give_back, trust, &wanted));
-            let read = pass.run(&mut known, Some((send, given_back)), progress);
-            let grown = grower
-                .join()
-                .map_err(|_| io::Error::other("the tree's thread died"))?;
-            read.map(|()| grown)
-        })?
-    };
+        scope.spawn(move || pass::read(file, length, &send, &given_back));
+        if options.quick {
+            pass.run(&mut known, &pieces, None, &give_back, progress)?;
+            return Ok(pass.newest_checkpoint(trust));
+        }
+        let (send, checked) = sync_channel(2);
+        let used = give_back.clone();
+        let grower = scope.spawn(move || grow::grow(&checked, &used, trust, &wanted));
+        let read = pass.run(&mut known, &pieces, Some(send), &give_back, progress);
+        // The reader ends when nobody takes its pieces any more.
+        drop(pieces);
+        let grown = grower
+            .join()
+            .map_err(|_| io::Error::other("the tree's thread died"))?;
+        read.map(|()| grown)
+    })?;
     for head in &mut known {
         head.grown = options.quick || grown.roots.contains(&(head.size, head.root));
     }
@@ -160,7 +164,7 @@ fn heads(options: &Options) -> Vec<Known> {
 }
 
 fn conclude(
-    pass: &Pass<'_>,
+    pass: &Pass,
     grown: &Grown,
     known: &[Known],
     authenticated: bool,
@@ -205,6 +209,9 @@ fn conclude(
                 head.size, head.which
             ),
         );
+    }
+    if place.block == 0 && !torn {
+        return end(Outcome::Malformed, "it is empty".into());
     }
     if torn {
         return (Outcome::Torn, found.cloned());

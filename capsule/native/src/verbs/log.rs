@@ -119,7 +119,7 @@ fn since(text: &str) -> Result<String, String> {
             let moment = text.strip_suffix('Z').unwrap_or(text).replace(' ', "T");
             let rest = REST
                 .get(moment.len()..)
-                .filter(|rest| rest.len() <= 23)
+                .filter(|rest| rest.len() <= 23 && !moment.ends_with('Z'))
                 .ok_or_else(wrong)?;
             let whole = format!("{moment}{rest}");
             return clock::parse(whole.as_bytes())
