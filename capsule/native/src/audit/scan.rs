@@ -130,8 +130,10 @@ impl Place {
             ));
         }
         let (mut seq, mut at) = (extent.header.first, extent.head);
-        for line in entries.split_inclusive(|byte| *byte == b'\n') {
-            let line = &line[..line.len() - 1];
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', entries) {
+            let line = &entries[from..end];
+            from = end + 1;
             let view = json::entry(line).map_err(|fault| Fault {
                 seq,
                 ..self.fault(Kind::Malformed, at + fault.at, fault.why)

@@ -96,14 +96,11 @@ pub fn verify(
         read.map(|()| grown)
     })?;
     for head in &mut known {
-        head.grown = options.quick || grown.roots.contains(&(head.size, head.root));
+        head.grown = grown.roots.contains(&(head.size, head.root));
     }
     let place = pass.place;
     let tree = grown.tree.clone();
-    let (outcome, fault) = conclude(
-        &pass,
-        &grown,
-        &known,
+    let (outcome, fault) = conclude(&pass, &grown, &known, options.quick,
         key.as_ref().is_some_and(|(_, from)| *from != "log"),
     );
     let (warnings, warned) = pass.watch.finish();
@@ -167,6 +164,7 @@ fn conclude(
     pass: &Pass,
     grown: &Grown,
     known: &[Known],
+    quick: bool,
     authenticated: bool,
 ) -> (Outcome, Option<Fault>) {
     // What the tree's thread found is in an earlier block than where the reader stopped.
@@ -201,14 +199,15 @@ fn conclude(
             ),
         );
     }
-    if let Some(head) = known.iter().find(|head| !head.chained || !head.grown) {
-        return end(
-            Outcome::Forked,
-            format!(
-                "its first {} entries are not those of the head {}",
-                head.size, head.which
-            ),
-        );
+    for head in known {
+        if head.grown && !head.chained && head.size == place.size && grown.sealed() < place.size {
+            let why = format!("the checkpoint of the head {} is missing", head.which);
+            return end(Outcome::Truncated, why);
+        }
+        if !head.chained || !(head.grown || quick) {
+            let why = format!("its first {} entries are not those of the head {}", head.size, head.which);
+            return end(Outcome::Forked, why);
+        }
     }
     if place.block == 0 && !torn {
         return end(Outcome::Malformed, "it is empty".into());

@@ -316,7 +316,11 @@ def _conclude(going: _Pass, heads: Sequence[Head], *, torn: bool, authenticated:
             why = f"it has {report.entries} entries; a known head has {head.size}"
             return (Outcome.ROLLED_BACK if whole else Outcome.TRUNCATED), why
     for head in heads:
-        if going.roots.get(head.size) != head.root or head.chain not in going.chains.get(head.size, set()):
+        grown = going.roots.get(head.size) == head.root
+        chained = head.chain in going.chains.get(head.size, set())
+        if grown and not chained and head.size == report.entries > report.sealed:
+            return Outcome.TRUNCATED, "the checkpoint of a known head is missing"
+        if not grown or not chained:
             return Outcome.FORKED, f"its first {head.size} entries are not those of a known head"
     if not report.blocks and not torn:
         return Outcome.MALFORMED, "it is empty"
