@@ -79,7 +79,7 @@ def forgeries(log: Forge) -> Iterator[Case]:
     yield Case("unsealed", b"".join(blocks[:4]), "unsealed", 4)
     yield Case("truncated", b"".join(blocks[:4]), "truncated", since=kept)
     yield Case("truncated-torn", data[: starts[4] + 200], "truncated", since=kept)
-    yield Case("truncated-checkpoint", data[: data.rindex(b'{"note"')], "truncated", 6, since=kept)
+    yield Case("cut-checkpoint", data[: data.rindex(b'{"note"')], "unsealed", 6, since=kept)
     yield Case("rolled-back", b"".join(blocks[:2]), "rolled_back", since=kept)
 
     # Rebuilt, and signed again.

@@ -64,7 +64,7 @@ def test_inserted_bytes_are_found(at: int, junk: bytes) -> None:
 
 @given(st.integers(0, len(LOG.data) - 1))
 def test_a_cut_tail_is_found_by_a_head_kept_elsewhere(at: int) -> None:
-    assert check(LOG.data[:at]).outcome in {Outcome.TRUNCATED, Outcome.ROLLED_BACK}
+    assert check(LOG.data[:at]).outcome is not Outcome.VERIFIED
 
 
 @settings(max_examples=30)

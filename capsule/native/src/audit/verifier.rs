@@ -100,7 +100,11 @@ pub fn verify(
     }
     let place = pass.place;
     let tree = grown.tree.clone();
-    let (outcome, fault) = conclude(&pass, &grown, &known, options.quick,
+    let (outcome, fault) = conclude(
+        &pass,
+        &grown,
+        &known,
+        options.quick,
         key.as_ref().is_some_and(|(_, from)| *from != "log"),
     );
     let (warnings, warned) = pass.watch.finish();
@@ -205,7 +209,10 @@ fn conclude(
             return end(Outcome::Truncated, why);
         }
         if !head.chained || !(head.grown || quick) {
-            let why = format!("its first {} entries are not those of the head {}", head.size, head.which);
+            let why = format!(
+                "its first {} entries are not those of the head {}",
+                head.size, head.which
+            );
             return end(Outcome::Forked, why);
         }
     }
