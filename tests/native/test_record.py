@@ -127,7 +127,8 @@ FULL = """
 mount -t tmpfs -o size=64k tmpfs "$1" && cd "$1" && shift
 "$1" record --log small.log < /dev/null || exit 7
 dd if=/dev/zero of=filler bs=1k count=1000 2>/dev/null
-printf '{"type":"exec","fill":"%9000s"}\\n' x | "$1" record --log small.log; echo "full $?"
+many() { i=0; while [ $i -lt 60 ]; do printf '{"type":"exec","fill":"%900s"}\\n' x; i=$((i+1)); done; }
+many | "$1" record --log small.log; echo "full $?"
 "$1" verify small.log --json; echo "verify $?"
 rm filler
 echo '{"type":"exec"}' | "$1" record --log small.log; echo "room $?"
