@@ -115,12 +115,22 @@ pub fn build(wanted: &Wanted) -> Result<Vec<Instruction>, FilterError> {
             .or_default()
             .push(&allowed.tests);
     }
+    let mut asked: BTreeMap<&str, Vec<&[Test]>> = BTreeMap::new();
+    for notified in &wanted.notify {
+        asked
+            .entry(notified.name)
+            .or_default()
+            .push(&notified.tests);
+    }
     for (name, tests) in alternatives {
         let Some(number) = number_of(name) else {
             return Err(FilterError::Unknown(name.to_owned()));
         };
         let Some(number) = number else { continue };
-        decisions.insert(number, allow(name, &tests, wanted, refused));
+        decisions.insert(
+            number,
+            allow(name, &tests, &asked, wanted.isolated_network, refused),
+        );
     }
     for denied in &wanted.deny {
         let Some(number) = number_of(&denied.name) else {
@@ -181,15 +191,19 @@ pub fn restricted(name: &str, isolated_network: bool) -> bool {
     harmless(name, isolated_network).is_some() || NEVER.contains(&name)
 }
 
-fn allow(name: &str, alternatives: &[&[Test]], wanted: &Wanted, refused: Action) -> Decision {
-    let notify: Vec<&[Test]> = wanted
-        .notify
-        .iter()
-        .filter(|n| n.name == name)
-        .map(|n| n.tests.as_slice())
-        .collect();
+fn allow(
+    name: &str,
+    alternatives: &[&[Test]],
+    asked: &BTreeMap<&str, Vec<&[Test]>>,
+    isolated_network: bool,
+    refused: Action,
+) -> Decision {
+    let notify = asked.get(name).map_or([].as_slice(), Vec::as_slice);
     let unconditional = alternatives.iter().any(|tests| tests.is_empty());
-    let harmless = harmless(name, wanted.isolated_network);
+    let harmless = harmless(name, isolated_network);
+    if unconditional && harmless.is_none() && notify.is_empty() {
+        return Decision::always(Action::Allow);
+    }
     let mut decision = Decision::always(if unconditional && harmless.is_none() {
         Action::Allow
     } else {
@@ -205,7 +219,7 @@ fn allow(name: &str, alternatives: &[&[Test]], wanted: &Wanted, refused: Action)
     for alternative in &alternatives {
         for extra in &harmless {
             let tests: Vec<Test> = alternative.iter().chain(extra).copied().collect();
-            for asked in &notify {
+            for asked in notify {
                 let tests = tests.iter().chain(asked.iter()).copied().collect();
                 decision.alternatives.push((tests, Action::Notify));
             }
