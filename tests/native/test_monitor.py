@@ -9,9 +9,12 @@ import json
 import os
 import platform
 import shutil
+import socket
 import stat
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -162,6 +165,79 @@ def test_a_full_table_of_descriptors_is_an_error_and_no_way_round(
     assert int(first.split()[1]) > 5
     assert (keep, mine) == ("keep.txt EACCES", "mine EMFILE")
     assert state(prepared / "keep.txt") == before
+
+
+class Answering:
+    """Host sockets that say their own name to whoever reaches them, and who did."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.reached: list[str] = []
+        self._stack = stack
+
+    def serve(self, server: socket.socket, name: str) -> None:
+        server.listen()
+        self._stack.callback(server.close)
+        self._stack.callback(server.shutdown, socket.SHUT_RDWR)
+        threading.Thread(target=self._answer, args=(server, name), daemon=True).start()
+
+    def _answer(self, server: socket.socket, name: str) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                self.reached.append(name)
+                with connection:
+                    connection.sendall(name.encode())
+
+
+def test_only_the_sockets_the_policy_names_are_reached(capsule_binary: Path, workspace: Path) -> None:
+    with ExitStack() as stack:
+        host = Answering(stack)
+        ports = {}
+        for name in ("port", "other port"):
+            server = socket.create_server(("127.0.0.1", 0))
+            ports[name] = server.getsockname()[1]
+            host.serve(server, name)
+        for name in ("named.sock", "other.sock"):
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(name)
+            host.serve(server, name)
+        (workspace / "capsule.yaml").write_text(
+            "version: 1\nextends: [workspace]\n"
+            f"network:\n  ports: [{ports['port']}]\n  unix: [./named.sock]\n"
+        )
+        shutil.copy(INSIDE / "reach.py", workspace)
+        printed, report = run(
+            capsule_binary, PYTHON, "-I", "reach.py", str(ports["port"]), str(ports["other port"])
+        )
+    results: dict[str, str] = json.loads(printed)
+    assert results == {
+        "port": "port",
+        "asyncio port": "port",
+        "named.sock": "named.sock",
+        "asyncio named.sock": "named.sock",
+        "own listener": "own",
+        "other port": "ECONNREFUSED",
+        "other.sock": "EACCES",
+        "other.sock by another name": "EACCES",
+        "internet": "EACCES",
+        "internet over IPv6": "EACCES",
+        "metadata service": "EACCES",
+        "metadata service, mapped": "EACCES",
+        "datagram": "EACCES",
+        "datagram by sendmsg": "ENETUNREACH",
+        "fast open": "EOPNOTSUPP",
+        "unix datagram": "EACCES",
+        "unix datagram pair": "EACCES",
+        "multipath": "EPERM",
+        "raw": "EPERM",
+        "packet": "EPERM",
+    }
+    assert sorted(host.reached) == ["named.sock", "named.sock", "port", "port"]
+    denials = report["denials"]
+    assert isinstance(denials, list)
+    by_target = {denial["target"]: denial for denial in denials}
+    assert by_target["tcp:192.0.2.1:80"]["layer"] == "network"
+    assert by_target[f"unix:{workspace}/other.sock"]["allow"] == f'network: unix: ["{workspace}/other.sock"]'
 
 
 @pytest.mark.needs("git")

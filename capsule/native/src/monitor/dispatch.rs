@@ -10,9 +10,10 @@ use super::errno::Errno;
 use super::how::How;
 use super::notified::ATTRIBUTE_REQUESTS;
 use super::opens;
-use super::wire::{Layer, Operation};
+use super::table::Why;
+use super::wire::{Layer, Operation, RuleLine};
 use super::{observe, paths, sockets, sys};
-use crate::plan::{RuleRef, Want};
+use crate::plan::Want;
 use std::os::fd::{AsFd, AsRawFd};
 
 const HERE: i32 = libc::AT_FDCWD;
@@ -279,18 +280,16 @@ fn refuse(b: &mut Broker, c: &Caller, errno: Errno, why: Option<&str>) -> Errno 
     let name = b.table.name(c.call.number);
     let [first, second, third, ..] = c.call.arguments;
     let target = format!("{name}({first:#x}, {second:#x}, {third:#x})");
-    let rule = why.map(|text| RuleRef {
-        text: text.into(),
-        file: "capsule:always".into(),
+    let always = |text: &str| RuleLine {
+        text: text.to_owned(),
+        file: "capsule:always".to_owned(),
         line: 0,
-    });
-    let rule = rule.map(|r| super::wire::RuleLine {
-        text: r.text,
-        file: r.file,
-        line: r.line,
-    });
-    let allow =
-        (why.is_none() && errno != Errno::ENOSYS).then(|| format!("syscalls: allow: [{name}]"));
+    };
+    let (rule, allow) = match (why, b.table.why(c.call.number)) {
+        (Some(text), _) | (None, Why::Never(text)) => (Some(always(text)), None),
+        (None, Why::Line(line)) => (Some(line), None),
+        (None, Why::NotAllowed(allow)) => (None, Some(allow)),
+    };
     b.report(
         c,
         Operation::Syscall,

@@ -4,12 +4,16 @@
 //! whatever the filter let through.
 
 use super::errno::Errno;
+use super::wire::RuleLine;
 use crate::plan::{Condition, Op, Syscalls};
 use std::collections::HashMap;
 
 /// The first number of a call added after the middle of 2020 (`close_range`, Linux 5.9): libraries try it, and fall
 /// back when it does not exist.
 const FIRST_NEW: u32 = 436;
+
+/// Groups of system calls, as the policy compiler reads them: name, kind, error, reason, members.
+const GROUPS: &str = include_str!("../../../src/capsule/sandbox/syscall_groups.tsv");
 
 /// The plan's system calls by number.
 #[derive(Debug)]
@@ -24,6 +28,18 @@ struct Entry {
     name: Option<&'static str>,
     alternatives: Vec<Vec<Condition>>,
     errno: Errno,
+    why: Why,
+}
+
+/// Why a call is refused, and what would allow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// A line of the policy denies it.
+    Line(RuleLine),
+    /// Nothing allows it; this would.
+    NotAllowed(String),
+    /// No policy allows it, or not with these arguments.
+    Never(&'static str),
 }
 
 impl Table {
@@ -57,6 +73,11 @@ impl Table {
         self.entry(number).errno
     }
 
+    /// Why it is refused.
+    pub fn why(&mut self, number: u32) -> Why {
+        self.entry(number).why.clone()
+    }
+
     fn entry(&mut self, number: u32) -> &Entry {
         let (plan, name_of) = (&self.plan, self.name_of);
         self.known.entry(number).or_insert_with(|| {
@@ -70,15 +91,39 @@ impl Table {
             } else {
                 Errno::EPERM
             };
+            let alternatives: Vec<_> = allowed.map(|(_, when)| when.to_vec()).collect();
+            let why = match (denied, name.and_then(never), name) {
+                (Some(line), ..) => Why::Line(RuleLine {
+                    text: format!("deny: [{}]", line.name),
+                    file: line.origin.file.clone(),
+                    line: line.origin.line,
+                }),
+                (_, Some(reason), _) => Why::Never(reason),
+                (_, _, None) => Why::Never("a system call that is not known here"),
+                _ if !alternatives.is_empty() => Why::Never("allowed with other arguments only"),
+                (_, _, Some(name)) => Why::NotAllowed(format!("syscalls: allow: [{name}]")),
+            };
             Entry {
                 name,
-                alternatives: allowed.map(|(_, when)| when.to_vec()).collect(),
+                alternatives,
                 errno: denied
                     .and_then(|d| Errno::from_name(&d.errno))
                     .unwrap_or(otherwise),
+                why,
             }
         })
     }
+}
+
+/// The reason of the group that no policy may allow and this call is in.
+fn never(name: &str) -> Option<&'static str> {
+    GROUPS.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [_, "never", _, reason, members] = columns[..] else {
+            return None;
+        };
+        members.split(' ').any(|m| m == name).then_some(reason)
+    })
 }
 
 fn holds(condition: &Condition, arguments: &[u64; 6]) -> bool {
@@ -180,5 +225,21 @@ mod tests {
             (table.name(1), table.name(9)),
             ("one".to_owned(), "9".to_owned())
         );
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_allow_it_or_that_nothing_can() {
+        let mut table = table();
+        assert_eq!(
+            table.why(1),
+            Why::Never("allowed with other arguments only")
+        );
+        assert!(matches!(table.why(2), Why::Line(line) if line.text == "deny: [two]"));
+        assert_eq!(
+            table.why(500),
+            Why::NotAllowed("syscalls: allow: [new]".into())
+        );
+        assert!(matches!(table.why(9), Why::Never(_)));
+        assert!(never("mount").is_some() && never("openat").is_none());
     }
 }
