@@ -11,6 +11,7 @@ use super::resolve::Object;
 use super::wire::{Event, Layer, Operation, text};
 use crate::plan::{Audit, Kind, Verdict, Want};
 use std::borrow::Cow;
+use std::os::fd::AsFd;
 
 /// Arguments of a program that are recorded, and their bytes together.
 const MOST_ARGUMENTS: usize = 64;
@@ -135,6 +136,8 @@ pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Ou
         Ok(object) if object.nameless() => {}
         Ok(object) => match broker.judge(&object.name, Want::Read) {
             Verdict::Granted => broker.done(caller, Operation::Read, &object.name, None),
+            // What covers a hidden directory is empty, and may be seen to be.
+            Verdict::Refused(refusal) if refusal.kind == Kind::Hidden && lists(&object) => {}
             Verdict::Refused(refusal) => {
                 let layer = if refusal.kind == Kind::Hidden {
                     Layer::View
@@ -155,6 +158,12 @@ pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Ou
         Err(_) => {}
     }
     Ok(Answer::Continue)
+}
+
+/// Whether the command can list a directory: we stand in the same Landlock layer.
+fn lists(object: &Object) -> bool {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    super::sys::open_at(object.fd.as_fd(), c".", flags, 0).is_ok()
 }
 
 /// Whether a name is a link where the command can make links: then where it leads says whether Landlock refuses.

@@ -70,7 +70,9 @@ pub struct Rule {
 }
 
 impl Rights {
-    fn bits(self) -> u64 {
+    /// As the kernel numbers them.
+    #[must_use]
+    pub fn bits(self) -> u64 {
         let mut bits = 0;
         if self.read || self.write {
             bits |= READ_FILE | READ_DIR;

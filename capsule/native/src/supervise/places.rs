@@ -91,11 +91,11 @@ enum Found {
     Nothing,
 }
 
-/// Follow a plan's paths on this host.
+/// Follow a plan's paths on this host. `in_view`: whether there will be a mount namespace with a view of its own.
 ///
 /// # Errors
 /// See [`PlaceError`].
-pub fn resolve(plan: &Plan, variables: &Variables) -> Result<Places, PlaceError> {
+pub fn resolve(plan: &Plan, variables: &Variables, in_view: bool) -> Result<Places, PlaceError> {
     let mut places = Places::default();
     let mut rights: BTreeMap<PathBuf, Rights> = BTreeMap::new();
     let files = &plan.filesystem;
@@ -106,8 +106,10 @@ pub fn resolve(plan: &Plan, variables: &Variables) -> Result<Places, PlaceError>
             let path = variables.path(&place.path).map_err(PlaceError::Variable)?;
             let found = places.follow(&path)?;
             let given = rights.entry(found.path.clone()).or_default();
-            // What is hidden is empty, and may be seen to be: programs look for their settings at home.
+            // What is hidden is empty, and may be seen to be: programs look for their settings at home. Without a
+            // view both would be the host's own.
             match wanted {
+                _ if !in_view => {}
                 Use::Private => (given.read, given.write) = (true, true),
                 _ => given.list = true,
             }
@@ -158,7 +160,7 @@ pub fn resolve(plan: &Plan, variables: &Variables) -> Result<Places, PlaceError>
         }
         places.sockets.push(found.path);
     }
-    places.ours(&mut rights);
+    places.ours(&mut rights, in_view);
     places.rules = rights
         .into_iter()
         .map(|(path, rights)| Rule {
@@ -206,7 +208,11 @@ impl Places {
     }
 
     /// The namespace's own `/proc` and the minimal `/dev`, in every view.
-    fn ours(&mut self, rights: &mut BTreeMap<PathBuf, Rights>) {
+    fn ours(&mut self, rights: &mut BTreeMap<PathBuf, Rights>, in_view: bool) {
+        if !in_view {
+            // The host's own: only what the plan grants.
+            return;
+        }
         for (path, wanted) in [("/proc", Use::Processes), ("/dev", Use::Devices)] {
             self.view.push(Place {
                 path: path.into(),
@@ -255,6 +261,13 @@ impl Places {
     pub(super) fn follow(&mut self, path: &Path) -> Result<Place, PlaceError> {
         let mut real = PathBuf::from("/");
         let mut rest: Vec<PathBuf> = parts(path);
+        // A directory that was looked at under its own name has no link above it either.
+        if let Some(above) = path.parent()
+            && matches!(self.seen.get(above), Some(Found::Directory))
+        {
+            real = above.to_owned();
+            rest.truncate(1);
+        }
         let (mut jumps, mut exists, mut directory) = (0, true, true);
         while let Some(part) = rest.pop() {
             if part == Path::new("..") {

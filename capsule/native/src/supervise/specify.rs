@@ -105,7 +105,8 @@ pub fn specify(
     input: RawFd,
 ) -> Result<Specified, String> {
     let mut tier = tier::choose(&Host::probe(), &plan.require, &request.waived)?;
-    let places = places::resolve(plan, variables).map_err(|error| error.to_string())?;
+    let places =
+        places::resolve(plan, variables, tier.namespaces).map_err(|error| error.to_string())?;
     let extras = Extras {
         kept,
         aliases: places.aliases,
@@ -164,7 +165,7 @@ pub fn specify(
         },
         mask: before,
     };
-    tier.enforced.digest = digest(&spec, plan, &tier.enforced);
+    tier.enforced.digest = digest(&spec, &places.view, plan, &tier.enforced);
     let monitored = Monitored {
         access,
         syscalls: plan.syscalls.clone(),
@@ -380,31 +381,35 @@ fn errno(name: &str) -> u16 {
 }
 
 /// A digest of everything that is enforced: the same policy may mean another thing on another host.
-fn digest(spec: &Spec, plan: &Plan, enforced: &Enforced) -> String {
+fn digest(spec: &Spec, places: &[Place], plan: &Plan, enforced: &Enforced) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("capsule enforcement v1");
-    let names: Vec<&[u8]> = spec
-        .environment
-        .iter()
-        .map(|entry| {
-            entry
-                .to_bytes()
-                .split(|byte| *byte == b'=')
-                .next()
-                .unwrap_or_default()
-        })
-        .collect();
     let text = format!(
-        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
-        enforced.layers,
-        spec.landlock,
-        spec.steps,
-        spec.rules,
-        spec.limits,
-        spec.disk,
-        names,
-        plan.limits
+        "{:?}\n{}\n{}\n{:?}\n{:?}\n",
+        enforced.layers, plan.policy.digest, plan.compiler, spec.landlock, plan.limits
     );
     hasher.update(text.as_bytes());
+    for place in places {
+        let kind = [
+            place.wanted as u8,
+            place.execution as u8,
+            u8::from(place.exists),
+        ];
+        hasher
+            .update(place.path.as_os_str().as_bytes())
+            .update(&[0])
+            .update(&kind);
+    }
+    for rule in &spec.rules {
+        hasher
+            .update(rule.path.as_os_str().as_bytes())
+            .update(&[0])
+            .update(&rule.rights.bits().to_le_bytes());
+    }
+    for entry in &spec.environment {
+        let bytes = entry.to_bytes();
+        let name = bytes.split(|byte| *byte == b'=').next().unwrap_or_default();
+        hasher.update(name).update(&[0]);
+    }
     let mut filter = Vec::with_capacity(spec.filter.len() * 8);
     for step in &spec.filter {
         filter.extend_from_slice(&step.code.to_le_bytes());
@@ -412,6 +417,5 @@ fn digest(spec: &Spec, plan: &Plan, enforced: &Enforced) -> String {
         filter.extend_from_slice(&step.k.to_le_bytes());
     }
     hasher.update(&filter);
-    hasher.update(plan.policy.digest.as_bytes());
     format!("blake3:{}", hasher.finalize().to_hex())
 }
