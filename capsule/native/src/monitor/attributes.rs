@@ -9,7 +9,7 @@ use super::errno::Errno;
 use super::memory::Memory;
 use super::resolve::Object;
 use super::sys;
-use super::wire::Operation;
+use super::wire::{Layer, Operation, RuleLine, text};
 use crate::plan::Want;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
@@ -63,6 +63,24 @@ pub fn change(
     if !object.nameless() {
         broker.demand(caller, operation, &object.name, Want::Write)?;
     }
+    if lends_identity(change, &object) {
+        let rule = RuleLine {
+            text: "a program that runs as its owner (set-user-ID, set-group-ID)".into(),
+            file: "capsule:always".into(),
+            line: 0,
+        };
+        let (layer, errno) = (Layer::Supervisor, Errno::EPERM);
+        broker.report(
+            caller,
+            operation,
+            text(&object.name),
+            layer,
+            errno,
+            Some(rule),
+            None,
+        );
+        return Err(errno);
+    }
     broker.confirm(caller)?;
     match subject {
         Subject::Descriptor(_) => through_descriptor(&object, change)?,
@@ -72,6 +90,13 @@ pub fn change(
         broker.done(caller, operation, &object.name, None);
     }
     Ok(Answer::Value(0))
+}
+
+/// Whether this would leave a file that lends its owner's identity to whoever runs it, on the host too. On a
+/// directory the bit only says which group new files get.
+fn lends_identity(change: &Change, object: &Object) -> bool {
+    matches!(change, Change::Mode(mode) if mode & 0o6000 != 0)
+        && sys::kind(&object.stat) != libc::S_IFDIR
 }
 
 fn find(

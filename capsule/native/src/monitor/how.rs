@@ -24,12 +24,15 @@ pub struct How {
     pub resolve: u64,
 }
 
+/// Bits a new file may be born with: never those that lend its owner's identity.
+pub const BORN: u32 = 0o1777;
+
 impl How {
     /// From the three arguments of `open` and `openat`; unknown flags are ignored, as the kernel does.
     pub fn classic(flags: i32, mode: u64) -> Self {
         Self {
             flags: (flags as u32 as u64 & KNOWN) as i32,
-            mode: mode as u32 & 0o7777,
+            mode: mode as u32 & BORN,
             resolve: 0,
         }
     }
@@ -59,7 +62,7 @@ impl How {
         }
         Ok(Self {
             flags: flags as i32,
-            mode: mode as u32,
+            mode: mode as u32 & BORN,
             resolve,
         })
     }

@@ -8,6 +8,7 @@
 use super::broker::{Answer, Broker, Outcome};
 use super::caller::{Base, Caller};
 use super::errno::Errno;
+use super::how::BORN;
 use super::resolve::{Object, Place};
 use super::sys;
 use super::wire::{Layer, Operation};
@@ -70,7 +71,14 @@ pub fn make_node(
     unsafe {
         sys::raw(
             libc::SYS_mknodat,
-            [at(&place), name(&place), u64::from(mode), device, 0, 0],
+            [
+                at(&place),
+                name(&place),
+                u64::from(mode & (libc::S_IFMT | BORN)),
+                device,
+                0,
+                0,
+            ],
         )
     }?;
     broker.done(caller, Operation::Create, &place.name, None);
