@@ -7,7 +7,7 @@
 use super::bpf::Instruction;
 use super::command::{Command, Progress, become_command, find_program};
 use super::landlock::Rule;
-use super::limits::Limits;
+use super::limits::{self, Limits};
 use super::namespaces::Identity;
 use super::view::Step;
 use super::{Fault, at, landlock, messages, mounts, namespaces, privileges, system};
@@ -323,6 +323,10 @@ fn start(spec: Spec, socket: OwnedFd, prepared: Prepared, progress: &'static Pro
         )
     };
     release_streams(spec.kept);
+    // What the command has this process do counts as its own: a file is extended by name no further than by hand.
+    if limits::bound_files(spec.limits.file_size).is_err() {
+        exit(125)
+    }
     let command = system::open_pid(pid);
     let mut word = [0; 8];
     match messages::receive(socket.as_fd(), &mut word, true) {

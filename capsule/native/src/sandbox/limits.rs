@@ -40,6 +40,17 @@ pub fn apply(limits: &Limits) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The size of files alone, for a process that must outlive reaching it: it gets `EFBIG` and no signal.
+///
+/// # Errors
+/// The kernel refused the limit.
+pub fn bound_files(most: Option<u64>) -> Result<(), Fault> {
+    let Some(most) = most else { return Ok(()) };
+    // SAFETY: ignoring a signal takes no pointer.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    lower(libc::RLIMIT_FSIZE, most, "file_size")
+}
+
 fn lower(resource: libc::__rlimit_resource_t, most: u64, name: &str) -> Result<(), Fault> {
     let told = |error| Fault::new(format!("limits: {name}"), error);
     let mut limit = libc::rlimit {

@@ -422,7 +422,8 @@ fn supervise(
         pumps,
         outputs,
         terminal,
-        deadline: wall.map(|ms| started + Duration::from_millis(ms)),
+        // The command's time, not that of compiling its policy.
+        deadline: wall.map(|ms| Instant::now() + Duration::from_millis(ms)),
         output: plan.limits.output,
         bounds,
         tree: Tree::new(processes),
