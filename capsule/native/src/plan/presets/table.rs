@@ -1,31 +1,31 @@
 // Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
-    "9a4314c3f3a3a10e41b8466c33b53870ecddf64aceb012a49afd5171ead6a01b";
+    "4d8c2083a35b187ca720a2b0f417c2629e2a0531aad4a2779616a242abd6d30f";
 /// All presets, by name.
 pub const ALL: &[Preset] = &[
     Preset {
         name: "c",
         source: "blake3:21e16511ae8346f9f640429926412e1d6275414221818f104041b66a73cd3a8e",
-        digest: "blake3:230d861aaf47a47d2d6defaeba31e39f7728905235cccee2e2a55b7bbef420ef",
+        digest: "blake3:5d360cd7efe57e92162120c81d77f58d14ecc2e2eeb558dbde013b9b8e1a5723",
         plan: include_str!("c.json"),
     },
     Preset {
         name: "git",
         source: "blake3:b55d039b19a702e752b3cbd1fa93e3c8f281a4c02c1171cd32ab055bdf4f059e",
-        digest: "blake3:ed6c422f8968cd1ae863806f9884da74f56d7387984739f30219874c66ee8a1d",
+        digest: "blake3:8e6612dab85ad244fc5ee08dd46502f18c432de190ad9e4c7059eecb2d1c57b6",
         plan: include_str!("git.json"),
     },
     Preset {
         name: "node",
         source: "blake3:e46d8f2a726d386a7f30d3083840211d83d7fb2a8b4dab163d461c5c104575c7",
-        digest: "blake3:c12d466ac0c983e7ed132039f69dca8073ee5a8056878d0488afbfb93334170b",
+        digest: "blake3:716ff3f680f69132a125eedfbfe6bf455666c11b3b3d915f4f33575282335774",
         plan: include_str!("node.json"),
     },
     Preset {
         name: "python",
         source: "blake3:b266a79fc0273ffc385d0b61d25793eff41f05bda3f9380654b6f9a68b9afe12",
-        digest: "blake3:e4be9e45a4bbad8c3c4c6bfe3558a9abf012d1b565447767e14daa1d7ecf4e25",
+        digest: "blake3:461aee381ed065df5c965f37013a826c363fce52d476f0aaadd07142f1035a39",
         plan: include_str!("python.json"),
     },
     Preset {
@@ -37,7 +37,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "rust",
         source: "blake3:3d51b28683ddb0f4f0cb7a47582b30b971009c714faaf5c029b8510f014becb3",
-        digest: "blake3:097dc575ca3b39e2a9be633f66439bac51f5e2f223bf19aa73f68dde70de3432",
+        digest: "blake3:191e0dfc489791fa49e97cd1df125fbe685f17d2882bc3ec035e2f7affb98fd7",
         plan: include_str!("rust.json"),
     },
     Preset {
@@ -60,8 +60,8 @@ pub const ALL: &[Preset] = &[
     },
     Preset {
         name: "workspace",
-        source: "blake3:b4ce73ffe97d1a0e808854c51ceec614e01b0ae588a5c55e5db3bdb01dc2b481",
-        digest: "blake3:c7b3bd32560e4a2a1a830349531636c59aa20e67e34641e1da66d7da966a9b9b",
+        source: "blake3:868cab1184ccfadfddf7fe1c2f20870080d1df0bec649ad97387b148ac9e45b9",
+        digest: "blake3:d7b33c9dacd8662595984cf35ee2c7cdc58893b9fa1f40f14ff5c2db4c48bde2",
         plan: include_str!("workspace.json"),
     },
 ];
