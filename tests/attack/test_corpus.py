@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from capsule.attack.corpus import CASES, UnknownCaseError, chosen
@@ -56,3 +58,9 @@ def test_choosing() -> None:
     assert all(case.id.startswith("fs.read-") for case in chosen(["fs.read-*"]))
     with pytest.raises(UnknownCaseError, match="families are fs"):
         chosen(["fs", "nothing"])
+
+
+def test_the_page_lists_every_attack() -> None:
+    page = (Path(__file__).parents[2] / "docs/concepts/attacks.md").read_text(encoding="utf-8")
+    missing = [case.id for case in CASES if f"| `{case.id}` | {case.number} | {case.title} |" not in page]
+    assert not missing

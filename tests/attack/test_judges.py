@@ -11,6 +11,8 @@ from capsule.attack.case import Launch
 from capsule.attack.stage import DENIED, Stage
 from tests.attack.launchers import launcher
 
+LOG = '{"seq":0,"type":"run.started"}\n{"seq":1,"type":"run.ended"}\n'
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
@@ -55,14 +57,14 @@ def test_a_planted_hook_goes_off(stage: Stage) -> None:
 
 def test_a_log_must_tell_of_the_start_and_the_end(stage: Stage) -> None:
     assert "misses" in (judges.log_sound(stage) or "")
-    stage.log.write_text('{"type":"run.started"}\n{"type":"run.ended"}\n')
+    stage.log.write_text(LOG)
     assert judges.log_sound(stage) is None
-    stage.log.write_text('{"type":"run.started"}\n{"type":"run.ended"}\n' + stage.mark)
-    assert "own words" in (judges.log_sound(stage) or "")
+    stage.log.write_text(LOG + stage.mark)
+    assert "did not write" in (judges.log_sound(stage) or "")
 
 
 def test_a_log_that_does_not_verify(stage: Stage, tmp_path: Path) -> None:
-    stage.log.write_text('{"type":"run.started"}\n{"type":"run.ended"}\n')
+    stage.log.write_text(LOG)
     stage.report = {"log": {"path": str(stage.log)}}
     assert judges.log_sound(stage) is None
     (tmp_path / "capsule").write_text("#!/bin/sh\necho chain_broken; exit 11\n")

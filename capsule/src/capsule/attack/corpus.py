@@ -8,12 +8,34 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 
-from capsule.attack import filesystem, integrity, kernel, names, network, persistence, process, resources
+from capsule.attack import (
+    filesystem,
+    integrity,
+    kernel,
+    names,
+    network,
+    outliving,
+    persistence,
+    process,
+    programs,
+    resources,
+)
 from capsule.attack.case import Case
 
 CASES: tuple[Case, ...] = tuple(
     case
-    for family in (filesystem, names, persistence, process, kernel, network, resources, integrity)
+    for family in (
+        filesystem,
+        names,
+        persistence,
+        process,
+        outliving,
+        programs,
+        kernel,
+        network,
+        resources,
+        integrity,
+    )
     for case in family.FAMILY.cases
 )
 

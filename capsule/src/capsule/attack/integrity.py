@@ -296,11 +296,7 @@ def _write_outside(a: Inside) -> None:
     a.attempt(a.write, a.home + "/.bashrc", os.O_WRONLY | os.O_APPEND)
 
 
-for _id, _cwd, _title in (
-    ("root", "/", "the root directory"),
-    ("home", "home", "the home directory"),
-    ("above", ".", "a directory above"),
-):
+for _id, _cwd, _title in (("root", "/", "the root directory"), ("home", "home", "the home directory")):
     case(
         f"start.in-{_id}",
         19,

@@ -17,6 +17,8 @@ from capsule.attack.stage import DENIED, Stage
 
 Judge = Callable[[Stage], "str | None"]
 SMALL = 4 << 20
+# Files of the workspace that hold the secret from the start, wherever they were moved to.
+KEEPERS = {DENIED, "secret", "hidden", "key"}
 
 
 def no_change(stage: Stage) -> str | None:
@@ -35,7 +37,7 @@ def no_leak(stage: Stage) -> str | None:
     for folder, _, files in os.walk(stage.ws):
         for name in files:
             path = Path(folder, name)
-            if name == DENIED or path.is_symlink() or not path.is_file() or path.stat().st_size > SMALL:
+            if name in KEEPERS or path.is_symlink() or not path.is_file() or path.stat().st_size > SMALL:
                 continue
             if secret in path.read_bytes():
                 return "a secret was copied to " + str(path.relative_to(stage.root))
@@ -123,8 +125,8 @@ def log_sound(stage: Stage) -> str | None:
     text = stage.log.read_text(errors="replace") if stage.log.is_file() else ""
     if '"run.started"' not in text or '"run.ended"' not in text:
         return "the log misses the start or the end of the run"
-    if stage.mark in text and stage.notes.get("mark may be logged") is None:
-        return "the attacker's own words are lines of the log"
+    if any(not line.startswith(('{"block":', '{"seq":', '{"note":')) for line in text.splitlines()):
+        return "there are lines on the log that capsule did not write"
     return no_change(stage)
 
 

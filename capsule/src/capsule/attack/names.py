@@ -149,16 +149,48 @@ def in_root_read(a: Inside) -> None:
 
 @case("fs.rename-parent", 0, "rename or exchange a parent of a denied or protected name, then use it")
 def rename_parent(a: Inside) -> None:
-    a.attempt(os.rename, a.ws + "/deep", a.ws + "/other")
-    a.say(a.attempt(a.read, a.ws + "/other/down/.attack-denied"))
-    a.attempt(a.write, a.ws + "/other/down/.attack-kept", os.O_WRONLY)
     os.mkdir(a.ws + "/swap")
-    a.attempt(a.sys, "renameat2", -100, a.ws + "/swap", -100, a.ws + "/deep", 2)
-    a.say(a.attempt(a.read, a.ws + "/swap/down/.attack-denied"))
-    a.attempt(os.rename, a.ws + "/deep/down", a.ws + "/down")
-    a.say(a.attempt(a.read, a.ws + "/down/.attack-denied"))
+    a.attempt(a.sys, "renameat2", -100, a.ws + "/swap", -100, a.ws + "/vault", 2)
+    a.say(a.attempt(a.read, a.ws + "/swap/inner/secret"))
+    a.attempt(os.rename, a.ws + "/vault", a.ws + "/other")
+    a.say(a.attempt(a.read, a.ws + "/other/inner/secret"))
+    a.attempt(a.write, a.ws + "/other/inner/kept", os.O_WRONLY)
+    a.attempt(os.rename, a.ws + "/vault/inner", a.ws + "/inner")
+    a.say(a.attempt(a.read, a.ws + "/inner/secret"))
     a.attempt(os.rename, a.ws, a.ws + "-moved")
-    a.say(a.attempt(a.read, a.ws + "-moved/.attack-denied"))
+    a.say(a.attempt(a.read, a.ws + "-moved/vault/inner/secret"))
+
+
+@case("fs.rename-scope", 0, "move what a pattern covers to where it no longer does", judge=no_leak)
+def rename_scope(a: Inside) -> None:
+    for old, new, name in (
+        ("/scoped/inner", "/free", "/hidden"),
+        ("/scoped", "/loose", "/inner/hidden"),
+        ("/any/conf", "/any/fonc", "/key"),
+        ("/any", "/conf", "/conf/key"),
+        ("/deep", "/shallow", "/down/.attack-denied"),
+        ("/scoped/inner/hidden", "/found", ""),
+        ("/any/conf/key", "/found2", ""),
+    ):
+        a.attempt(os.rename, a.ws + old, a.ws + new)
+        a.say(a.attempt(a.read, a.ws + new + name))
+        os.makedirs(a.ws + "/with" + new)
+        a.attempt(a.sys, "renameat2", -100, a.ws + "/with" + new, -100, a.ws + old, 2)
+        a.say(a.attempt(a.read, a.ws + "/with" + new + name))
+
+
+@case("fs.link-scope", 0, "make another name for a directory that a pattern covers", judge=no_leak)
+def link_scope(a: Inside) -> None:
+    os.symlink("../any/conf", a.ws + "/src/plain")
+    os.symlink("../scoped", a.ws + "/src/wide")
+    for name in ("/src/plain/key", "/src/wide/inner/hidden"):
+        a.say(a.attempt(a.read, a.ws + name))
+    descriptor = a.attempt(os.open, a.ws + "/any/conf", os.O_RDONLY | os.O_DIRECTORY)
+    if descriptor is not None:
+        a.attempt(os.rename, a.ws + "/any/conf", a.ws + "/any/moved")
+        number = a.attempt(lambda: os.open("key", os.O_RDONLY, dir_fd=descriptor))
+        if number is not None:
+            a.say(os.read(number, 400))
 
 
 @case("fs.rename-denied", 0, "rename, exchange or link a denied file to a name that is allowed")

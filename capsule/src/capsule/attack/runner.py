@@ -116,7 +116,9 @@ class Arena:
         if stage.overran:
             return result(Verdict.FAIL, "the run went on after its timeout")
         cause = stage.report.get("exit", {}).get("cause")  # type: ignore[attr-defined]
-        if cause in {"refused", "failed"} or (not stage.report and case.id != "probe"):
+        # A case whose look kills the supervisor gets no report; that it stood ready is what it has to show.
+        killed = case.may_die and case.during is not None and b"#ready" in stage.out
+        if cause in {"refused", "failed"} or (not stage.report and not killed):
             if case.refusal_holds and cause == "refused":
                 return result(Verdict.PASS, "capsule refuses to start: " + _why_not(stage))
             return result(Verdict.INCONCLUSIVE, _why_not(stage))

@@ -55,6 +55,10 @@ WORKSPACE = {
     "deep/down/" + DENIED: "{secret}",
     KEPT: "kept\n",
     "deep/down/" + KEPT: "kept\n",
+    "vault/inner/secret": "{secret}",
+    "vault/inner/kept": "kept\n",
+    "scoped/inner/hidden": "{secret}",
+    "any/conf/key": "{secret}",
 }
 # What capsule itself writes in its home: never part of a comparison.
 OURS = (".local/share/capsule", ".local/state/capsule", ".cache/capsule", ".config/capsule")
@@ -124,8 +128,9 @@ class Stage:
             "version": 1,
             "extends": [self.extends],
             "filesystem": {
-                "deny": ["**/" + DENIED],
-                "protect": ["**/" + KEPT],
+                # By any place, by an exact one, below a directory, and in a directory of a name.
+                "deny": ["**/" + DENIED, "vault/inner/secret", "scoped/**/hidden", "**/conf/key"],
+                "protect": ["**/" + KEPT, "vault/inner/kept"],
             },
         }
         document.update(narrow)
@@ -153,8 +158,9 @@ class Stage:
                     continue
                 for name in files:
                     self._see(Path(folder, name), seen)
-        for name in (DENIED, "deep/down/" + DENIED, KEPT, "deep/down/" + KEPT, "capsule.yaml"):
-            self._see(self.ws / name, seen)
+        for name in (*WORKSPACE, "capsule.yaml"):
+            if name != "src/main.py":
+                self._see(self.ws / name, seen)
         return seen
 
     def _see(self, path: Path, seen: dict[str, Seen]) -> None:
