@@ -20,9 +20,11 @@ from capsule.errors import CapsuleError
     cls=LazyGroup,
     verbs={
         "apply": ("capsule.cli.overlay.apply", "Take over what a run with an overlay wrote."),
+        "attack": ("capsule.cli.attack", "Attack a policy on this machine, and judge from the host."),
         "completion": ("capsule.cli.completion", "Print a shell's completion script."),
         "diff": ("capsule.cli.overlay.diff", "Show what a run with an overlay wrote."),
         "discard": ("capsule.cli.overlay.discard", "Throw away what a run with an overlay wrote."),
+        "doctor": ("capsule.cli.doctor", "Say what this host can enforce, and how to get more."),
         "log": ("capsule.cli.native:log", "Show the entries of a log."),
         "policy": ("capsule.cli.policy", "Check, compile, explain, test and compare policies."),
         "profile": ("capsule.cli.profile", "Watch commands and suggest the smallest policy that lets them."),

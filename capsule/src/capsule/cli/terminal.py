@@ -38,6 +38,13 @@ def say(text: str = "") -> None:
     sys.stdout.write(plain(text) + "\n")
 
 
+def say_painted(lines: Iterable[str]) -> None:
+    """Lines whose colours are ours; whoever builds them has escaped what is not."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def say_json(value: Any) -> None:
     """The answer as one line of JSON."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n")

@@ -1,0 +1,112 @@
+"""`capsule attack`: the corpus of attacks against your policy on this machine, judged from the host.
+
+It refuses to touch what is yours: home, workspace, log and key of every attack are throw-away ones, and
+everything is removed at the end.
+
+    capsule attack --only fs --only net.dns
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from capsule.attack import table
+from capsule.attack.case import Result
+from capsule.attack.corpus import CASES, UnknownCaseError, chosen
+from capsule.attack.runner import Arena
+from capsule.cli import terminal
+from capsule.cli.files import load_policy
+from capsule.policy.parser import is_preset_name
+from capsule.sandbox.launcher import find_binary
+
+DEFAULT_PRESET = "workspace"
+
+
+def policy_in_force(named: str | None, here: Path) -> str:
+    """The policy a run started here would have: the named one, the nearest `capsule.yaml`, or the preset.
+
+    Args:
+        named: The flag's value.
+        here: The working directory.
+
+    Returns:
+        A preset's name, or an absolute path.
+    """
+    if named:
+        return named if is_preset_name(named) and not Path(named).is_file() else str(Path(named).resolve())
+    for folder in (here, *here.parents):
+        if (folder / "capsule.yaml").is_file():
+            return str(folder / "capsule.yaml")
+        if (folder / ".git").exists():
+            break
+    return DEFAULT_PRESET
+
+
+class Progress:
+    """One line on the terminal that says where we are; nothing when standard error is not a terminal."""
+
+    def __init__(self, total: int, *, shown: bool) -> None:
+        self._total, self._shown = total, shown
+
+    def at(self, done: int, name: str) -> None:
+        """Draw the line anew."""
+        if self._shown:
+            full = 24 * done // max(1, self._total)
+            bar = "━" * full + "─" * (24 - full)
+            sys.stderr.write(f"\r\x1b[K{bar} {done}/{self._total}  {name}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Leave no trace of it."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+@click.command("attack", epilog="Example: capsule attack --policy capsule.yaml --only fs")
+@click.option(
+    "--policy", metavar="FILE_OR_PRESET", help="The policy to attack; that of a run here when absent."
+)
+@click.option(
+    "--only", metavar="ID", multiple=True, help="An id, a family (fs) or a pattern (fs.read-*); repeatable."
+)
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+@click.option("--list", "only_list", is_flag=True, help="List the attacks and run none.")
+def command(policy: str | None, only: tuple[str, ...], as_json: bool, only_list: bool) -> int:
+    """Attack a policy on this machine. Exits 0 held, 1 an attack succeeded, 3 nothing was learnt."""
+    try:
+        cases = chosen(only, CASES)
+    except UnknownCaseError as error:
+        raise click.UsageError(f"{error}; 'capsule attack --list' shows all") from None
+    if only_list:
+        for line in table.listing(cases):
+            terminal.say(line)
+        return 0
+    reference = policy_in_force(policy, Path.cwd())
+    # Every problem of the policy is said now, once, and not once for each attack.
+    load_policy(reference)
+    width = min(100, shutil.get_terminal_size((80, 24)).columns)
+    colour = sys.stdout.isatty()
+    results: list[Result] = []
+    began = time.monotonic()
+    progress = Progress(len(cases), shown=sys.stderr.isatty() and not as_json)
+    if not as_json:
+        terminal.say(f"attacking {terminal.near(reference)}")
+    with Arena(capsule=str(find_binary()), extends=reference) as arena:
+        for case in cases:
+            progress.at(len(results), case.id)
+            results.append(arena.judge(case))
+            progress.clear()
+            if not as_json:
+                terminal.say_painted(table.lines(results[-1], width=width, colour=colour))
+    seconds = time.monotonic() - began
+    if as_json:
+        terminal.say_json(table.document(results, policy=reference, seconds=seconds))
+    else:
+        terminal.say_painted([table.summary(results, seconds, colour=colour)])
+    return table.exit_code(results)

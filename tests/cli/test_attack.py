@@ -1,0 +1,74 @@
+"""`capsule attack` on the command line: choosing, answering, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from capsule.cli.attack import Progress, command, policy_in_force
+from tests.attack.launchers import launcher
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("CAPSULE_BINARY", launcher(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return CliRunner()
+
+
+def test_the_list_runs_nothing(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAPSULE_BINARY", "/absent")
+    answer = runner.invoke(command, ["--list", "--only", "fs"], standalone_mode=False)
+    assert answer.return_value == 0
+    assert "fs.symlink-write" in answer.output
+    assert "CVE-2026-39861" in answer.output
+    assert max(map(len, answer.output.splitlines())) <= 80
+
+
+def test_an_open_launcher_fails_and_says_how(runner: CliRunner) -> None:
+    answer = runner.invoke(
+        command, ["--only", "fs.symlink-write", "--policy", "workspace"], standalone_mode=False
+    )
+    assert answer.return_value == 1
+    assert "FAIL fs.symlink-write" in answer.output
+    assert "outside/canary" in answer.output
+    assert "1 attacks: 0 held, 1 FAILED" in answer.output
+
+
+def test_json_is_one_document(runner: CliRunner) -> None:
+    answer = runner.invoke(command, ["--only", "fs.symlink-write", "--json"], standalone_mode=False)
+    document = json.loads(answer.output)
+    assert answer.return_value == 1
+    assert document["attack"] == 1
+    assert document["policy"] == "workspace"
+    assert document["results"][0]["verdict"] == "FAIL"
+
+
+def test_an_unknown_id_is_a_wrong_command_line(runner: CliRunner) -> None:
+    answer = runner.invoke(command, ["--only", "nothing"])
+    assert answer.exit_code == 2
+    assert "families are" in answer.output
+
+
+def test_the_policy_is_that_of_a_run_started_here(tmp_path: Path) -> None:
+    below = tmp_path / "a/b"
+    below.mkdir(parents=True)
+    (tmp_path / "a/.git").mkdir()
+    (tmp_path / "capsule.yaml").write_text("version: 1\n")
+    assert policy_in_force(None, below) == "workspace"
+    (tmp_path / "a/capsule.yaml").write_text("version: 1\n")
+    assert policy_in_force(None, below) == str(tmp_path / "a/capsule.yaml")
+    assert policy_in_force("strict", below) == "strict"
+    assert policy_in_force(str(tmp_path / "capsule.yaml"), below) == str(tmp_path / "capsule.yaml")
+
+
+def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress(4, shown=False).at(1, "x")
+    assert capsys.readouterr().err == ""
+    shown = Progress(4, shown=True)
+    shown.at(2, "fs.x")
+    shown.clear()
+    assert "2/4  fs.x" in capsys.readouterr().err
