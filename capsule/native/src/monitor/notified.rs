@@ -1,7 +1,7 @@
 //! Which system calls the monitor answers, under which conditions on their arguments, and why.
 //!
 //! The launcher turns this list into the `user notification` part of the seccomp filter, before everything the plan
-//! allows. What it refuses: a call that the broker performs but the filter would let pass (a test in `dispatch`
+//! allows. What it refuses: a call that the broker performs but the filter would let pass (a test here
 //! compares both). Conditions look at the low 32 bits of integer arguments only, as the kernel does: the upper half
 //! is the command's to choose.
 //!
@@ -325,6 +325,16 @@ mod tests {
             "socket",
             [2, libc::SOCK_DGRAM as u64, 0, 0, 0, 0]
         ));
+    }
+
+    #[test]
+    fn what_is_notified_is_performed_or_answered_as_absent() {
+        let performers = include_str!("dispatch.rs");
+        for entry in notified(Audit::All, true) {
+            let absent = entry.reason.ends_with("answered that it does not exist");
+            let performed = performers.contains(&format!("libc::SYS_{}", entry.name));
+            assert!(performed != absent, "{}", entry.name);
+        }
     }
 
     #[test]
