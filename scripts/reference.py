@@ -18,6 +18,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+import capsule
+
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs/reference"
 PACKAGE = ROOT / "capsule/src/capsule"
@@ -111,23 +113,6 @@ def policy() -> str:
     return f"{MADE}\n{head}[the format](../formats/policy.md).\n\n{table}\n"
 
 
-def _exported() -> list[str]:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        targets = (
-            node.targets
-            if isinstance(node, ast.Assign)
-            else [node.target]
-            if isinstance(node, ast.AnnAssign)
-            else []
-        )
-        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
-            assert isinstance(node, ast.Assign | ast.AnnAssign)
-            assert node.value is not None
-            return sorted(ast.literal_eval(node.value))
-    return []
-
-
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in node.bases)
@@ -155,7 +140,7 @@ def _describe(
 
 def python() -> str:
     """docs/reference/python.md: the names of `capsule.__all__`, from their sources."""
-    exported = _exported()
+    exported = sorted(capsule.__all__)
     where: dict[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

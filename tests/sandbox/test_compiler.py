@@ -79,7 +79,9 @@ def test_groups_bring_their_reason_and_their_conditions() -> None:
 
 def test_no_allowed_ioctl_pushes_input_into_a_terminal() -> None:
     """The kernel reads 32 bits of the command: TIOCSTI with any higher bits set must be refused as well."""
-    entries = [entry for entry in plan_of("syscalls: {groups: [io]}").syscalls.allowed() if entry.name == "ioctl"]
+    entries = [
+        entry for entry in plan_of("syscalls: {groups: [io]}").syscalls.allowed() if entry.name == "ioctl"
+    ]
 
     def allowed(command: int) -> bool:
         return any(all(_holds(condition, command) for condition in entry.when) for entry in entries)

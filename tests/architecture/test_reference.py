@@ -1,0 +1,114 @@
+"""What is written about the commands is what the commands say: reference pages, README, tutorial."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts import reference
+from tests.architecture.sources import ROOT, relative
+
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+]
+
+
+@pytest.mark.parametrize("name", sorted(reference.PAGES))
+def test_reference_page_is_what_would_be_generated(name: str) -> None:
+    present = (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
+    assert present == reference.PAGES[name](), "run `make docs`"
+
+
+def test_the_help_lists_verbs() -> None:
+    verbs = set(reference.verbs_in(reference.help_of(())))
+    assert {
+        "run",
+        "verify",
+        "log",
+        "prove",
+        "policy",
+        "profile",
+        "doctor",
+        "attack",
+        "diff",
+        "apply",
+    } <= verbs
+
+
+def test_verbs_are_found_under_their_heading_only() -> None:
+    text = "Usage: x\n\nOptions:\n  --a\n  note  c\n\nCommands:\n  run   Do.\n        more\n  a-b  Do.\n\nEnd\n  no\n"
+    assert reference.verbs_in(text) == ["run", "a-b"]
+    assert reference.verbs_in("x: y\n\n  capsule run [a] -- B   c\n  capsule a | b   c\n  capsule --version") == [
+        "run", "a", "b",
+    ]  # fmt: skip
+
+
+def commands_in(path: Path) -> list[str]:
+    """The lines of code blocks that call us: `make X`, `capsule X`, with or without a prompt."""
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [re.sub(r"^\$ ", "", line.strip()) for block in blocks for line in block.splitlines()]
+    return [
+        line
+        for line in lines
+        if re.match(r"(\.venv/bin/)?(make|capsule) [a-z-]+", line) and " : " not in line
+    ]
+
+
+WRITTEN = [
+    pytest.param(line, id=f"{relative(path)}: {line[:50]}")
+    for path in PAGES
+    if "reference" not in path.parts and "decisions" not in path.parts
+    for line in commands_in(path)
+]
+
+
+@pytest.mark.parametrize("line", WRITTEN)
+def test_a_command_that_is_written_down_exists(line: str) -> None:
+    words = line.removeprefix(".venv/bin/").split()
+    if words[0] == "make":
+        assert re.search(rf"^{re.escape(words[1])}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return
+    known = reference.verbs_in(reference.help_of(()))
+    if words[1] in {"--version", "--help"}:
+        return
+    assert words[1] in known, f"no verb {words[1]}"
+    text = reference.help_of((words[1],))
+    inner = reference.verbs_in(text)
+    if inner and len(words) > 2 and re.fullmatch(r"[a-z-]+", words[2]) and not words[2].startswith("-"):
+        assert words[2] in inner, f"no verb {words[1]} {words[2]}"
+        text = reference.help_of((words[1], words[2]))
+    own = re.split(r" -- |#|\|", line, maxsplit=1)[0]
+    options = re.findall(r"(?<=\s)--[a-z-]+", own)
+    missing = [option for option in options if option not in text]
+    assert not missing, f"{missing} are not options of `capsule {words[1]}`"
+
+
+LINKS = [
+    pytest.param(path, target, id=f"{relative(path)}: {target}")
+    for path in [*PAGES, ROOT / "ARCHITECTURE.md"]
+    for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize(("path", "target"), LINKS)
+def test_a_link_leads_somewhere(path: Path, target: str) -> None:
+    assert (path.parent / target).exists()
+
+
+NAMED = [
+    pytest.param(path, name, id=f"{relative(path)}: {name}")
+    for path in [*PAGES, ROOT / "ARCHITECTURE.md"]
+    for name in set(
+        re.findall(r"`((?:docs|scripts|tests|capsule|capsem|changes|benchmarks)/[\w./-]+)`", path.read_text())
+    )
+]
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
+def test_a_path_that_is_written_down_exists(path: Path, name: str) -> None:
+    assert (ROOT / name).exists(), f"{relative(path)} speaks of {name}"
