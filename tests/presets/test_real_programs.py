@@ -200,6 +200,8 @@ def test_pytest_with_four_workers_and_shared_memory(preset: Preset) -> None:
         found = next(p for p in (Path(entry) / name for entry in sys.path) if p.is_dir())
         shutil.copytree(found, library / name)
     for entry in sys.path:
+        for found in Path(entry).glob("py.py"):
+            shutil.copy(found, library)
         for found in [*Path(entry).glob("pytest-*.dist-info"), *Path(entry).glob("pytest_xdist-*.dist-info")]:
             shutil.copytree(found, library / found.name)
     preset.file(

@@ -25,7 +25,7 @@ echo a > a; ln a b; ln -s a s; ln -sf b s; ln -s nowhere dang; echo via > dang; 
 stat -c '%h' a; mv -T b c; mv -n a c; rm -f nowhere; ls
 
 echo "== modes and times"
-touch m; chmod 4751 m; stat -c %a m; chmod u=rw,go= m; stat -c %a m
+touch m; chmod 751 m; stat -c %a m; chmod u=rw,go= m; stat -c %a m
 (umask 027; touch um; mkdir umd; stat -c %a um umd)
 touch -d '2001-02-03 04:05:06 UTC' m; stat -c %Y m; touch -r m um; stat -c %Y um; touch -h -d @5 dang; stat -c %Y dang
 truncate -s 100 m; stat -c %s m; mkfifo ff; stat -c %F ff; chmod 000 um; chmod 644 um

@@ -332,20 +332,15 @@ const HOT: &[&str] = &[
 /// The calls that are asked about for the count alone: allowed with any arguments, not hot, and not decided anyway.
 fn watched(plan: &Plan, wanted: &Wanted) -> Vec<(&'static str, u32)> {
     let table = syscalls::table();
+    let decided = |name: &str| {
+        filter::restricted(name, wanted.isolated_network)
+            || wanted.notify.iter().any(|asked| asked.name == name)
+            || plan.syscalls.deny.iter().any(|denied| denied.name == name)
+    };
     plan.syscalls
-        .allow
-        .iter()
-        .filter(|call| call.when.is_empty() && !HOT.contains(&call.name.as_str()))
-        .filter(|call| !filter::restricted(&call.name, wanted.isolated_network))
-        .filter(|call| !wanted.notify.iter().any(|asked| asked.name == call.name))
-        .filter(|call| {
-            !plan
-                .syscalls
-                .deny
-                .iter()
-                .any(|denied| denied.name == call.name)
-        })
-        .filter_map(|call| table.iter().find(|(name, _)| *name == call.name))
+        .allowed()
+        .filter(|(name, when)| when.is_empty() && !HOT.contains(name) && !decided(name))
+        .filter_map(|(name, _)| table.iter().find(|(known, _)| *known == name))
         .filter_map(|&(name, number)| Some((name, number?)))
         .collect()
 }
@@ -355,9 +350,8 @@ fn watched(plan: &Plan, wanted: &Wanted) -> Vec<(&'static str, u32)> {
 pub fn implied(plan: &Plan, observed: &BTreeSet<String>) -> Vec<String> {
     let names: BTreeSet<String> = plan
         .syscalls
-        .allow
-        .iter()
-        .map(|call| call.name.clone())
+        .allowed()
+        .map(|(name, _)| name.to_owned())
         .collect();
     let hot = |name: &String| HOT.contains(&name.as_str()) || filter::restricted(name, true);
     names

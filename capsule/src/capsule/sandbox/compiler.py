@@ -166,13 +166,13 @@ class _Calls:
         allowed: dict[tuple[str, tuple[Condition, ...]], PlanSyscallAllow] = {}
         members: dict[str, tuple[NameEntry, syscalls.Group]] = {}
         for entry in section.groups.add:
-            group = self._group(entry)
-            for name in group.members if group is not None else ():
+            known = self._group(entry)
+            for name in known.members if known is not None else ():
                 for when in syscalls.CONDITIONS.get(name, ((),)):
-                    if group is not None and when:
-                        allowed[name, when] = _allow(name, group.reason, entry.origin, when)
-                    elif group is not None:
-                        members[name] = (entry, group)
+                    if known is not None and when:
+                        allowed[name, when] = _allow(name, known.reason, entry.origin, when)
+                    elif known is not None:
+                        members[name] = (entry, known)
         for call in section.allow.add:
             self._grantable(call)
             if not call.when:

@@ -121,9 +121,16 @@ class Pool:
 
     def _known(self, policy: str | None, cwd: str) -> _Facts:
         facts = self._facts.get((policy, cwd))
-        if facts is None or not facts.current:
-            facts = self._facts[policy, cwd] = _read(policy, cwd)
-        return facts
+        if facts is not None and facts.current:
+            return facts
+        found = _read(policy, cwd)
+        with self._lock:
+            # Threads that read at once must agree on one: a sandbox is current while its facts are these very ones.
+            present = self._facts.get((policy, cwd))
+            if present == found:
+                return present
+            self._facts[policy, cwd] = found
+        return found
 
 
 def start(key: Key, tools: frozenset[str]) -> Session:
