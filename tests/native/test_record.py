@@ -134,7 +134,7 @@ rm filler
 echo '{"type":"exec"}' | "$1" record --log small.log; echo "room $?"
 "$1" verify small.log --strict --json >/dev/null; echo "verify $?"
 "$1" record --log /proc/self/nowhere < /dev/null; echo "nowhere $?"
-mount -o remount,ro . && "$1" record --log other.log < /dev/null; echo "read-only $?"
+mount -o remount,bind,ro "$PWD" && "$1" record --log other.log < /dev/null; echo "read-only $?"
 """
 
 

@@ -301,7 +301,14 @@ class TestRefusals:
         binary = capsule.workspace / "capsule"
         binary.write_bytes(capsule.binary.read_bytes())
         binary.chmod(0o755)
-        ran = capsule.run("./capsule", "run", "--log", "inner.log", "true", env={"XDG_DATA_HOME": "/tmp/d"})
+        ran = capsule.run(
+            "./capsule",
+            "run",
+            "--log",
+            "inner.log",
+            "true",
+            env={"XDG_DATA_HOME": str(binary.parent.parent / "data")},
+        )
         assert ran.code == 125
         assert "--allow-degraded namespaces" in ran.err
         assert "inside a run" in ran.err

@@ -180,7 +180,8 @@ def test_uv_sync_and_pip_install(preset: Preset) -> None:
         "[tool.uv]\npackage = false\n[tool.uv.sources]\n"
         'greeting = { path = "wheels/greeting-1.0-py3-none-any.whl" }\n',
     )
-    uv = shutil.which("uv") or "uv"
+    # A copy in the workspace: the one found may lie below the host's /tmp, which a private one covers.
+    uv = shutil.copy(shutil.which("uv") or "uv", preset.workspace / "uv")
     outside(uv, "lock", "-q", "--offline", "--python", PYTHON, cwd=preset.workspace)
     preset.run(uv, "sync", "-q", "--offline", "--frozen", "--python", PYTHON)
     assert preset.run(".venv/bin/greeting") == "hello from the wheel\n"
