@@ -107,7 +107,7 @@ def summarise(times: Mapping[str, Sequence[float]], reference: str) -> list[Row]
 
 
 def machine() -> dict[str, str]:
-    """What was measured on: processor, cores, memory, kernel, Python."""
+    """What was measured on: processor, cores, memory, kernel, Python, and how busy it was meanwhile."""
     cpu = next(
         (
             line.split(":", 1)[1].strip()
@@ -127,6 +127,7 @@ def machine() -> dict[str, str]:
         "memory_gib": f"{int(memory) / 2**20:.0f}",
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "load": f"{os.getloadavg()[0]:.1f}",
     }
 
 

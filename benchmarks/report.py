@@ -77,7 +77,9 @@ def main() -> int:
         "# Benchmarks",
         "",
         "Measured by `make bench`; peers in the same run, rounds interleaved, medians. Absolute times belong to the",
-        "machine named below; ratios travel better. Ratios are to the row with ratio 1.00.",
+        "machine named below; ratios travel better. Ratios are to the row with ratio 1.00. A load above the",
+        "benchmark's own (about 1) means that the machine was doing something else too, and that the numbers are",
+        "worse for it.",
         "",
     ]
     documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
@@ -90,7 +92,13 @@ def main() -> int:
         ]
     for document in documents:
         question = document["question"]
-        page += [f"## {question}", "", f"Repeat with `{document['command']}`.", ""]
+        load = document["machine"]["load"]
+        page += [
+            f"## {question}",
+            "",
+            f"Repeat with `{document['command']}`. Load of the machine meanwhile: {load}.",
+            "",
+        ]
         for title, rows in document["sections"].items():
             page += section(title, rows)
             if title == question:
