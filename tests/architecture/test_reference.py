@@ -103,8 +103,12 @@ def test_a_link_leads_somewhere(path: Path, target: str) -> None:
 NAMED = [
     pytest.param(path, name, id=f"{relative(path)}: {name}")
     for path in [*PAGES, ROOT / "ARCHITECTURE.md"]
-    for name in set(
-        re.findall(r"`((?:docs|scripts|tests|capsule|capsem|changes|benchmarks)/[\w./-]+)`", path.read_text())
+    for name in sorted(
+        set(
+            re.findall(
+                r"`((?:docs|scripts|tests|capsule|capsem|changes|benchmarks)/[\w./-]+)`", path.read_text()
+            )
+        )
     )
 ]
 

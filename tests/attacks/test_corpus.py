@@ -49,6 +49,9 @@ def test_held(case: Case, arena: Arena) -> None:
         if missing:
             pytest.skip(f"needs {need}: {missing}")
     result = arena.judge(case)
+    if result.verdict is Verdict.INCONCLUSIVE and case.id not in MAY_LACK:
+        # A busy machine can make a control miss its moment; a verdict of FAIL is never asked for twice.
+        result = arena.judge(case)
     if result.verdict is Verdict.INCONCLUSIVE and case.id in MAY_LACK and "no harm here either" in result.why:
         pytest.skip(f"needs {case.id.split('.')[1]}: {MAY_LACK[case.id]}")
     assert result.verdict is Verdict.PASS, f"{result.verdict}: {result.why}"
