@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from capsule.policy.merge import LoadError, resolve
+from capsule.policy.model import Source
+from capsule.sandbox.compiler import compile_policy
 from scripts import reference
 from tests.architecture.sources import ROOT, relative
 
@@ -86,6 +89,28 @@ def test_a_command_that_is_written_down_exists(line: str) -> None:
     options = re.findall(r"(?<=\s)--[a-z-]+", own)
     missing = [option for option in options if option not in text]
     assert not missing, f"{missing} are not options of `capsule {words[1]}`"
+
+
+class _Nothing:
+    """Policies on pages stand alone or extend presets."""
+
+    def load(self, reference: str, including: str) -> Source:
+        raise LoadError(f"{reference}, named in {including}, is not on the page", "")
+
+
+POLICIES = [
+    pytest.param(block, id=f"{relative(path)}: {block.strip()[:40]}")
+    for path in PAGES
+    for block in re.findall(
+        r"^```yaml\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    if re.search(r"^version: 1$", block, re.MULTILINE) and "\nrules:\n  - id:" not in block
+]
+
+
+@pytest.mark.parametrize("text", POLICIES)
+def test_a_policy_that_is_written_down_can_be_used(text: str) -> None:
+    assert compile_policy(resolve(Source("/page/capsule.yaml", text.encode()), _Nothing())).plan == 1
 
 
 LINKS = [

@@ -25,10 +25,19 @@ MACHINE_PATHS = re.compile(
 )
 
 
-def _hits(pattern: re.Pattern[str]) -> list[str]:
+# What the product itself says about registries: the policies that let a command reach them, and what watches for
+# packages being published. Nothing here is where this project's own packages come from.
+ABOUT_REGISTRIES = (
+    "capsule/src/capsule/policy/presets/",
+    "capsule/native/src/plan/presets/",
+    "capsule/src/capsule/rules/packs/",
+)
+
+
+def _hits(pattern: re.Pattern[str], besides: tuple[str, ...] = ()) -> list[str]:
     found = []
     for path in tracked():
-        if path == HERE:
+        if path == HERE or relative(path).startswith(besides):
             continue
         for number, line in enumerate((text_of(path) or "").splitlines(), 1):
             if pattern.search(line):
@@ -42,7 +51,7 @@ def test_nothing_unfinished() -> None:
 
 def test_no_registry_addresses() -> None:
     """Whoever builds this uses the registries their machine is set up for."""
-    assert not _hits(REGISTRIES)
+    assert not _hits(REGISTRIES, ABOUT_REGISTRIES)
 
 
 def test_no_machine_paths() -> None:
@@ -66,7 +75,7 @@ def test_the_patterns_find_what_they_forbid(pattern: re.Pattern[str], line: str)
 @pytest.mark.parametrize("name", ["requirements.lock", "capsule/requirements.lock", "scripts/tools.lock"])
 def test_locks_are_pinned_by_hash_and_name_no_address(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert "http" not in text
+    assert not re.search(r"https?:", text)
     requirements = [block for block in re.split(r"\n(?=[a-z0-9])", text) if re.match(r"[a-z0-9]", block)]
     unpinned = [
         block.splitlines()[0] for block in requirements if "==" not in block or "--hash=sha256:" not in block

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from capsule.cli.attack import Progress, command, policy_in_force
+from capsule.cli.attack import Progress, command
 from tests.attack.launchers import launcher
 
 
@@ -51,18 +51,6 @@ def test_an_unknown_id_is_a_wrong_command_line(runner: CliRunner) -> None:
     answer = runner.invoke(command, ["--only", "nothing"])
     assert answer.exit_code == 2
     assert "families are" in answer.output
-
-
-def test_the_policy_is_that_of_a_run_started_here(tmp_path: Path) -> None:
-    below = tmp_path / "a/b"
-    below.mkdir(parents=True)
-    (tmp_path / "a/.git").mkdir()
-    (tmp_path / "capsule.yaml").write_text("version: 1\n")
-    assert policy_in_force(None, below) == "workspace"
-    (tmp_path / "a/capsule.yaml").write_text("version: 1\n")
-    assert policy_in_force(None, below) == str(tmp_path / "a/capsule.yaml")
-    assert policy_in_force("strict", below) == "strict"
-    assert policy_in_force(str(tmp_path / "capsule.yaml"), below) == str(tmp_path / "capsule.yaml")
 
 
 def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:

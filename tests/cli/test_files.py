@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule.cli.files import FileLoader, load_policy, load_source
+from capsule.cli.files import FileLoader, load_policy, load_source, policy_in_force
 from capsule.errors import PolicyError
 from capsule.policy.document import MAX_BYTES
 from capsule.policy.merge import LoadError
@@ -80,3 +80,25 @@ def test_what_is_not_a_readable_file_is_refused(workspace: Path) -> None:
 def test_a_device_is_refused(workspace: Path) -> None:
     (workspace / "zero.yaml").symlink_to("/dev/zero")
     assert "is not a regular file" in refused("zero.yaml")
+
+
+def test_the_policy_is_that_of_a_run_started_here(tmp_path: Path) -> None:
+    below = tmp_path / "a/b"
+    below.mkdir(parents=True)
+    (tmp_path / "a/.git").mkdir()
+    (tmp_path / "capsule.yaml").write_text("version: 1\n")
+    assert policy_in_force(None, below) == "workspace"
+    (tmp_path / "a/capsule.yaml").write_text("version: 1\n")
+    assert policy_in_force(None, below) == str(tmp_path / "a/capsule.yaml")
+    assert policy_in_force("strict", below) == "strict"
+    assert policy_in_force(str(tmp_path / "capsule.yaml"), below) == str(tmp_path / "capsule.yaml")
+
+
+def test_the_search_for_a_policy_stops_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    below = tmp_path / "home/project"
+    below.mkdir(parents=True)
+    (tmp_path / "capsule.yaml").write_text("version: 1\n")
+    assert policy_in_force(None, below) == "workspace"
+    (tmp_path / "home/capsule.yaml").write_text("version: 1\n")
+    assert policy_in_force(None, below) == str(tmp_path / "home/capsule.yaml")

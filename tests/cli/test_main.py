@@ -39,7 +39,7 @@ def test_mistakes_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert (answer.code, answer.out) == (2, "")
     assert "capsule: No such command 'chekc'." in answer.err
     assert "try 'capsule policy --help'" in answer.err
-    assert invoke(capsys, "policy", "check").code == 2
+    assert invoke(capsys, "policy", "diff").code == 2
     assert invoke(capsys, "policy", "explain", "workspace", "--write").code == 2
 
 

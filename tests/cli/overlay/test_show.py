@@ -24,7 +24,7 @@ from capsule.overlay.manifest import Root
     ],
 )
 def test_one_line(change: Change, line: str) -> None:
-    assert summary(Root("/w", 0), change) == line
+    assert summary(Root("/w", 0), change, "/elsewhere") == line
 
 
 def test_a_missing_last_newline_is_said(tmp_path: Path) -> None:
@@ -33,5 +33,14 @@ def test_a_missing_last_newline_is_said(tmp_path: Path) -> None:
     (tmp_path / "old" / "a").write_text("x\n")
     (tmp_path / "new" / "a").write_text("x")
     change = Change("a", "changed", Entry("file", 0o644, 2), Entry("file", 0o644, 1))
-    lines = list(unified(Root(str(tmp_path / "old"), 0), tmp_path / "new", change, raw=False, colour=True))
+    lines = list(
+        unified(Root(str(tmp_path / "old"), 0), tmp_path / "new", change, "/", raw=False, colour=True)
+    )
     assert any("no newline at end" in line and line.startswith("\x1b[32m+") for line in lines)
+
+
+def test_names_are_seen_from_where_we_are() -> None:
+    change = Change("src/a", "added", ABSENT, Entry("file", 0o644))
+    assert summary(Root("/w", 0), change, "/w") == "A src/a"
+    assert summary(Root("/w", 0), change, "/w/src") == "A a"
+    assert summary(Root("/w", 0), change, "/w/s") == "A /w/src/a"

@@ -8,6 +8,7 @@ use crate::plan::{Environment, Glob};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 /// Variables by which the environment runs code in a program it did not choose (ld.so(8), bash(1), python(1),
 /// node(1), perlrun(1), ruby(1), git(1), java's launcher, lesspipe).
@@ -94,6 +95,21 @@ pub fn build(
         .collect()
 }
 
+/// The directories of an inherited `PATH` that exist for the command. One it cannot look into (a virtual environment
+/// elsewhere, say) would hand it a link to a program whose other files are not there. Relative ones stay, and all of
+/// them when none would be left.
+pub fn reachable(path: &OsStr, may: impl Fn(&Path) -> bool) -> OsString {
+    let kept: Vec<&[u8]> = path
+        .as_bytes()
+        .split(|&byte| byte == b':')
+        .filter(|part| !part.starts_with(b"/") || may(Path::new(OsStr::from_bytes(part))))
+        .collect();
+    if kept.iter().all(|part| part.is_empty()) {
+        return path.to_owned();
+    }
+    OsString::from_vec(kept.join(&b':'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +191,15 @@ mod tests {
             build(&plan, std::iter::empty(), &chosen("A")).unwrap(),
             [c"A=v".to_owned()]
         );
+    }
+
+    #[test]
+    fn directories_out_of_reach_leave_the_path() {
+        let may = |path: &Path| path.starts_with("/usr");
+        let path = |text: &str| reachable(OsStr::new(text), may).into_string().unwrap();
+        assert_eq!(path("/far/bin:/usr/bin:bin"), "/usr/bin:bin");
+        assert_eq!(path("/usr/bin"), "/usr/bin");
+        assert_eq!(path("/far/bin"), "/far/bin");
+        assert_eq!(path(""), "");
     }
 }

@@ -6,7 +6,7 @@ use super::report::{Enforced, PolicyName};
 use super::tier::{self, Host, Tier};
 use super::{Request, environment, places};
 use crate::monitor::{self, notified};
-use crate::plan::{Access, Audit, Condition, Extras, Kept, Op, Plan, Variables};
+use crate::plan::{Access, Audit, Condition, Extras, Kept, Op, Plan, Variables, Want};
 use crate::sandbox::bpf::{Comparison, Test};
 use crate::sandbox::filter::{self, Allowed, Denied, Notified, Wanted};
 use crate::sandbox::init::{Handover, Spec};
@@ -18,7 +18,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CString, OsStr};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything that was decided.
 pub struct Specified {
@@ -90,6 +90,16 @@ pub fn policy_name(plan: &Plan) -> PolicyName {
     }
 }
 
+/// Whether programs in a directory can be found by the command, under its name or the one it really has.
+fn may_look_into(access: &Access, directory: &Path) -> bool {
+    let granted = |path: &Path| {
+        let bytes = path.as_os_str().as_bytes();
+        access.decide(bytes, Want::Execute).is_granted()
+            || access.decide(bytes, Want::Read).is_granted()
+    };
+    granted(directory) || directory.canonicalize().is_ok_and(|real| granted(&real))
+}
+
 /// Decide everything. `before` is the caller's signal mask, `terminals` which of 0, 1, 2 are terminals,
 /// `input` what the command reads on standard input.
 ///
@@ -133,8 +143,15 @@ pub fn specify(
         }));
     let filter = filter::build(&wanted).map_err(|error| error.to_string())?;
     let steps = view::lay_out(&places.view, &places.links).map_err(|error| error.to_string())?;
-    let environment =
-        environment::build(&plan.environment, std::env::vars_os(), &request.environment)?;
+    let given = std::env::vars_os().map(|(name, value)| {
+        let value = if name == "PATH" {
+            environment::reachable(&value, |part| may_look_into(&access, part))
+        } else {
+            value
+        };
+        (name, value)
+    });
+    let environment = environment::build(&plan.environment, given, &request.environment)?;
     let limits = &plan.limits;
     let spec = Spec {
         namespaces: tier.namespaces,

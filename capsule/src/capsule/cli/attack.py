@@ -20,31 +20,8 @@ from capsule.attack.case import Result
 from capsule.attack.corpus import CASES, UnknownCaseError, chosen
 from capsule.attack.runner import Arena
 from capsule.cli import terminal
-from capsule.cli.files import load_policy
-from capsule.policy.parser import is_preset_name
+from capsule.cli.files import load_policy, policy_in_force
 from capsule.sandbox.launcher import find_binary
-
-DEFAULT_PRESET = "workspace"
-
-
-def policy_in_force(named: str | None, here: Path) -> str:
-    """The policy a run started here would have: the named one, the nearest `capsule.yaml`, or the preset.
-
-    Args:
-        named: The flag's value.
-        here: The working directory.
-
-    Returns:
-        A preset's name, or an absolute path.
-    """
-    if named:
-        return named if is_preset_name(named) and not Path(named).is_file() else str(Path(named).resolve())
-    for folder in (here, *here.parents):
-        if (folder / "capsule.yaml").is_file():
-            return str(folder / "capsule.yaml")
-        if (folder / ".git").exists():
-            break
-    return DEFAULT_PRESET
 
 
 class Progress:

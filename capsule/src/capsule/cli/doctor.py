@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from capsule.cli import terminal
-from capsule.cli.attack import policy_in_force
+from capsule.cli.files import policy_in_force
 from capsule.doctor.facts import measure
 from capsule.doctor.verdicts import Guarantee, State, judge, worst
 from capsule.sandbox.launcher import find_binary

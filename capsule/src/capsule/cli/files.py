@@ -20,6 +20,9 @@ from capsule.policy.model import Policy, Source
 from capsule.policy.parser import is_preset_name
 from capsule.policy.presets import NAMES, load_preset
 
+POLICY_FILE = "capsule.yaml"
+DEFAULT_PRESET = "workspace"
+
 
 class FileLoader:
     """Reads files named in `extends`; the port of `merge.resolve`."""
@@ -30,6 +33,29 @@ class FileLoader:
             Path(reference).expanduser() if reference.startswith("~/") else Path(including).parent / reference
         )
         return _read(path)
+
+
+def policy_in_force(named: str | None, here: Path) -> str:
+    """The policy a run started here would have: the named one, the nearest `capsule.yaml`, or the preset.
+
+    Looks where the launcher looks: upward to the repository, the home directory or the root.
+
+    Args:
+        named: what was asked for, or None.
+        here: the working directory.
+
+    Returns:
+        A preset's name, or an absolute path.
+    """
+    if named:
+        return named if is_preset_name(named) and not Path(named).is_file() else str(Path(named).resolve())
+    home = Path.home()
+    for folder in (here, *here.parents):
+        if os.path.lexists(folder / POLICY_FILE):
+            return str(folder / POLICY_FILE)
+        if folder == home or os.path.lexists(folder / ".git"):
+            break
+    return DEFAULT_PRESET
 
 
 def load_policy(reference: str, tool: str | None = None) -> Policy:

@@ -1,13 +1,17 @@
-"""The type of a FILE_OR_PRESET argument: any text; completion offers the presets and files.
+"""The FILE_OR_PRESET argument: any text; completion offers the presets and files. Left out, it is the policy in force.
 
-@click.argument("policy", metavar="FILE_OR_PRESET", type=PolicyReference())
+@policy_argument
+def command(policy: str) -> int: ...
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from click.shell_completion import CompletionItem
 
+from capsule.cli.files import policy_in_force
 from capsule.policy.presets import NAMES
 
 
@@ -25,3 +29,13 @@ class PolicyReference(click.ParamType[str]):
         """Presets that begin like this, and files."""
         presets = [CompletionItem(name) for name in NAMES if name.startswith(incomplete)]
         return [*presets, CompletionItem(incomplete, type="file")]
+
+
+def _in_force(ctx: click.Context, param: click.Parameter, value: str | None) -> str:  # noqa: ARG001
+    return value if value is not None else policy_in_force(None, Path.cwd())
+
+
+policy_argument = click.argument(
+    "policy", metavar="[FILE_OR_PRESET]", required=False, type=PolicyReference(), callback=_in_force
+)
+"""The policy a verb is about: the one named, else the one that a run started here would have."""

@@ -216,9 +216,7 @@ def _run_true(capsule: str, policy: str) -> tuple[Mapping[str, object] | None, s
             "XDG_STATE_HOME": folder + "/state",
         }
         try:
-            done = subprocess.run(
-                words, capture_output=True, env=environment, cwd=folder, timeout=60, check=False
-            )
+            done = subprocess.run(words, capture_output=True, env=environment, timeout=60, check=False)
         except (OSError, subprocess.TimeoutExpired) as failure:
             return None, str(failure)
         lines = done.stderr.decode(errors="replace").strip().splitlines()

@@ -30,7 +30,7 @@ def command(run: str | None, yes: bool, force: bool, skip_refused: bool, keep: b
         name = overlay.manifest.run
         changes = list(overlay.changes())
         for root, change in changes:
-            terminal.say(summary(root, change))
+            terminal.say(summary(root, change, str(Path.cwd())))
         refused = [change for _, change in changes if change.refused is not None]
         if refused and not skip_refused:
             raise OverlayError(

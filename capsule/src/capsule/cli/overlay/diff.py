@@ -6,6 +6,7 @@ import collections
 import json
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -22,7 +23,7 @@ from capsule.cli.overlay.show import as_json, summary, unified
 @click.option("--list", "list_", is_flag=True, help="List the runs that have an overlay.")
 def command(run: str | None, stat: bool, json_: bool, raw: bool, list_: bool) -> int:
     """Show what a run with an overlay wrote (the newest run, or RUN). Exits 1 when something changed, else 0."""
-    kept = overlays()
+    kept, here = overlays(), str(Path.cwd())
     if list_:
         for name in kept.runs():
             terminal.say(name)
@@ -35,10 +36,10 @@ def command(run: str | None, stat: bool, json_: bool, raw: bool, list_: bool) ->
             if json_:
                 sys.stdout.write(json.dumps(as_json(root, change), sort_keys=True) + "\n")
             elif stat:
-                terminal.say(summary(root, change))
+                terminal.say(summary(root, change, here))
             else:
                 upper = overlay.directory / str(root.layer) / "upper"
-                for line in unified(root, upper, change, raw=raw, colour=colour):
+                for line in unified(root, upper, change, here, raw=raw, colour=colour):
                     sys.stdout.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
         if not json_ and (stat or not seen):
             counts = (

@@ -1,6 +1,6 @@
 """The text of an overlay's changes: names and contents come from a sandbox and are escaped.
 
-for line in unified(root, upper_directory, change, colour=False): ...
+for line in unified(root, upper_directory, change, "/work", raw=False, colour=False): ...
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ _LETTER = {"added": "A", "changed": "M", "removed": "D", "mode": "m", "replaced"
 _COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
 
 
-def summary(root: Root, change: Change) -> str:
-    """One line: what happened, to which name, and what to know about it."""
-    path = shown(f"{root.path.rstrip('/')}/{change.path}")
+def named(root: Root, change: Change, here: str) -> str:
+    """The changed name, escaped: relative to `here` when it lies beneath, so that a patch fits there; else absolute."""
+    path = f"{root.path.rstrip('/')}/{change.path}"
+    return shown(path.removeprefix(here.rstrip("/") + "/"))
+
+
+def summary(root: Root, change: Change, here: str) -> str:
+    """One line: what happened, to which name (seen from the directory `here`), and what to know about it."""
+    path = named(root, change, here)
     parts = [f"{_LETTER[change.action]} {path}{_detail(change)}"]
     if change.refused is not None:
         parts.append(f"REFUSED: {shown(change.refused)}")
@@ -70,10 +76,10 @@ def as_json(root: Root, change: Change) -> dict[str, Any]:
     }
 
 
-def unified(root: Root, upper: Path, change: Change, *, raw: bool, colour: bool) -> Iterator[str]:
-    """The lines of a unified diff of one change, without their ends."""
-    path = shown(f"{root.path.rstrip('/')}/{change.path}".lstrip("/"))
-    yield _paint(summary(root, change), "@" if colour else "")
+def unified(root: Root, upper: Path, change: Change, here: str, *, raw: bool, colour: bool) -> Iterator[str]:
+    """The lines of a unified diff of one change, without their ends; names as seen from `here`."""
+    path = named(root, change, here).lstrip("/")
+    yield _paint(summary(root, change, here), "@" if colour else "")
     if "file" not in (change.before.kind, change.after.kind) or change.action == "mode":
         return
     old = _content(Path(root.path), change.path, change.before)

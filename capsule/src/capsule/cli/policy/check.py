@@ -6,7 +6,7 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
-from capsule.cli.reference import PolicyReference
+from capsule.cli.reference import policy_argument
 from capsule.errors import PolicyError
 from capsule.policy.merge import with_tool
 from capsule.sandbox.compiler import compile_policy
@@ -14,7 +14,7 @@ from capsule.sandbox.plan import encode_plan
 
 
 @click.command("check", epilog="Example: capsule policy check capsule.yaml")
-@click.argument("policy", metavar="FILE_OR_PRESET", type=PolicyReference())
+@policy_argument
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(policy: str, as_json: bool) -> int:
     """Say whether a policy can be used, and what is wrong with it. Exits 0 or 2."""

@@ -7,14 +7,14 @@ import click
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
 from capsule.cli.policy.access import variables_of
-from capsule.cli.reference import PolicyReference
+from capsule.cli.reference import policy_argument
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.plan import encode_plan
 from capsule.sandbox.seatbelt import compile_seatbelt
 
 
 @click.command("compile", epilog="Example: capsule policy compile workspace")
-@click.argument("policy", metavar="FILE_OR_PRESET", type=PolicyReference())
+@policy_argument
 @click.option("--tool", metavar="NAME", help="Compile for one of the policy's tools.")
 @click.option(
     "--target", type=click.Choice(["plan", "seatbelt"]), default="plan", help="What to print (plan)."

@@ -9,7 +9,7 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.policy.access import load_access
-from capsule.cli.reference import PolicyReference
+from capsule.cli.reference import policy_argument
 from capsule.errors import PolicyError, Problem
 from capsule.policy.parser import parse_address
 from capsule.policy.paths import PathError, parse_path
@@ -18,7 +18,7 @@ from capsule.sandbox.examples import decide
 
 
 @click.command("explain", epilog="Example: capsule policy explain capsule.yaml --path ~/.ssh/id_ed25519")
-@click.argument("policy", metavar="FILE_OR_PRESET", type=PolicyReference())
+@policy_argument
 @click.option("--tool", metavar="NAME", help="Explain as the policy holds for one of its tools.")
 @click.option(
     "--path", "paths", metavar="PATH", multiple=True, help="May this be read (with --write: written)?"

@@ -6,12 +6,12 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.policy.access import load_access
-from capsule.cli.reference import PolicyReference
+from capsule.cli.reference import policy_argument
 from capsule.sandbox.examples import run_examples
 
 
 @click.command("test", epilog="Example: capsule policy test capsule.yaml")
-@click.argument("policy", metavar="FILE_OR_PRESET", type=PolicyReference())
+@policy_argument
 @click.option("--tool", metavar="NAME", help="Test as the policy holds for one of its tools.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(policy: str, tool: str | None, as_json: bool) -> int:
