@@ -3,8 +3,9 @@
 # Which security options a container needs for which tier: docs/docker.md.
 
 FROM debian:trixie-slim AS build
+# Debian keeps a current compiler for browsers beside its own, which is too old for this.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends cargo gcc libc6-dev python3 python3-venv rustc \
+    && apt-get install -y --no-install-recommends cargo-web gcc libc6-dev python3 python3-venv rustc-web \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY requirements.lock scripts/tools.lock ./
