@@ -52,7 +52,7 @@ def test_a_good_host_has_everything_and_nothing_to_do() -> None:
         ({}, "docker", "docker run --security-opt"),
         ({}, "podman", "podman run --security-opt"),
         ({}, "kubernetes", "securityContext"),
-        ({}, "", "CONFIG_USER_NS"),
+        ({}, "", "chroot"),
     ],
 )
 def test_without_user_namespaces_the_fix_fits_the_cause(
@@ -65,6 +65,11 @@ def test_without_user_namespaces_the_fix_fits_the_cause(
     assert found.state is State.UNAVAILABLE
     assert "uid_map" in found.why
     assert fix in found.fix
+
+
+def test_a_kernel_without_them_is_told_apart_from_a_filter() -> None:
+    found = verdict(without("namespaces", Attempt(False, "unshare", errno.EINVAL)), "namespaces")
+    assert "CONFIG_USER_NS" in found.fix
 
 
 def test_nested_too_deep_is_said() -> None:

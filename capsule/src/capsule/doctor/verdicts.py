@@ -137,6 +137,8 @@ def _userns_fix(facts: Facts) -> str:
         return DOCKER_FLAGS.replace("docker", facts.container, 1)
     if facts.container:
         return "the pod's securityContext: seccompProfile Unconfined, procMount Unmasked"
+    if _tried(facts, "namespaces").errno == errno.EPERM:
+        return "run it outside a chroot, or lift the filter that forbids them here (docs/docker.md)"
     return "build or boot a kernel with CONFIG_USER_NS, CONFIG_PID_NS and CONFIG_NET_NS"
 
 
