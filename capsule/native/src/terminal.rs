@@ -37,7 +37,9 @@ pub fn story(report: &Report) {
         text.push_str(&format!("capsule: {}\n", clean(notice)));
     }
     if !matches!(report.exit.cause, Cause::Exited | Cause::Signalled) {
-        text.push_str(&format!("capsule: {}\n", clean(&ending(report))));
+        for line in ending(report).lines() {
+            text.push_str(&format!("capsule: {}\n", clean(line)));
+        }
     }
     let told: Vec<&Denial> = report
         .denials
@@ -66,6 +68,8 @@ fn ending(report: &Report) -> String {
     match report.exit.cause {
         Cause::NotFound => format!("{command}: command not found in the sandbox"),
         Cause::NotExecutable => format!("{command}: cannot be executed: {reason}"),
+        // Each line of a policy's problems begins with its place, as an editor wants it.
+        Cause::Refused if reason.contains('\n') => format!("{reason}\nrefused: nothing ran"),
         Cause::Refused => format!("refused: {reason}"),
         Cause::Failed => format!("failed: {reason}"),
         _ => format!("ended: {reason}"),

@@ -70,7 +70,7 @@ pub fn compile(chosen: &Chosen, tool: Option<&str>) -> Result<Vec<u8>, LoadError
     let plan = read(stdout, MAX_BYTES as u64 + 1);
     let words = words.join().unwrap_or_default();
     let status = child.wait().map_err(failed)?;
-    let words = String::from_utf8_lossy(&words).trim_end().to_owned();
+    let words = spoken(&String::from_utf8_lossy(&words));
     match status.code() {
         Some(0) => Ok(plan),
         Some(MISTAKE) => Err(LoadError::Policy(words)),
@@ -79,6 +79,15 @@ pub fn compile(chosen: &Chosen, tool: Option<&str>) -> Result<Vec<u8>, LoadError
             format!("it ended with {status}\n{words}"),
         )),
     }
+}
+
+/// The compiler's words without its name before each line: whoever tells them puts it there.
+fn spoken(words: &str) -> String {
+    let lines = words.trim_end().lines();
+    let lines: Vec<&str> = lines
+        .map(|line| line.strip_prefix("capsule: ").unwrap_or(line))
+        .collect();
+    lines.join("\n")
 }
 
 /// At most `limit` bytes; the rest is not waited for.
