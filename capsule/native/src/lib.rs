@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod dispatch;
+pub mod log_story;
 pub mod log_terminal;
 pub mod monitor;
 pub mod plan;

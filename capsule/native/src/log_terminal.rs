@@ -52,6 +52,62 @@ pub fn error(text: &str) {
     let _ = writeln!(std::io::stderr(), "capsule: {}", clean(text));
 }
 
+/// How many columns a line may have: those of the terminal, or 0 where standard output is none.
+pub fn width() -> usize {
+    // SAFETY: all-zero is a valid structure, which the call fills.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the request takes a pointer to a `winsize`, which outlives the call.
+    let asked = unsafe { libc::ioctl(1, libc::TIOCGWINSZ, &raw mut size) };
+    if asked == 0 { size.ws_col.into() } else { 0 }
+}
+
+/// Colours of a log's lines, or none.
+#[derive(Debug, Clone, Copy)]
+pub struct Style(bool);
+
+impl Style {
+    /// As standard output wants it.
+    pub fn wanted() -> Style {
+        Style(colour())
+    }
+
+    /// None.
+    pub fn plain() -> Style {
+        Style(false)
+    }
+
+    /// Less important.
+    pub fn dim(self, text: &str) -> String {
+        self.paint(DIM, text)
+    }
+
+    /// More important.
+    pub fn bold(self, text: &str) -> String {
+        self.paint(BOLD, text)
+    }
+
+    /// The name of an entry's type, in its colour.
+    pub fn of_kind(self, kind: &str, text: &str) -> String {
+        self.paint(colour_of(kind), text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if text.is_empty() || code.is_empty() {
+            return text.to_owned();
+        }
+        paint(self.0, code, text)
+    }
+}
+
+fn colour_of(kind: &str) -> &'static str {
+    match kind {
+        "denied" | "limit" | "egress.finding" => RED,
+        "gap" | "recovery" | "clock" | "policy.changed" | "egress.ask" | "egress.lost" => YELLOW,
+        "run.started" | "run.ended" | "log.created" => CYAN,
+        _ => "",
+    }
+}
+
 fn paint(colour: bool, code: &str, text: &str) -> String {
     if colour {
         format!("{code}{text}{PLAIN}")
@@ -60,19 +116,14 @@ fn paint(colour: bool, code: &str, text: &str) -> String {
     }
 }
 
-/// One entry as a line for a person. `line` is its JSON.
+/// One entry with all its fields, as one line. `line` is its JSON.
 pub fn entry(line: &[u8], colour: bool) -> String {
     let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(line) else {
         return format!("{}\n", clean(&String::from_utf8_lossy(line)));
     };
     let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("");
     let kind = text("type");
-    let code = match kind {
-        "denied" | "limit" => RED,
-        "gap" | "recovery" | "clock" | "policy.changed" => YELLOW,
-        "run.started" | "run.ended" | "log.created" => CYAN,
-        _ => "",
-    };
+    let code = colour_of(kind);
     let run: String = text("run").chars().take(10).collect();
     let seq = fields.get("seq").map_or(String::new(), Value::to_string);
     let time = text("time").get(..23).unwrap_or("").replace('T', " ");

@@ -15,10 +15,12 @@ use crate::audit::merkle::Frontier;
 use crate::audit::outcome::Outcome;
 use crate::audit::scan::{Fault, Kind, Place, Scanner, Sound};
 use crate::audit::{genesis, verifier};
-use crate::log_terminal as terminal;
+use crate::log_story;
+use crate::log_terminal::{self as terminal, Style};
 
 const HELP: &str = "\
-usage: capsule log [LOG] [--run RUN] [--type TYPE] [--denied] [--since TIME] [--follow] [--json]
+usage: capsule log [LOG] [--run RUN] [--type TYPE] [--denied] [--since TIME] [--follow]
+                   [--full | --json]
        capsule log [LOG] --checkpoint | --key
 
 Shows the entries of LOG (default ./capsule.log).
@@ -28,6 +30,7 @@ Shows the entries of LOG (default ./capsule.log).
   --denied        only what was denied
   --since TIME    from 2026-11-22T12:00 (UTC) on, or from 30s, 10m, 2h, 1d ago
   --follow        wait for more
+  --full          every field of each entry
   --json          the lines as they are on the log
   --checkpoint    the newest signed checkpoint, to keep elsewhere (then: capsule verify --since FILE)
   --key           the log's public key, to give to whoever is to verify it
@@ -40,6 +43,7 @@ struct Arguments {
     kind: Option<String>,
     since: Option<String>,
     follow: bool,
+    full: bool,
     json: bool,
     checkpoint: bool,
     key: bool,
@@ -87,6 +91,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Arguments>, String> {
             Long("denied") => parsed.kind = Some("denied".into()),
             Long("since") => parsed.since = Some(since(&text_value(&mut parser)?)?),
             Long("follow") | Short('f') => parsed.follow = true,
+            Long("full") => parsed.full = true,
             Long("json") => parsed.json = true,
             Long("checkpoint") => parsed.checkpoint = true,
             Long("key") => parsed.key = true,
@@ -185,7 +190,7 @@ fn wanted(arguments: &Arguments, view: &View<'_>) -> bool {
 }
 
 /// The text of a block's entries that are wanted, from seq `from` on.
-fn text(arguments: &Arguments, sound: &Sound<'_>, from: u64, colour: bool) -> String {
+fn text(arguments: &Arguments, sound: &Sound<'_>, from: u64, style: Style) -> String {
     let mut text = String::new();
     let entries = sound.extent.entries(sound.bytes);
     for line in entries[..entries.len() - 1].split(|byte| *byte == b'\n') {
@@ -194,15 +199,17 @@ fn text(arguments: &Arguments, sound: &Sound<'_>, from: u64, colour: bool) -> St
         if wanted && arguments.json {
             text.push_str(&String::from_utf8_lossy(line));
             text.push('\n');
+        } else if wanted && arguments.full {
+            text.push_str(&terminal::entry(line, terminal::colour()));
         } else if wanted {
-            text.push_str(&terminal::entry(line, colour));
+            text.push_str(&log_story::entry(line, style, terminal::width()));
         }
     }
     text
 }
 
 fn show(arguments: &Arguments, path: &Path, file: &File) -> Result<ExitCode, String> {
-    let colour = terminal::colour();
+    let style = Style::wanted();
     let mut last = (Place::default(), Frontier::default());
     let mut shown = 0;
     loop {
@@ -217,7 +224,7 @@ fn show(arguments: &Arguments, path: &Path, file: &File) -> Result<ExitCode, Str
                 Ok(None) => break None,
                 Err(fault) => break Some(fault),
                 Ok(Some(sound)) => {
-                    let text = text(arguments, &sound, shown, colour);
+                    let text = text(arguments, &sound, shown, style);
                     if !text.is_empty() && !terminal::print(&text) {
                         return Ok(ExitCode::SUCCESS);
                     }

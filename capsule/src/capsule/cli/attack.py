@@ -45,7 +45,11 @@ class Progress:
             sys.stderr.flush()
 
 
-@click.command("attack", epilog="Example: capsule attack --policy capsule.yaml --only fs")
+@click.command(
+    "attack",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: capsule attack --policy capsule.yaml --only fs",
+)
 @click.option(
     "--policy", metavar="FILE_OR_PRESET", help="The policy to attack; that of a run here when absent."
 )

@@ -41,7 +41,11 @@ def lines(guarantee: Guarantee, *, width: int, colour: bool) -> list[str]:
     return text
 
 
-@click.command("doctor", epilog="Example: capsule doctor --policy capsule.yaml")
+@click.command(
+    "doctor",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: capsule doctor --policy capsule.yaml",
+)
 @click.option("--policy", metavar="FILE_OR_PRESET", help="The policy to try; that of a run here when absent.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(policy: str | None, as_json: bool) -> int:
