@@ -87,26 +87,26 @@ def _seccomp_notify() -> str | None:
     return _child(_SECCOMP_NOTIFY, str(_SECCOMP))
 
 
-def _cgroup_v2_delegated() -> str | None:
-    """A cgroup v2 of our own in which a child group with memory and pids can be made."""
-    line = next(
-        (row for row in Path("/proc/self/cgroup").read_text().splitlines() if row.startswith("0::")), None
-    )
-    mounts = [row.split() for row in Path("/proc/self/mounts").read_text().splitlines()]
-    root = next((row[1] for row in mounts if row[2] == "cgroup2"), None)
-    if line is None or root is None:
-        return "no cgroup v2 mounted"
-    own = Path(root + line[3:])
-    controllers = (own / "cgroup.controllers").read_text().split() if own.is_dir() else []
-    if not {"memory", "pids"} <= set(controllers):
-        return f"cgroup v2 offers only {' '.join(controllers) or 'no controllers'} here"
-    probe = own / f"capsule-probe-{os.getpid()}"
+def _cgroup_v2() -> str | None:
+    """A group of our own can be made in the hierarchy of version 2."""
+    from tests.native.cgroups import Subtree
+
     try:
-        probe.mkdir()
-        probe.rmdir()
+        with Subtree():
+            return None
     except OSError as error:
-        return f"cgroup v2 is not ours to divide: {error.strerror}"
-    return None
+        return f"no cgroup v2 group can be made: {error.strerror or error}"
+
+
+def _cgroup_v2_delegated() -> str | None:
+    """A group of our own whose children can bound memory and processes."""
+    from tests.native.cgroups import Subtree
+
+    try:
+        with Subtree() as made:
+            return None if made.controlled else "cgroup v2 has no controllers memory and pids here"
+    except OSError as error:
+        return f"no cgroup v2 group can be made: {error.strerror or error}"
 
 
 def _pty() -> str | None:
@@ -165,6 +165,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "userns": _userns,
     "landlock": _landlock,
     "seccomp-notify": _seccomp_notify,
+    "cgroup-v2": _cgroup_v2,
     "cgroup-v2-delegated": _cgroup_v2_delegated,
     "pty": _pty,
     "registry": _registry,

@@ -13,7 +13,7 @@ from capsule.doctor.verdicts import Guarantee, State, judge, worst
 LAYERS = ("namespaces", "network", "landlock", "seccomp", "supervisor")
 REPORT = {
     "exit": {"code": 0, "cause": "exited"},
-    "enforced": {"tier": "full", "layers": dict.fromkeys(LAYERS, "enforced") | {"cgroup": "unavailable"}},
+    "enforced": {"tier": "full", "layers": dict.fromkeys((*LAYERS, "cgroup"), "enforced")},
 }
 GOOD = Facts(
     system="Linux",
@@ -110,14 +110,32 @@ def test_supervision(attempt: Attempt, container: str, fix: str) -> None:
     assert fix in found.fix
 
 
+def ungrouped(facts: Facts) -> Facts:
+    layers = {"layers": dict.fromkeys(LAYERS, "enforced") | {"cgroup": "unavailable"}, "tier": "full"}
+    return dataclasses.replace(facts, run=REPORT | {"enforced": layers})
+
+
+@pytest.mark.parametrize(
+    ("controllers", "why"),
+    [
+        (None, "no cgroup v2"),
+        (("hugetlb", "pids"), "lacks the controllers memory:"),
+        ((), "lacks the controllers memory and pids:"),
+        (("memory", "pids"), "not ours to divide"),
+    ],
+)
+def test_why_there_is_no_control_group(controllers: tuple[str, ...] | None, why: str) -> None:
+    found = verdict(ungrouped(dataclasses.replace(GOOD, controllers=controllers)), "memory limit")
+    assert found.state is State.PARTIAL
+    assert why in found.why
+    assert verdict(GOOD, "memory limit").state is State.ENFORCED
+
+
 def test_limits_fall_back_and_say_so() -> None:
-    bare = dataclasses.replace(GOOD, controllers=None)
-    assert verdict(bare, "memory limit").state is State.PARTIAL
+    bare = ungrouped(dataclasses.replace(GOOD, controllers=None))
     assert "systemd-run" in verdict(bare, "memory limit").fix
     assert verdict(bare, "process limit").state is State.ENFORCED
-    root = dataclasses.replace(
-        without("process_limit", Attempt(False, "enforcement")), controllers=(), root=True
-    )
+    root = ungrouped(without("process_limit", Attempt(False, "enforcement"), root=True))
     assert verdict(root, "process limit").state is State.PARTIAL
     assert "ordinary user" in verdict(root, "process limit").fix
 

@@ -35,6 +35,10 @@ class Capsule:
     def __init__(self, binary: Path, workspace: Path, before: Sequence[str] = ()) -> None:
         self.binary, self.workspace, self.before = binary, workspace, tuple(before)
 
+    def inside(self, outer: Sequence[str]) -> Capsule:
+        """The same, started by one program more."""
+        return Capsule(self.binary, self.workspace, [*outer, *self.before])
+
     def command(self, *words: str, options: Sequence[str] = ()) -> list[str]:
         return [*self.before, str(self.binary), "run", *options, "--", *words]
 

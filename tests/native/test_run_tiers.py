@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pwd
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,35 +68,6 @@ class TestWithoutNamespaces:
         ran = confined.run("touch", "made", options=options)
         assert ran.code == 125
         assert "requires" in ran.exit["reason"]
-
-
-@pytest.fixture
-def as_ordinary_user(
-    capsule_binary: Path, ordinary_user: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Capsule]:
-    """The binary, a workspace and a home that an ordinary user can reach."""
-    root = Path(tempfile.mkdtemp(prefix="capsule-", dir="/var/tmp"))
-    root.chmod(0o755)
-    binary = root / "capsule"
-    shutil.copyfile(capsule_binary, binary)
-    binary.chmod(0o755)
-    for name in ("home", "workspace"):
-        (root / name).mkdir()
-        os.chown(root / name, ordinary_user.pw_uid, ordinary_user.pw_gid)
-    (root / "home" / "secret").write_text("DECOY")
-    monkeypatch.setenv("HOME", str(root / "home"))
-    for name in ("DATA", "STATE", "CACHE", "CONFIG"):
-        monkeypatch.delenv(f"XDG_{name}_HOME", raising=False)
-    before: tuple[str, ...] = ()
-    if os.geteuid() == 0:
-        before = (
-            "setpriv",
-            f"--reuid={ordinary_user.pw_uid}",
-            f"--regid={ordinary_user.pw_gid}",
-            "--clear-groups",
-        )
-    yield Capsule(binary, root / "workspace", before)
-    shutil.rmtree(root)
 
 
 class TestAnOrdinaryUser:

@@ -4,6 +4,7 @@
 //! that is not on the log, and reports what it cannot record.
 
 use super::Request;
+use super::cgroup::{self, Group};
 use super::control::Control;
 use super::dial::Reachable;
 use super::guard::{self, Precious};
@@ -14,7 +15,7 @@ use super::raw_mode::is_terminal;
 use super::relay::{Ended, Relay};
 use super::report::{Cause, Exit, Report, Seen, Usage};
 use super::signals::Signals;
-use super::specify::{self, Monitored, Specified};
+use super::specify::{self, Monitored, Specified, Surroundings};
 use super::streams::{self, Streams};
 use super::usage::{Bounds, Tree};
 use crate::audit::{Places, Value, Writer};
@@ -97,16 +98,23 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     }
     grant_reads(&mut loaded.plan, &request.read);
     let input = theirs.as_ref().map_or(0, AsRawFd::as_raw_fd);
-    let specified = specify::specify(
-        request,
-        &loaded.plan,
-        &loaded.variables,
-        kept,
-        signals.before,
+    let run = name()?;
+    let group = Group::make(
+        &run,
+        cgroup::Bounds {
+            memory: loaded.plan.limits.memory,
+            processes: loaded.plan.limits.processes,
+        },
+    );
+    let around = Surroundings {
+        before: signals.before,
         terminals,
         input,
-    )
-    .map_err(refuse)?;
+        cgroup: group.as_ref().map(drop).map_err(Clone::clone),
+    };
+    let specified =
+        specify::specify(request, &loaded.plan, &loaded.variables, kept, around).map_err(refuse)?;
+    let group = group.ok();
     let mut precious = vec![Precious {
         path: log.clone(),
         what: "the log",
@@ -140,7 +148,6 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         sockets,
         places: places_of_view,
     } = specified;
-    let run = name()?;
     let layers = match (&loaded.directories.state, request.overlay) {
         (_, false) => None,
         (None, true) => return Err(refuse("--overlay needs a home directory: set HOME")),
@@ -165,7 +172,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let streams = Streams::choose(loaded.plan.limits.output.is_some(), spec.terminal);
     let streams = streams.map_err(failed("streams"))?;
     spec.streams[1..].copy_from_slice(&streams.output);
-    let sandbox = start(spec, monitored, tier.namespaces)?;
+    let sandbox = start(spec, monitored, tier.namespaces, group)?;
     drop(theirs);
     let pumps = streams.into_pumps();
     let fields = vec![
@@ -316,17 +323,24 @@ struct Sandbox {
     child: system::Child,
     socket: OwnedFd,
     progress: &'static Progress,
+    group: Option<Group>,
 }
 
-fn start(spec: Spec, monitored: Monitored, in_namespaces: bool) -> Result<Sandbox, Exit> {
+fn start(
+    spec: Spec,
+    monitored: Monitored,
+    in_namespaces: bool,
+    group: Option<Group>,
+) -> Result<Sandbox, Exit> {
     // Freeing it here would only copy the pages it shares with the first process.
     let (spec, monitored) = (ManuallyDrop::new(spec), ManuallyDrop::new(monitored));
     let (ours, theirs) = system::message_pair().map_err(failed("socket"))?;
     let progress = Progress::shared().map_err(failed("memory"))?;
     let flags = if in_namespaces { namespaces::ALL } else { 0 };
     // SAFETY: this process has one thread.
-    let Some(child) = (unsafe { system::clone3(flags, None) }).map_err(failed("namespaces"))?
-    else {
+    let child = unsafe { system::clone3(flags, group.as_ref().map(Group::directory)) };
+    let Some(child) = child.map_err(failed("namespaces"))? else {
+        std::mem::forget(group);
         drop(ours);
         let spec = ManuallyDrop::into_inner(spec);
         init::run(spec, theirs, progress, |handover| {
@@ -337,6 +351,7 @@ fn start(spec: Spec, monitored: Monitored, in_namespaces: bool) -> Result<Sandbo
         child,
         socket: ours,
         progress,
+        group,
     })
 }
 
@@ -407,7 +422,7 @@ fn supervise(
         terminal = Some((master, mode));
     }
     let bounds = Bounds {
-        memory: plan.limits.memory,
+        memory: plan.limits.memory.filter(|_| sandbox.group.is_none()),
         cpu: plan.limits.cpu,
         // The kernel's own bound does not hold for the host's root; everywhere else it is exact.
         processes: plan
@@ -427,6 +442,7 @@ fn supervise(
         output: plan.limits.output,
         bounds,
         tree: Tree::new(processes),
+        group: sandbox.group,
         control,
     };
     messages::send(relay.socket.as_fd(), GO, &[]).map_err(failed("the sandbox's first process"))?;

@@ -4,7 +4,9 @@
 //! refuses: running anything before the start is on the log; parsing what the command wrote; going on when a needed
 //! layer is missing, when the log cannot be written, or when the monitor says something it does not understand.
 
+pub mod cgroup;
 pub mod control;
+pub mod delegation;
 pub mod dial;
 pub mod environment;
 pub mod guard;

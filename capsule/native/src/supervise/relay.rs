@@ -4,6 +4,7 @@
 //! parsed. It refuses to wait for anybody: a reader that is slow, a monitor that is silent after it was told to stop
 //! and a command that ignores signals are all ended by the clock.
 
+use super::cgroup::Group;
 use super::control::{self, Control, Denied, Verdict};
 use super::pump::Pump;
 use super::raw_mode::RawMode;
@@ -87,6 +88,8 @@ pub struct Relay<'a> {
     pub bounds: Bounds,
     /// What the tree uses.
     pub tree: Tree,
+    /// The run's control group.
+    pub group: Option<Group>,
     /// The program that drives the run.
     pub control: Option<Control>,
 }
@@ -126,6 +129,14 @@ pub struct Ended {
     pub status: Option<i32>,
     /// Why the supervisor ended it, when it did.
     pub cause: Option<Exit>,
+}
+
+/// How a run ends that reached a limit.
+fn limit(name: &'static str) -> Exit {
+    Exit {
+        limit: Some(name),
+        ..Exit::of_capsule(Cause::Limit, format!("the limit `{name}` was reached"))
+    }
 }
 
 struct Progress {
@@ -196,12 +207,7 @@ impl Relay<'_> {
             if look.is_some_and(|at| at <= now) {
                 next_look = now + LOOK;
                 if let Some(name) = self.bounds.exceeded(&self.tree.look()) {
-                    let reason = format!("the limit `{name}` was reached");
-                    let exit = Exit {
-                        limit: Some(name),
-                        ..Exit::of_capsule(Cause::Limit, reason)
-                    };
-                    self.over(name, exit, &mut state, recorder);
+                    self.over(name, limit(name), &mut state, recorder);
                 }
             }
             if state.kill_at.is_some_and(|at| at <= now) {
@@ -214,6 +220,7 @@ impl Relay<'_> {
         if state.open {
             self.take_messages(&mut state, recorder);
         }
+        self.judge_memory(&mut state, recorder);
         if let Some(mut control) = self.control.take() {
             let reason = state.cause.as_ref().and_then(|exit| exit.reason.clone());
             let reason = reason.unwrap_or_else(|| "the worker has ended".to_owned());
@@ -299,6 +306,20 @@ impl Relay<'_> {
         state.killed = true;
         // It may be gone already.
         let _ = system::signal(self.child.pidfd.as_fd(), libc::SIGKILL);
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+    }
+
+    /// Where the kernel bounds the memory it ends everything without a word, the monitor too.
+    fn judge_memory(&self, state: &mut Progress, recorder: &mut dyn Recorder) {
+        let decided = |exit: &Exit| exit.cause != Cause::Failed;
+        if !state.cause.as_ref().is_some_and(decided)
+            && self.group.as_ref().is_some_and(Group::ran_out_of_memory)
+        {
+            state.cause = None;
+            self.over("memory", limit("memory"), state, recorder);
+        }
     }
 
     fn order(&self, order: &Order) {
@@ -398,12 +419,7 @@ impl Relay<'_> {
         if let Some(left) = &mut self.output {
             *left = left.saturating_sub(turn.read as u64);
             if *left == 0 && turn.read > 0 && state.cause.is_none() {
-                let reason = "the limit `output` was reached";
-                let exit = Exit {
-                    limit: Some("output"),
-                    ..Exit::of_capsule(Cause::Limit, reason)
-                };
-                self.over("output", exit, state, recorder);
+                self.over("output", limit("output"), state, recorder);
                 self.kill(state);
             }
         }

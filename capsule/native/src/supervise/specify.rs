@@ -100,8 +100,19 @@ fn may_look_into(access: &Access, directory: &Path) -> bool {
     granted(directory) || directory.canonicalize().is_ok_and(|real| granted(&real))
 }
 
-/// Decide everything. `before` is the caller's signal mask, `terminals` which of 0, 1, 2 are terminals,
-/// `input` what the command reads on standard input.
+/// What the caller gave this run.
+pub struct Surroundings {
+    /// The caller's signal mask.
+    pub before: libc::sigset_t,
+    /// Which of 0, 1, 2 are terminals.
+    pub terminals: [bool; 3],
+    /// What the command reads on standard input.
+    pub input: RawFd,
+    /// Whether there is a control group for the run, or why not.
+    pub cgroup: Result<(), String>,
+}
+
+/// Decide everything.
 ///
 /// # Errors
 /// A sentence for the user.
@@ -110,11 +121,15 @@ pub fn specify(
     plan: &Plan,
     variables: &Variables,
     kept: Vec<Kept>,
-    before: libc::sigset_t,
-    terminals: [bool; 3],
-    input: RawFd,
+    around: Surroundings,
 ) -> Result<Specified, String> {
-    let mut tier = tier::choose(&Host::probe(), &plan.require, &request.waived)?;
+    let Surroundings {
+        before,
+        terminals,
+        input,
+        cgroup,
+    } = around;
+    let mut tier = tier::choose(&Host::probe(cgroup), &plan.require, &request.waived)?;
     let places =
         places::resolve(plan, variables, tier.namespaces).map_err(|error| error.to_string())?;
     let extras = Extras {

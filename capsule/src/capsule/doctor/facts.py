@@ -81,7 +81,7 @@ class Facts:
         container: The container engine we seem to be inside of, or "".
         probes: Name of a probe → what came of it.
         switches: Name below /proc/sys → its value; absent ones are missing.
-        controllers: Controllers of our own cgroup v2 group in which we may make groups; None without one.
+        controllers: Controllers of our own cgroup v2 group; None without one.
         places: The key and state directories and the key.
         python: Version of the interpreter, for example (3, 11, 7).
         run: The report of `capsule run -- true` under the policy; None when it could not be started.
@@ -165,20 +165,12 @@ def _container() -> str:
 
 def _controllers() -> tuple[str, ...] | None:
     try:
-        own = next(
-            line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::"
-        )
+        rows = Path("/proc/self/cgroup").read_text().splitlines()
+        own = next(row[3:] for row in rows if row.startswith("0::"))
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
         top = next(words[1] for words in mounts if words[2] == "cgroup2")
+        return tuple(Path(top + own, "cgroup.controllers").read_text().split())
     except (OSError, StopIteration):
-        return None
-    group = Path(top + own)
-    try:
-        probe = group / f"capsule-doctor-{os.getpid()}"
-        probe.mkdir()
-        probe.rmdir()
-        return tuple((group / "cgroup.controllers").read_text().split())
-    except OSError:
         return None
 
 

@@ -88,7 +88,7 @@ def judge(facts: Facts) -> list[Guarantee]:
         ),
         _memory(facts),
         _processes(facts),
-        _cpu(facts),
+        _cpu(),
         _terminal(facts),
         _private_key(facts),
         _python(facts),
@@ -195,27 +195,37 @@ def _notify(facts: Facts) -> Guarantee:
     return Guarantee(name, State.UNAVAILABLE, _reason(attempt), "Linux 5.19 or later: " + _seccomp_fix(facts))
 
 
-def _delegated(facts: Facts, controller: str) -> bool:
-    return facts.controllers is not None and controller in facts.controllers
+def _grouped(facts: Facts) -> bool:
+    """Whether the run had a control group of its own: the launcher's word, not a guess of ours."""
+    return _table(_table(facts.run or {}, "enforced"), "layers").get("cgroup") == "enforced"
+
+
+def _ungrouped(facts: Facts) -> str:
+    if facts.controllers is None:
+        return "no cgroup v2"
+    lacking = [name for name in ("memory", "pids") if name not in facts.controllers]
+    if lacking:
+        return f"the cgroup we are in lacks the controllers {' and '.join(lacking)}"
+    return "the cgroup we are in is not ours to divide"
 
 
 DELEGATE = "systemd-run --user --scope -p Delegate=yes capsule run … (a cgroup of your own)"
 
 
 def _memory(facts: Facts) -> Guarantee:
-    if _delegated(facts, "memory"):
-        return Guarantee("memory limit", State.ENFORCED, "cgroup v2, memory controller delegated")
+    if _grouped(facts):
+        return Guarantee("memory limit", State.ENFORCED, "the run had a cgroup of its own")
     return Guarantee(
         "memory limit",
         State.PARTIAL,
-        "no delegated memory controller: address-space limits, and the tree's memory is sampled",
+        f"{_ungrouped(facts)}: address-space limits, and the tree's memory is sampled",
         DELEGATE,
     )
 
 
 def _processes(facts: Facts) -> Guarantee:
-    if _delegated(facts, "pids"):
-        return Guarantee("process limit", State.ENFORCED, "cgroup v2, pids controller delegated")
+    if _grouped(facts):
+        return Guarantee("process limit", State.ENFORCED, "the run had a cgroup of its own")
     if _tried(facts, "process_limit").ok:
         return Guarantee("process limit", State.ENFORCED, "RLIMIT_NPROC counts the run's own user namespace")
     why = "the kernel does not count root's processes; the tree is counted and ended instead"
@@ -225,9 +235,7 @@ def _processes(facts: Facts) -> Guarantee:
     return Guarantee("process limit", State.PARTIAL, why, fix)
 
 
-def _cpu(facts: Facts) -> Guarantee:
-    if _delegated(facts, "cpu"):
-        return Guarantee("processor and wall time", State.ENFORCED, "cgroup v2, cpu controller delegated")
+def _cpu() -> Guarantee:
     return Guarantee(
         "processor and wall time",
         State.ENFORCED,
