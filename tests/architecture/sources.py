@@ -17,6 +17,7 @@ PACKAGE = ROOT / "capsule/src/capsule"
 # P of ARCHITECTURE.md's code map: no socket, file, clock, thread, process, randomness or log.
 PURE_PACKAGES = (
     "capsule.errors", "capsule.policy", "capsule.sandbox", "capsule.audit", "capsule.profile", "capsule.overlay",
+    "capsule.egress.frames", "capsule.egress.hello", "capsule.egress.verdict",
 )  # fmt: skip
 IMPURE_MODULES = (
     "capsule.sandbox.launcher",

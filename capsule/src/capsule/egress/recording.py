@@ -1,0 +1,105 @@
+"""What a session puts on its run's log: entries in order, no secret's value in them.
+
+Refuses to let work go on that cannot be recorded: `room()` waits while the supervisor lags, and an entry that does not
+fit a frame is shortened at its long texts, never dropped.
+
+    recorder = Recorder(channel.send, wait=channel.room)
+    recorder.write("egress.dns", {"dns": {...}, "decision": {...}})
+"""
+
+from __future__ import annotations
+
+import json
+import secrets as randomness
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from capsule.egress.frames import EGRESS_LIMIT, FrameError
+
+_ROOM = EGRESS_LIMIT - 4096
+_SECTIONS = {
+    "egress.http": "http",
+    "egress.dns": "dns",
+    "egress.tcp": "tcp",
+    "egress.model": "model",
+    "egress.mcp": "mcp",
+    "egress.websocket": "websocket",
+}
+
+
+class Recorder:
+    """The way from one session to its log."""
+
+    def __init__(self, send: Callable[[object], None], *, wait: Callable[[], Awaitable[None]]) -> None:
+        self._send = send
+        self._wait = wait
+        self._hidden: dict[str, str] = {}
+        self._prefix = randomness.token_hex(4)
+        self._count = 0
+        self.observers: list[Callable[[dict[str, Any]], None]] = []
+
+    def hide(self, value: str, placeholder: str) -> None:
+        """From here on `value` appears as `placeholder`."""
+        if len(value) >= 4:
+            self._hidden[value] = placeholder
+
+    def next_id(self) -> str:
+        """An id for an event of this session."""
+        self._count += 1
+        return f"{self._prefix}-{self._count}"
+
+    def write(self, kind: str, fields: dict[str, Any], *, event_id: str | None = None) -> str:
+        """Appends one entry; returns its event's id."""
+        identity = event_id or self.next_id()
+        entry: dict[str, Any] = {"type": kind}
+        section = _SECTIONS.get(kind)
+        if section is not None:
+            entry["event"] = {"id": identity, "type": section, "time": time.time_ns() // 1000}
+        entry.update(fields)
+        if self._hidden:
+            entry = self._without_secrets(entry)
+        try:
+            self._send({"type": "record", "entry": entry})
+        except FrameError:
+            entry = _fitting(entry)
+            self._send({"type": "record", "entry": entry})
+        for observer in self.observers:
+            observer(entry)
+        return identity
+
+    async def room(self) -> None:
+        """Waits until what was written is on its way."""
+        await self._wait()
+
+    def _without_secrets(self, value: Any) -> Any:
+        if isinstance(value, str):
+            for secret, placeholder in self._hidden.items():
+                if secret in value:
+                    value = value.replace(secret, placeholder)
+            return value
+        if isinstance(value, dict):
+            return {self._without_secrets(key): self._without_secrets(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._without_secrets(item) for item in value]
+        return value
+
+
+def _fitting(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry with long texts cut and long lists ended, so that a frame holds it."""
+    for text, items in ((4096, 128), (512, 48), (128, 12)):
+        short: dict[str, Any] = _shortened(entry, text, items)
+        if len(json.dumps(short)) < _ROOM:
+            break
+    return short
+
+
+def _shortened(value: Any, text: int, items: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= text else value[:text] + f"… ({len(value)} characters)"
+    if isinstance(value, dict):
+        kept = list(value.items())[:items]
+        return {_shortened(key, text, items): _shortened(item, text, items) for key, item in kept}
+    if isinstance(value, list | tuple):
+        return [_shortened(item, text, items) for item in list(value)[:items]]
+    return value

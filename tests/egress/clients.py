@@ -1,0 +1,151 @@
+"""Programs that run inside: `python clients.py WHAT …`. They speak what curl does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import struct
+import sys
+import time
+
+import h2.config
+import h2.connection
+import h2.events
+
+
+def tls(
+    name: str, *, sni: str | None = None, protocols: tuple[str, ...] = ("http/1.1",), port: int = 443
+) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=os.environ["CA"])
+    if sni is not None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(list(protocols))
+    return context.wrap_socket(socket.create_connection((name, port), 20), server_hostname=sni or name)
+
+
+def websocket(name: str) -> None:
+    """Three messages, one of them long, and a close."""
+    sock = tls(name)
+    sock.sendall(
+        f"GET /ws HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    stream = sock.makefile("rb")
+    print(stream.readline().decode().split()[1])
+    while stream.readline() != b"\r\n":
+        pass
+    for message in (b"one", b"two", b"x" * 40000):
+        length = (
+            bytes([0x80 | len(message)]) if len(message) < 126 else b"\xfe" + struct.pack(">H", len(message))
+        )
+        sock.sendall(b"\x81" + length + b"\0\0\0\0" + message)
+        size = stream.read(2)[1]
+        if size == 126:
+            size = struct.unpack(">H", stream.read(2))[0]
+        print(stream.read(size) == message)
+    sock.sendall(b"\x88\x80\0\0\0\0")
+    print(stream.read(2))
+
+
+def grpc(name: str) -> None:
+    """A stream both ways: each answer is waited for before the next message."""
+    sock = tls(name, protocols=("h2",))
+    http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    http.initiate_connection()
+    http.send_headers(
+        1, [(":method", "POST"), (":scheme", "https"), (":authority", name), (":path", "/grpc.Echo/Chat"),
+            ("content-type", "application/grpc"), ("te", "trailers")]
+    )  # fmt: skip
+    sent, got, trailers = 0, b"", None
+    sock.sendall(http.data_to_send())
+    while trailers is None:
+        for event in http.receive_data(sock.recv(65536)):
+            if isinstance(event, h2.events.ResponseReceived) or (
+                isinstance(event, h2.events.DataReceived) and event.data
+            ):
+                if isinstance(event, h2.events.DataReceived):
+                    got += event.data
+                    http.acknowledge_received_data(event.flow_controlled_length, 1)
+                if sent < 5:
+                    sent += 1
+                    http.send_data(1, b"message %d;" % sent)
+                elif sent == 5:
+                    sent += 1
+                    http.end_stream(1)
+            elif isinstance(event, h2.events.TrailersReceived):
+                trailers = dict(event.headers or [])
+        sock.sendall(http.data_to_send())
+    print(got.decode(), trailers)
+
+
+def raw(name: str, port: str, wait: str = "5") -> None:
+    """Standard input goes out over TCP; what comes back within `wait` seconds is printed."""
+    with socket.create_connection((name, int(port)), 20) as sock:
+        exchange(sock, float(wait))
+
+
+def secure(name: str, sni: str, wait: str = "5") -> None:
+    """The same over TLS with a server name of its own, unverified."""
+    with tls(name, sni=sni) as sock:
+        exchange(sock, float(wait))
+
+
+def exchange(sock: socket.socket, wait: float) -> None:
+    data = sys.stdin.buffer.read().replace(b"\\r\\n", b"\r\n")
+    if data:
+        sock.sendall(data)
+    until = time.monotonic() + wait
+    got = b""
+    try:
+        while (left := until - time.monotonic()) > 0:
+            sock.settimeout(left)
+            part = sock.recv(65536)
+            if not part:
+                got += b"<end>"
+                break
+            got += part
+    except TimeoutError:
+        got += b"<silence>"
+    except OSError as error:
+        got += f"<{type(error).__name__}>".encode()
+    print(got.decode("utf-8", "backslashreplace"), end="")
+
+
+def half(name: str) -> None:
+    """Says all, then listens: the answer comes although the sending side is closed."""
+    with socket.create_connection((name, 80), 20) as sock:
+        sock.sendall(f"GET /slow/0.3 HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        sock.shutdown(socket.SHUT_WR)
+        got = b""
+        while part := sock.recv(65536):
+            got += part
+    print(got.decode())
+
+
+def resolve(*names: str) -> None:
+    for name in names:
+        try:
+            print(name, socket.gethostbyname(name))
+        except OSError as error:
+            print(name, error.errno)
+
+
+def many(name: str, count: str) -> None:
+    """So many connections at once, then one request on each."""
+    socks = [socket.create_connection((name, 80), 20) for _ in range(int(count))]
+    good = 0
+    for sock in socks:
+        sock.sendall(f"GET /x HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+    for sock in socks:
+        sock.settimeout(30)
+        with contextlib.suppress(OSError):
+            good += sock.recv(65536).startswith(b"HTTP/1.1 200")
+    print(good)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
