@@ -18,6 +18,7 @@ PACKAGE = ROOT / "capsule/src/capsule"
 PURE_PACKAGES = (
     "capsule.errors", "capsule.policy", "capsule.sandbox", "capsule.audit", "capsule.profile", "capsule.overlay",
     "capsule.egress.frames", "capsule.egress.hello", "capsule.egress.verdict",
+    "capsule.egress.model",
 )  # fmt: skip
 IMPURE_MODULES = (
     "capsule.sandbox.launcher",

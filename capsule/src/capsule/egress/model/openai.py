@@ -1,0 +1,146 @@
+"""The chat completions API and the responses API, of OpenAI and of the many servers that speak the first.
+
+Input counts include what was cached, output counts include reasoning, as in an event.
+
+    Chat().part("message", {"choices": [{"delta": {}, "finish_reason": "stop"}]}, answer)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, under
+
+
+class Chat:
+    """`…/chat/completions`."""
+
+    api = "chat"
+
+    def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
+        """See `Dialect`."""
+        messages = under(untrusted, "messages")
+        if not isinstance(messages, list):
+            return None
+        system = [m for m in items(untrusted, "messages") if text(m, "role") in {"system", "developer"}]
+        tools = [text(t, "function", "name") or text(t, "name") for t in items(untrusted, "tools")]
+        answered = [text(m, "tool_call_id") for m in items(untrusted, "messages") if m.get("role") == "tool"]
+        most = count(untrusted, "max_completion_tokens")
+        return Request(
+            name=text(untrusted, "model"),
+            stream=under(untrusted, "stream") is True,
+            system_size=sum(size(message.get("content")) for message in system),
+            messages=tuple(messages),
+            tools=tuple(name for name in tools if name),
+            max_tokens=most if most is not None else count(untrusted, "max_tokens"),
+            answered=tuple(found for found in answered if found),
+        )
+
+    def whole(self, untrusted: Mapping[str, Any], answer: Answer) -> None:
+        """See `Dialect`."""
+        self._head(untrusted, answer)
+        for choice in items(untrusted, "choices"):
+            answer.understood = True
+            answer.stop_reason = text(choice, "finish_reason") or answer.stop_reason
+            for index, call in enumerate(items(choice, "message", "tool_calls")):
+                self._tool(index, call, answer)
+
+    def part(self, name: str, untrusted: Mapping[str, Any], answer: Answer) -> None:  # noqa: ARG002
+        """See `Dialect`."""
+        self._head(untrusted, answer)
+        for choice in items(untrusted, "choices"):
+            answer.understood = True
+            answer.stop_reason = text(choice, "finish_reason") or answer.stop_reason
+            for place, call in enumerate(items(choice, "delta", "tool_calls")):
+                index = under(call, "index")
+                self._tool(index if isinstance(index, int) else place, call, answer)
+
+    def _head(self, untrusted: Mapping[str, Any], answer: Answer) -> None:
+        if untrusted.get("error") is not None:
+            answer.error, answer.understood = failure(untrusted["error"]), True
+        answer.response_id = answer.response_id or text(untrusted, "id")
+        answer.name = text(untrusted, "model") or answer.name
+        usage = under(untrusted, "usage")
+        if count(usage, "prompt_tokens") is not None:
+            answer.understood = True
+            answer.input_tokens = count(usage, "prompt_tokens")
+            answer.output_tokens = count(usage, "completion_tokens")
+            answer.cached_tokens = count(usage, "prompt_tokens_details", "cached_tokens")
+            answer.reasoning_tokens = count(usage, "completion_tokens_details", "reasoning_tokens")
+
+    def _tool(self, index: int, untrusted: Mapping[str, Any], answer: Answer) -> None:
+        call = answer.tool(index)
+        call.id = text(untrusted, "id") or call.id
+        call.name = text(untrusted, "function", "name") or call.name
+        call.arguments_size += size(under(untrusted, "function", "arguments"))
+
+
+class Responses:
+    """`…/responses`."""
+
+    api = "responses"
+
+    def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
+        """See `Dialect`."""
+        given = under(untrusted, "input")
+        if not isinstance(given, str | list):
+            return None
+        outputs = (item for item in items(untrusted, "input") if item.get("type") == "function_call_output")
+        return Request(
+            name=text(untrusted, "model"),
+            stream=under(untrusted, "stream") is True,
+            system_size=size(under(untrusted, "instructions")),
+            messages=tuple(given) if isinstance(given, list) else (given,),
+            tools=tuple(
+                name for t in items(untrusted, "tools") if (name := text(t, "name") or text(t, "type"))
+            ),
+            max_tokens=count(untrusted, "max_output_tokens"),
+            answered=tuple(found for item in outputs if (found := text(item, "call_id"))),
+            previous=text(untrusted, "previous_response_id"),
+        )
+
+    def whole(self, untrusted: Mapping[str, Any], answer: Answer) -> None:
+        """See `Dialect`."""
+        if untrusted.get("error") is not None:
+            answer.error, answer.understood = failure(untrusted["error"]), True
+        if untrusted.get("object") == "response":
+            self._response(untrusted, answer)
+
+    def part(self, name: str, untrusted: Mapping[str, Any], answer: Answer) -> None:
+        """See `Dialect`."""
+        kind = text(untrusted, "type") or name
+        index = under(untrusted, "output_index")
+        if kind == "error":
+            answer.error = failure(under(untrusted, "error")) or failure(untrusted)
+            answer.understood = True
+        elif kind == "response.output_item.added" and isinstance(index, int):
+            if text(untrusted, "item", "type") == "function_call":
+                call = answer.tool(index)
+                call.id, call.name = text(untrusted, "item", "call_id"), text(untrusted, "item", "name")
+        elif kind == "response.function_call_arguments.delta" and index in answer.tools:
+            answer.tool(index).arguments_size += size(under(untrusted, "delta"))
+        elif isinstance(under(untrusted, "response"), dict):
+            # created, in progress, completed, incomplete, failed: the whole of it as it is by then.
+            self._response(untrusted["response"], answer)
+
+    def _response(self, untrusted: Mapping[str, Any], answer: Answer) -> None:
+        answer.understood = True
+        answer.response_id = text(untrusted, "id") or answer.response_id
+        answer.name = text(untrusted, "model") or answer.name
+        if untrusted.get("error") is not None:
+            answer.error = failure(untrusted["error"])
+        status = text(untrusted, "status")
+        if status not in {None, "in_progress", "queued"}:
+            answer.stop_reason = text(untrusted, "incomplete_details", "reason") or status
+        for index, item in enumerate(items(untrusted, "output")):
+            if item.get("type") == "function_call":
+                call = answer.tool(index)
+                call.id, call.name = text(item, "call_id"), text(item, "name")
+                call.arguments_size = size(item.get("arguments"))
+        usage = under(untrusted, "usage")
+        if count(usage, "input_tokens") is not None:
+            answer.input_tokens = count(usage, "input_tokens")
+            answer.output_tokens = count(usage, "output_tokens")
+            answer.cached_tokens = count(usage, "input_tokens_details", "cached_tokens")
+            answer.reasoning_tokens = count(usage, "output_tokens_details", "reasoning_tokens")

@@ -1,0 +1,82 @@
+r"""Server-sent events, as bytes come (WHATWG HTML, section 9.2.6). Sans I/O.
+
+Refuses to hold more than `MAX_EVENT` bytes of one event: such a stream is `overflown` and yields nothing more.
+
+    stream = EventStream()
+    stream.feed(b"event: ping\\ndata: {}\\n\\n")      # [Event("ping", "{}")]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MAX_EVENT: Final = 4 << 20
+"""Bytes of one event, its field names included."""
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One dispatched event: its name (`message` when the stream gave none) and its data."""
+
+    name: str
+    data: str
+
+
+class EventStream:
+    """Takes bytes in any portions and gives the events that are complete."""
+
+    def __init__(self) -> None:
+        self.overflown = False
+        self._rest = b""
+        self._first = True
+        self._after_cr = False
+        self._name = ""
+        self._data: list[bytes] = []
+        self._held = 0
+
+    def feed(self, untrusted_bytes: bytes) -> list[Event]:
+        """The events that these bytes complete."""
+        if self.overflown:
+            return []
+        if self._after_cr and untrusted_bytes:
+            # CR and LF that arrive apart are one line end.
+            untrusted_bytes = untrusted_bytes.removeprefix(b"\n")
+            self._after_cr = False
+        text = self._rest + untrusted_bytes
+        if self._first:
+            if len(text) < len(_BOM) and _BOM.startswith(text):
+                self._rest = text
+                return []
+            text, self._first = text.removeprefix(_BOM), False
+        if text.endswith(b"\r"):
+            self._after_cr = True
+        lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._rest = lines.pop()
+        events = [event for line in lines if (event := self._line(line)) is not None]
+        if self._held + len(self._rest) > MAX_EVENT:
+            self.overflown, self._rest, self._data = True, b"", []
+        return events
+
+    def _line(self, line: bytes) -> Event | None:
+        if not line:
+            return self._dispatch()
+        self._held += len(line)
+        if self._held > MAX_EVENT:
+            return None
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value.decode("utf-8", "replace")
+        return None
+
+    def _dispatch(self) -> Event | None:
+        name, data = self._name or "message", self._data
+        self._name, self._data = "", []
+        held, self._held = self._held, 0
+        if not data or held > MAX_EVENT:
+            return None
+        return Event(name, b"\n".join(data).decode("utf-8", "replace"))
