@@ -42,7 +42,7 @@ def _plan(lists: dict[str, list[str]], programs: list[str] | None = None) -> dic
         "filesystem": filesystem,
         "limits": dict.fromkeys(LIMITS),
         "name": "vectors",
-        "network": {"mode": "none", "origin": ORIGIN, "ports": [], "unix": []},
+        "network": {"egress": None, "mode": "none", "origin": ORIGIN, "ports": [], "unix": []},
         "plan": 1,
         "policy": {"digest": DIGEST, "sources": [{"digest": DIGEST, "path": "/w/capsule.yaml"}]},
         "process": {"programs": listed},

@@ -34,7 +34,7 @@ def small() -> Json:
         "compiler": "0.1.0",
         "policy": {"digest": DIGEST, "sources": [{"path": "preset:small", "digest": DIGEST}]},
         "filesystem": {k: [] for k in ("read", "write", "execute", "deny", "protect", "private", "hide")},
-        "network": {"mode": "none", "ports": [], "unix": [], "origin": origin(1)},
+        "network": {"mode": "none", "ports": [], "unix": [], "egress": None, "origin": origin(1)},
         "syscalls": {"groups": [], "allow": [], "deny": []},
         "process": {"programs": None},
         "environment": {"pass": [], "set": {}, "scrub": []},
@@ -67,6 +67,7 @@ def full() -> Json:
         "mode": "none",
         "ports": [1, 65535],
         "unix": [grant("/run/x.sock", 11, optional=True)],
+        "egress": None,
         "origin": origin(12),
     }
     plan["syscalls"] = {
@@ -97,6 +98,74 @@ def full() -> Json:
     plan["limits"] = dict.fromkeys(plan["limits"], 2**53 - 1) | {"cpu": 0, "disk": None}
     plan["require"] = ["cgroup", "landlock", "namespaces", "network", "seccomp", "supervisor"]
     plan["audit"] = "all"
+    return plan
+
+
+def secret(name: str, kind: str, carried: str, line: int, **fields: Json) -> Json:
+    """A secret; `fields` are those of its source, and `field`, `to_user`, `to_env`."""
+    source = dict.fromkeys(("env", "file", "service", "user", "command", "expires_ms")) | {"kind": kind}
+    own = {"field": fields.pop("field", None), "user": fields.pop("to_user", None)}
+    own["env"] = fields.pop("to_env", None)
+    return {
+        "name": name,
+        "from": source | fields,
+        "to": ["a.example"],
+        "as": carried,
+        "origin": origin(line),
+    } | own
+
+
+def host(name: str, line: int, **fields: Json) -> Json:
+    """A host entry."""
+    entry = {
+        "host": name,
+        "ports": [443, 80],
+        "methods": None,
+        "paths": None,
+        "inspect": "auto",
+        "private": False,
+    }
+    return entry | fields | {"origin": origin(line)}
+
+
+def hosts() -> Json:
+    """A line of everything that is reached by name."""
+    plan = small()
+    plan["name"] = "hosts"
+    plan["network"] |= {"mode": "hosts", "egress": {
+        "unlisted": "ask",
+        "hosts": [
+            host("a.example", 2),
+            host("*.xn--bcher-kva.example", 3, methods=["GET", "M-SEARCH"], paths=["/a/**"], inspect="always"),
+            host("10.1.2.3", 4, ports=[5432], inspect="never", private=True),
+        ],
+        "budget": {"requests": 1000, "bytes": 2**30, "tokens": None, "microdollars": 5_000_000},
+        "upstreams": [
+            {"host": "a.example", "address": "127.0.0.1:8443", "origin": origin(5)},
+            {"host": "b.example", "address": "[::1]:1", "origin": origin(6)},
+        ],
+        "authorities": [grant("/etc/ssl/corp.pem", 7), grant("${workspace}/ca.pem", 8, optional=True)],
+        "proxy": "http://proxy.example:3128",
+        "secrets": [
+            secret("one", "env", "header", 9, env="TOKEN", field="Authorization", to_env="TOKEN"),
+            secret("two", "file", "basic", 10, file="${home}/.token", to_user="__token__", to_env="P"),
+            secret("three-3", "keyring", "query", 11, service="maps", user="me", field="key"),
+            secret("f_4", "command", "body", 12, command=["/bin/token", ""], expires_ms=900_000),
+        ],
+        "rules": [{"path": "${workspace}/rules.yaml", "origin": origin(13)}],
+        "detect": [
+            {"pack": "agents", "path": None, "origin": origin(14)},
+            {"pack": None, "path": "${workspace}/sigma", "origin": origin(15)},
+        ],
+    }}  # fmt: skip
+    return plan
+
+
+def opened() -> Json:
+    """The host's own network."""
+    plan = small()
+    plan["name"] = "open"
+    plan["network"]["mode"] = "open"
     return plan
 
 
@@ -264,6 +333,104 @@ BAD: dict[str, tuple[Callable[[Json], None], str, str]] = {
     "audit-off": (put("audit", to="off"), "audit", "unknown variant"),
 }
 
+NET = "network"
+EGRESS = "network.egress"
+
+
+def egress(*steps: str | int, to: Json) -> Callable[[Json], None]:
+    """A change below `network.egress`."""
+    return put(NET, "egress", *steps, to=to)
+
+
+HOSTS_BAD: dict[str, tuple[Callable[[Json], None], str, str]] = {
+    "egress-null": (put(NET, "egress", to=None), EGRESS, "null"),
+    "egress-missing": (drop(NET, "egress"), "network", "missing field `egress`"),
+    "egress-none": (put(NET, "mode", to="none"), EGRESS, "`hosts` alone"),
+    "egress-open": (put(NET, "mode", to="open"), EGRESS, "`hosts` alone"),
+    "egress-unknown": (egress("hosts", 0, "scheme", to="x"), EGRESS + ".hosts[0].scheme", "unknown field"),
+    "egress-no-methods": (drop(NET, "egress", "hosts", 0, "methods"), EGRESS + ".hosts[0]", "missing field"),
+    "egress-unlisted": (egress("unlisted", to="allow"), EGRESS + ".unlisted", "unknown variant"),
+    "host-upper": (egress("hosts", 0, "host", to="A.example"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-dot": (egress("hosts", 0, "host", to="a.example."), EGRESS + ".hosts[0].host", "not a host"),
+    "host-star": (egress("hosts", 0, "host", to="*"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-star-inside": (egress("hosts", 0, "host", to="a.*.b"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-scheme": (egress("hosts", 0, "host", to="http://a"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-unicode": (
+        egress("hosts", 0, "host", to="bücher.example"),
+        EGRESS + ".hosts[0].host",
+        "not a host",
+    ),
+    "host-long": (egress("hosts", 0, "host", to="a." * 126 + "bc"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-v6": (egress("hosts", 0, "host", to="::1"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-number": (egress("hosts", 0, "host", to="167772161"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-octal": (egress("hosts", 0, "host", to="010.0.0.1"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-hex": (egress("hosts", 0, "host", to="0x7f.0.0.0x1"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-star-number": (egress("hosts", 0, "host", to="*.0.0.1"), EGRESS + ".hosts[0].host", "not a host"),
+    "host-ports-none": (egress("hosts", 0, "ports", to=[]), EGRESS + ".hosts[0].ports", "empty"),
+    "host-port-zero": (egress("hosts", 0, "ports", to=[443, 0]), EGRESS + ".hosts[0].ports[1]", "not a port"),
+    "host-port-53": (egress("hosts", 0, "ports", to=[53]), EGRESS + ".hosts[0].ports[0]", "names"),
+    "host-ports-many": (
+        egress("hosts", 0, "ports", to=list(range(1000, 1241))),
+        EGRESS + ".hosts",
+        "more than 240",
+    ),
+    "host-method": (
+        egress("hosts", 0, "methods", to=["GE T"]),
+        EGRESS + ".hosts[0].methods[0]",
+        "HTTP method",
+    ),
+    "host-path": (egress("hosts", 0, "paths", to=["a"]), EGRESS + ".hosts[0].paths[0]", "begin"),
+    "host-never": (
+        egress("hosts", 1, "inspect", to="never"),
+        EGRESS + ".hosts[1].inspect",
+        "could not be checked",
+    ),
+    "budget-big": (egress("budget", "tokens", to=2**53), EGRESS + ".budget.tokens", "2^53"),
+    "budget-negative": (egress("budget", "tokens", to=-1), EGRESS + ".budget.tokens", "-1"),
+    "upstream-name": (
+        egress("upstreams", 0, "address", to="b.example:1"),
+        EGRESS + ".upstreams[0].address",
+        "address",
+    ),
+    "upstream-port": (
+        egress("upstreams", 0, "address", to="127.0.0.1:0"),
+        EGRESS + ".upstreams[0].address",
+        "address",
+    ),
+    "authority-relative": (
+        egress("authorities", 0, "path", to="x"),
+        EGRESS + ".authorities[0].path",
+        "neither",
+    ),
+    "proxy-empty": (egress("proxy", to=""), EGRESS + ".proxy", "empty"),
+    "secret-name": (egress("secrets", 0, "name", to="One"), EGRESS + ".secrets[0].name", "is not"),
+    "secret-name-long": (egress("secrets", 0, "name", to="a" * 33), EGRESS + ".secrets[0].name", "is not"),
+    "secret-twice": (egress("secrets", 1, "name", to="one"), EGRESS + ".secrets", "one name"),
+    "secret-nowhere": (egress("secrets", 0, "to", to=[]), EGRESS + ".secrets[0].to", "empty"),
+    "secret-field": (egress("secrets", 0, "field", to=None), EGRESS + ".secrets[0].field", "goes with"),
+    "secret-field-stray": (egress("secrets", 3, "field", to="x"), EGRESS + ".secrets[3].field", "goes with"),
+    "secret-as": (egress("secrets", 0, "as", to="cookie"), EGRESS + ".secrets[0].as", "unknown variant"),
+    "secret-env": (egress("secrets", 0, "env", to="A=B"), EGRESS + ".secrets[0].env", "`=`"),
+    "secret-kind": (
+        egress("secrets", 0, "from", "kind", to="file"),
+        EGRESS + ".secrets[0].from",
+        "other fields",
+    ),
+    "secret-both": (
+        egress("secrets", 0, "from", "file", to="/a"),
+        EGRESS + ".secrets[0].from",
+        "other fields",
+    ),
+    "secret-command": (
+        egress("secrets", 3, "from", "command", to=[]),
+        EGRESS + ".secrets[3].from.command",
+        "empty",
+    ),
+    "rule-path": (egress("rules", 0, "path", to="rules.yaml"), EGRESS + ".rules[0].path", "neither"),
+    "detect-both": (egress("detect", 0, "path", to="/a"), EGRESS + ".detect[0]", "one of them"),
+    "detect-neither": (egress("detect", 0, "pack", to=None), EGRESS + ".detect[0]", "one of them"),
+}
+
 TEXT_BAD: dict[str, tuple[Callable[[str], str], str, str]] = {
     "duplicate-top": (lambda t: t.replace('"audit":', '"audit":"run","audit":', 1), ".", "duplicate field"),
     "duplicate-set": (
@@ -345,11 +512,15 @@ def main() -> None:
     """Write all of them."""
     for directory in ("good", "bad"):
         (HERE / directory).mkdir(exist_ok=True)
-    for plan in (small(), full()):
+    for plan in (small(), full(), hosts(), opened()):
         (HERE / "good" / f"{plan['name']}.json").write_text(canonical(plan), encoding="utf-8")
     cases: dict[str, tuple[str, str, str]] = {}
     for name, (change, path, says) in BAD.items():
         plan = copy.deepcopy(full())
+        change(plan)
+        cases[name] = (canonical(plan), path, says)
+    for name, (change, path, says) in HOSTS_BAD.items():
+        plan = hosts()
         change(plan)
         cases[name] = (canonical(plan), path, says)
     for name, (edit, path, says) in TEXT_BAD.items():

@@ -13,11 +13,11 @@ const MAX_STRING: usize = 4096;
 /// Integers from here on are not the same in every reader of JSON.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-type Checked = Result<(), PlanError>;
+pub(super) type Checked = Result<(), PlanError>;
 
 /// A JSON path that is only spelt out when something is wrong: a plan has two thousand of them.
 #[derive(Clone, Copy)]
-enum At<'a> {
+pub(super) enum At<'a> {
     Top(&'a str),
     Field(&'a At<'a>, &'a str),
     Item(&'a At<'a>, usize),
@@ -36,11 +36,11 @@ impl fmt::Display for At<'_> {
 }
 
 impl<'a> At<'a> {
-    fn field(&'a self, name: &'a str) -> At<'a> {
+    pub(super) fn field(&'a self, name: &'a str) -> At<'a> {
         Self::Field(self, name)
     }
 
-    fn refuse(&self, cause: impl Into<String>) -> PlanError {
+    pub(super) fn refuse(&self, cause: impl Into<String>) -> PlanError {
         PlanError::Value {
             path: self.to_string(),
             cause: cause.into(),
@@ -101,6 +101,7 @@ pub(super) fn plan(plan: &Plan) -> Checked {
         },
     )?;
     each(&At::Top("network.unix"), &plan.network.unix, grant)?;
+    super::check_egress::network(&plan.network)?;
     origin(&At::Top("network.origin"), &plan.network.origin)?;
     syscalls(plan)?;
     if let Some(programs) = &plan.process.programs {
@@ -252,7 +253,7 @@ fn limits(plan: &Plan) -> Checked {
     })
 }
 
-fn each<T>(at: &At, list: &[T], check: impl Fn(&At, &T) -> Checked) -> Checked {
+pub(super) fn each<T>(at: &At, list: &[T], check: impl Fn(&At, &T) -> Checked) -> Checked {
     if list.len() > MAX_ENTRIES {
         return Err(at.refuse(format!(
             "has {} entries, more than {MAX_ENTRIES}",
@@ -264,7 +265,7 @@ fn each<T>(at: &At, list: &[T], check: impl Fn(&At, &T) -> Checked) -> Checked {
         .try_for_each(|(i, item)| check(&At::Item(at, i), item))
 }
 
-fn grant(at: &At, grant: &Grant) -> Checked {
+pub(super) fn grant(at: &At, grant: &Grant) -> Checked {
     path(&at.field("path"), &grant.path)?;
     origin(&at.field("origin"), &grant.origin)
 }
@@ -284,7 +285,7 @@ fn rule(at: &At, rule: &Rule) -> Checked {
     origin(&at.field("origin"), &rule.origin)
 }
 
-fn path(at: &At, path: &str) -> Checked {
+pub(super) fn path(at: &At, path: &str) -> Checked {
     string(at, path)?;
     if path.contains(['*', '?', '[']) {
         return Err(at.refuse(format!(
@@ -294,7 +295,7 @@ fn path(at: &At, path: &str) -> Checked {
     split(path).map(drop).map_err(|e| at.refuse(e.to_string()))
 }
 
-fn origin(at: &At, origin: &Origin) -> Checked {
+pub(super) fn origin(at: &At, origin: &Origin) -> Checked {
     string(&at.field("file"), &origin.file)?;
     if origin.line == 0 || origin.column == 0 {
         return Err(at.refuse("lines and columns count from 1"));
@@ -329,7 +330,7 @@ fn digest(at: &At, text: &str) -> Checked {
     }
 }
 
-fn integer(at: &At, value: u64) -> Checked {
+pub(super) fn integer(at: &At, value: u64) -> Checked {
     if value > MAX_INTEGER {
         Err(at.refuse(format!("{value} is not below 2^53")))
     } else {
@@ -337,7 +338,7 @@ fn integer(at: &At, value: u64) -> Checked {
     }
 }
 
-fn not_empty(at: &At, text: &str) -> Checked {
+pub(super) fn not_empty(at: &At, text: &str) -> Checked {
     if text.is_empty() {
         Err(at.refuse("is empty"))
     } else {
@@ -345,7 +346,7 @@ fn not_empty(at: &At, text: &str) -> Checked {
     }
 }
 
-fn string(at: &At, text: &str) -> Checked {
+pub(super) fn string(at: &At, text: &str) -> Checked {
     if text.len() > MAX_STRING {
         return Err(at.refuse(format!(
             "is {} bytes long, more than {MAX_STRING}",

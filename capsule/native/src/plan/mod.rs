@@ -13,8 +13,10 @@
 mod access;
 mod cache;
 mod check;
+mod check_egress;
 mod compile;
 mod directories;
+mod egress;
 mod find;
 mod kept;
 mod load;
@@ -30,6 +32,10 @@ mod verdict;
 pub use access::{Access, Alias, Extras, Guard, Kept};
 pub use compile::{interpreter, verb};
 pub use directories::Directories;
+pub use egress::{
+    Budget, Carried, Detection, Egress, HostEntry, Inspect, RuleFile, Secret, SecretFrom,
+    SecretKind, Unlisted, Upstream,
+};
 pub use find::{Chosen, home_directory, working_directory};
 pub use kept::always;
 pub use load::{LoadError, Loaded, Origination, Request, load};

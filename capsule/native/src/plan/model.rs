@@ -3,6 +3,7 @@
 //! Every field is required, also those that may be null; an unknown or repeated field is an error. These types
 //! say nothing about what the strings hold: `check` does, and `parse` never returns an unchecked plan.
 
+use super::egress::Egress;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -131,6 +132,9 @@ pub struct Network {
     pub ports: Vec<u16>,
     /// Host Unix sockets that may be reached.
     pub unix: Vec<Grant>,
+    /// What is reached by name; there with the mode `hosts`, and only then.
+    #[serde(deserialize_with = "present")]
+    pub egress: Option<Egress>,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -141,6 +145,10 @@ pub struct Network {
 pub enum NetworkMode {
     /// An empty network namespace.
     None,
+    /// A network namespace whose every address leads to `capsule-egress`.
+    Hosts,
+    /// The host's own network, without walls.
+    Open,
 }
 
 /// The system call part; anything not allowed is denied and reported.
@@ -328,7 +336,7 @@ pub enum Audit {
 }
 
 /// Reads a structure from an object alone: derived code would also take an array of its values in order.
-struct ObjectOnly<D>(D);
+pub(super) struct ObjectOnly<D>(pub(super) D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
     type Error = D::Error;
@@ -346,7 +354,7 @@ macro_rules! objects {
     ($($name:ident)*) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                $name::deserialize(ObjectOnly(from))
+                $name::deserialize($crate::plan::model::ObjectOnly(from))
             }
         }
         impl Serialize for $name {
@@ -356,13 +364,16 @@ macro_rules! objects {
         }
     )*};
 }
+pub(super) use objects;
 
 objects! {
     Plan Policy Source Origin Filesystem Grant Rule Place Network Syscalls SyscallGroup SyscallAllow SyscallDeny Condition Process Program Environment Limits
 }
 
 /// An option whose field must be there: serde takes a missing one for null unless it is read through a function.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     Option::deserialize(from)
 }
 

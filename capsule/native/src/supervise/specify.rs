@@ -6,7 +6,7 @@ use super::report::{Enforced, PolicyName};
 use super::tier::{self, Host, Tier};
 use super::{Request, environment, places};
 use crate::monitor::{self, notified};
-use crate::plan::{Access, Audit, Condition, Extras, Kept, Op, Plan, Variables, Want};
+use crate::plan::{Access, Audit, Condition, Extras, Kept, NetworkMode, Op, Plan, Variables, Want};
 use crate::sandbox::bpf::{Comparison, Test};
 use crate::sandbox::filter::{self, Allowed, Denied, Notified, Wanted};
 use crate::sandbox::init::{Handover, Spec};
@@ -129,6 +129,12 @@ pub fn specify(
         input,
         cgroup,
     } = around;
+    if plan.network.mode != NetworkMode::None {
+        return Err(
+            "network.mode: this version of capsule enforces `none` alone; take `hosts` or `open` out of the policy"
+                .to_owned(),
+        );
+    }
     let mut tier = tier::choose(&Host::probe(cgroup), &plan.require, &request.waived)?;
     let places =
         places::resolve(plan, variables, tier.namespaces).map_err(|error| error.to_string())?;

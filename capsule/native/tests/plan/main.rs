@@ -33,7 +33,8 @@ pub fn sample() -> Value {
             "private": [{"path": "/tmp", "origin": origin(12)}],
             "hide": [{"path": "${home}", "origin": origin(13)}],
         },
-        "network": {"mode": "none", "ports": [8080], "unix": [grant("/run/x.sock", 14)], "origin": origin(15)},
+        "network": {"mode": "none", "ports": [8080], "unix": [grant("/run/x.sock", 14)], "egress": null,
+                    "origin": origin(15)},
         "syscalls": {
             "groups": [{"name": "files", "reason": "files", "origin": origin(16), "members": ["read"]}],
             "allow": [

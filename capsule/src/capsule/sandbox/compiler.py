@@ -81,6 +81,7 @@ def compile_policy(policy: Policy) -> Plan:
             mode="none",
             ports=tuple(dict.fromkeys(int(port.name) for port in network.ports.add)),
             unix=_grants(network.unix),
+            egress=None,
             origin=_origin(network.mode.origin if network.mode is not None else policy.origin),
         ),
         syscalls=_Calls(policy).compile(),

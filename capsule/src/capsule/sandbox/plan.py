@@ -79,12 +79,99 @@ class PlanFilesystem(_Strict, frozen=True):
     hide: tuple[PlanPlace, ...]
 
 
-class PlanNetwork(_Strict, frozen=True):
-    """No network but these loopback ports and Unix sockets of the host."""
+class PlanHost(_Strict, frozen=True):
+    """A name, `*.suffix` or IPv4 address. `methods` and `paths` None: any."""
 
-    mode: Literal["none"]
+    host: str
+    ports: tuple[int, ...]
+    methods: tuple[str, ...] | None
+    paths: tuple[str, ...] | None
+    inspect: Literal["auto", "always", "never"]
+    private: bool
+    origin: PlanOrigin
+
+
+class PlanBudget(_Strict, frozen=True):
+    """Counts, bytes, tokens and millionths of a dollar of one run; None is no limit."""
+
+    requests: int | None
+    bytes: int | None
+    tokens: int | None
+    microdollars: int | None
+
+
+class PlanUpstream(_Strict, frozen=True):
+    """A name that is dialled at `address:port`."""
+
+    host: str
+    address: str
+    origin: PlanOrigin
+
+
+class PlanSecretFrom(_Strict, frozen=True):
+    """Where a secret's value comes from: the fields of its kind, the others None."""
+
+    kind: Literal["env", "file", "keyring", "command"]
+    env: str | None
+    file: str | None
+    service: str | None
+    user: str | None
+    command: tuple[str, ...] | None
+    expires_ms: int | None
+
+
+class PlanSecret(_Strict, frozen=True):
+    """A value that never enters the sandbox; `env` is the variable that holds its placeholder there."""
+
+    name: str
+    source: PlanSecretFrom = msgspec.field(name="from")
+    to: tuple[str, ...]
+    carried: Literal["header", "basic", "query", "body"] = msgspec.field(name="as")
+    field: str | None
+    user: str | None
+    env: str | None
+    origin: PlanOrigin
+
+
+class PlanRuleFile(_Strict, frozen=True):
+    """A file of rules; a path with variables."""
+
+    path: str
+    origin: PlanOrigin
+
+
+class PlanDetection(_Strict, frozen=True):
+    """A pack that comes with capsule, or the path of a directory: one of them."""
+
+    pack: str | None
+    path: str | None
+    origin: PlanOrigin
+
+
+class PlanEgress(_Strict, frozen=True):
+    """Who is reached through `capsule-egress`."""
+
+    unlisted: Literal["deny", "ask"]
+    hosts: tuple[PlanHost, ...]
+    budget: PlanBudget
+    upstreams: tuple[PlanUpstream, ...]
+    authorities: tuple[PlanGrant, ...]
+    proxy: str | None
+    secrets: tuple[PlanSecret, ...]
+    rules: tuple[PlanRuleFile, ...]
+    detect: tuple[PlanDetection, ...]
+
+
+class PlanNetwork(_Strict, frozen=True):
+    """These loopback ports and Unix sockets of the host, and what is reached by name.
+
+    `egress` (`docs/formats/egress.md`) is there with the mode `hosts`, and only then.
+    """
+
+    mode: Literal["none", "hosts", "open"]
     ports: tuple[int, ...]
     unix: tuple[PlanGrant, ...]
+    egress: PlanEgress | None
     origin: PlanOrigin
 
 
