@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsule.errors import PlanError
+from capsule.policy.glob import Pattern
 from capsule.policy.presets import NAMES
 from capsule.sandbox.access import Access, Variables, Want
 from capsule.sandbox.compiler import compile_policy
-from capsule.sandbox.glob import Pattern
 from capsule.sandbox.plan import Plan
 from capsule.sandbox.seatbelt import compile_seatbelt, pattern_regex
 from tests.policy.documents import resolve_text

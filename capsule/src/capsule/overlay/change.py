@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from capsule.sandbox.glob import Pattern, split
+from capsule.policy.glob import Pattern, split
 
 Kind = Literal["absent", "file", "directory", "link", "whiteout", "special"]
 Action = Literal["added", "changed", "removed", "mode", "replaced"]

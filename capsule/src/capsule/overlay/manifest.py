@@ -14,7 +14,7 @@ import msgspec
 
 from capsule.errors import CapsuleError, Fault
 from capsule.overlay.change import Guard
-from capsule.sandbox.glob import Pattern
+from capsule.policy.glob import Pattern
 
 MAX_BYTES = 4 << 20
 RUN = re.compile(r"r-[0-9a-z]{1,64}")

@@ -61,7 +61,7 @@ def parse_path(text: str, *, globs: bool) -> str:
     if rest.endswith("//"):
         raise PathError(f"the path {text!r} has an empty segment", next_step="write one '/' between segments")
     for segment in segments:
-        _check_segment(text, segment, globs=globs)
+        check_segment(text, segment, globs=globs)
     first = next((i for i, segment in enumerate(segments) if re.search(r"[*?\[]", segment)), len(segments))
     if len(segments) - first > MAX_GLOB_SEGMENTS:
         raise PathError(f"the pattern has more than {MAX_GLOB_SEGMENTS} segments after its first glob")
@@ -89,7 +89,12 @@ def _split_root(text: str) -> tuple[str, str]:
     return "${workspace}", text
 
 
-def _check_segment(text: str, segment: str, *, globs: bool) -> None:
+def check_segment(text: str, segment: str, *, globs: bool) -> None:
+    """Refuse a segment that no path of the language has; `text` is the whole of it, for the error.
+
+    Raises:
+        PathError: saying which.
+    """
     if segment == "..":
         raise PathError(f"the path {text!r} has a '..' segment", next_step="write the directory it leads to")
     if segment == ".":

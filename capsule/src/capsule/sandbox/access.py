@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from capsule.policy.glob import Pattern, matches_name, split
 from capsule.policy.model import Environment, Origin
 from capsule.policy.paths import shown
-from capsule.sandbox.glob import Pattern, matches_name, split
 from capsule.sandbox.plan import Plan, PlanOrigin
 
 Want = Literal["read", "write", "execute"]

@@ -13,11 +13,11 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from capsule.policy.glob import Pattern, matches_name
 from capsule.policy.model import AUDIT_LEVELS, LIMIT_KINDS
 from capsule.policy.paths import shown
 from capsule.policy.quantities import shown_quantity
 from capsule.sandbox import syscalls
-from capsule.sandbox.glob import Pattern, matches_name
 from capsule.sandbox.plan import Plan, PlanGrant, PlanOrigin, PlanPattern, PlanPlace, PlanSyscallAllow
 
 

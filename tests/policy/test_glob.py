@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capsule.policy.glob import Pattern, matches_name
 from capsule.sandbox.access import Variables
-from capsule.sandbox.glob import Pattern, matches_name
 
 
 def test_the_shared_vectors(repository: Path) -> None:

@@ -34,7 +34,7 @@ class Pattern:
         """The pattern of an absolute text that the policy parser or the launcher has checked."""
         segments = split(text)
         literal = next((i for i, segment in enumerate(segments) if _is_glob(segment)), len(segments))
-        tail = [None if segment == b"**" else tuple(_tokens(segment)) for segment in segments[literal:]]
+        tail = [None if segment == b"**" else tuple(read_tokens(segment)) for segment in segments[literal:]]
         while tail and tail[-1] is None:
             tail.pop()
         return cls(tuple(segments[:literal]), tuple(tail))
@@ -74,7 +74,7 @@ class Pattern:
 
 def matches_name(pattern: str, name: str) -> bool:
     """Whether a glob over names, as `env.pass` has them, matches all of `name`."""
-    return matches(tuple(_tokens(pattern.encode())), name.encode("utf-8", "surrogateescape"))
+    return matches(tuple(read_tokens(pattern.encode())), name.encode("utf-8", "surrogateescape"))
 
 
 def matches(tokens: tuple[Token, ...], name: bytes) -> bool:
@@ -99,7 +99,8 @@ def _is_glob(segment: bytes) -> bool:
     return any(byte in b"*?[" for byte in segment)
 
 
-def _tokens(segment: bytes) -> Iterator[Token]:
+def read_tokens(segment: bytes) -> Iterator[Token]:
+    """The tokens of one segment of a checked pattern."""
     at = 0
     while at < len(segment):
         byte = segment[at : at + 1]

@@ -1,0 +1,141 @@
+"""Paths of URLs: one reading for what a request asks for, and globs over it.
+
+A host entry's `paths` are matched on the decoded path. What two servers could read in two ways is not matched at all:
+encoded slashes, backslashes, dots and NULs, dot segments (also before a `;`), empty segments, broken or double
+escapes, control characters. Refusing them costs ordinary clients nothing: they resolve dot segments before they ask.
+
+    PathGlob.parse("/repos/acme/**").matches(path_segments("/repos/acme/site/issues"))      # True
+    path_segments("/a/%2e%2e/b")                                                            # PathRefused
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from capsule.policy.glob import Token, matches, read_tokens
+from capsule.policy.paths import PathError, check_segment
+
+MAX_PATH = 16384
+MAX_SEGMENTS = 256
+
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_TELLING = re.compile(rb"%(2[eEfF]|5[cC]|00)")
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+class PathRefused(ValueError):  # noqa: N818 - what is refused is the path, and nothing failed
+    """A path that servers may read differently."""
+
+
+def path_segments(untrusted_path: str) -> tuple[bytes, ...]:
+    """The decoded segments of a request's path; a query is left aside, as is one slash at the end.
+
+    Args:
+        untrusted_path: as it stands in the request line or `:path` (RFC 9112 3.2.1, RFC 9113 8.3.1).
+
+    Raises:
+        PathRefused: when it is not one path to everybody.
+    """
+    raw = untrusted_path.partition("?")[0].encode("utf-8", "surrogateescape")
+    if not raw.startswith(b"/"):
+        raise PathRefused("the path does not begin with '/'")
+    if len(raw) > MAX_PATH:
+        raise PathRefused(f"the path is longer than {MAX_PATH} bytes")
+    if b"\\" in raw or b"#" in raw:
+        raise PathRefused("the path has a backslash or a '#'")
+    if _BAD_ESCAPE.search(raw):
+        raise PathRefused("the path has a broken escape")
+    if _TELLING.search(raw):
+        raise PathRefused("the path has an encoded '/', '\\', '.' or NUL")
+    decoded = _ESCAPE.sub(lambda match: bytes([int(match.group(1), 16)]), raw)
+    if _TELLING.search(decoded):
+        raise PathRefused("the path is encoded twice")
+    if any(byte < 0x20 or byte == 0x7F for byte in decoded):
+        raise PathRefused("the path has a control character")
+    body = decoded[1:-1] if len(decoded) > 1 and decoded.endswith(b"/") else decoded[1:]
+    segments = tuple(body.split(b"/")) if body else ()
+    if len(segments) > MAX_SEGMENTS:
+        raise PathRefused(f"the path has more than {MAX_SEGMENTS} segments")
+    if decoded.endswith(b"//") or b"" in segments:
+        raise PathRefused("the path has an empty segment")
+    # `..;x` is `..` to servers that take parameters out of segments first.
+    if any(segment.partition(b";")[0].strip() in {b".", b".."} for segment in segments):
+        raise PathRefused("the path has a '.' or '..' segment")
+    return segments
+
+
+@dataclass(frozen=True, slots=True)
+class PathGlob:
+    """A glob over whole paths; None stands for `**`. Unlike a file pattern it does not cover what is beneath."""
+
+    parts: tuple[tuple[Token, ...] | None, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> PathGlob:
+        """The glob of a text that `check_glob` or the launcher has looked at."""
+        segments = [segment for segment in text.encode().split(b"/") if segment]
+        return cls(tuple(None if segment == b"**" else tuple(read_tokens(segment)) for segment in segments))
+
+    def matches(self, segments: tuple[bytes, ...]) -> bool:
+        """Whether the glob names all of the path. Time is bounded by (segments) by (parts) by their lengths."""
+        places = self._open({0})
+        for segment in segments:
+            onward: set[int] = set()
+            for place in places:
+                if place == len(self.parts):
+                    continue
+                part = self.parts[place]
+                if part is None:
+                    onward.add(place)
+                elif matches(part, segment):
+                    onward.add(place + 1)
+            if not onward:
+                return False
+            places = self._open(onward)
+        return len(self.parts) in places
+
+    def _open(self, places: set[int]) -> set[int]:
+        # `**` also takes no segment at all.
+        found = set(places)
+        for place in sorted(places):
+            at = place
+            while at < len(self.parts) and self.parts[at] is None:
+                at += 1
+                found.add(at)
+        return found
+
+
+def check_glob(text: str) -> str:
+    """A glob as a policy writes it, without a slash at its end.
+
+    Raises:
+        PathError: when it could never match, or not what it seems to say.
+    """
+    if not text.startswith("/"):
+        raise PathError(f"the path {text[:80]!r} does not begin with '/'", "'/v1/**', '/repos/*/issues', …")
+    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+        raise PathError("a path with a control character")
+    if "?" in text or "#" in text:
+        raise PathError(
+            f"the path {text[:80]!r} has a '?' or '#'",
+            next_step="the query is no part of a path: rules look at it",
+        )
+    if "%" in text:
+        raise PathError(
+            f"the path {text[:80]!r} has a percent sign",
+            next_step="write paths decoded: '/a b', not '/a%20b'",
+        )
+    if "\\" in text:
+        raise PathError(f"the path {text[:80]!r} has a backslash", "'/' between segments")
+    if len(text.encode()) > 4096:
+        raise PathError("a path that is too long", "at most 4096 bytes")
+    if text == "/":
+        return text
+    body = text[1:-1] if text.endswith("/") else text[1:]
+    segments = body.split("/")
+    if len(segments) > 60:
+        raise PathError("the path has more than 60 segments")
+    for segment in segments:
+        check_segment(text, segment, globs=True)
+    return "/" + body

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capsule.policy.paths import PathError
+from capsule.policy.urlpath import PathGlob, PathRefused, check_glob, path_segments
+
+
+@pytest.mark.parametrize(
+    ("path", "segments"),
+    [
+        ("/", ()),
+        ("/?q=/../", ()),
+        ("/a", (b"a",)),
+        ("/a/", (b"a",)),
+        ("/a/b?x=%2f", (b"a", b"b")),
+        ("/a%20b/%C3%A9", (b"a b", "é".encode())),
+        ("/a%3Fb", (b"a?b",)),
+        ("/a.b/...", (b"a.b", b"...")),
+        ("/a;v=1/b", (b"a;v=1", b"b")),
+        ("/é", ("é".encode(),)),
+        ("/%ff", (b"\xff",)),
+        ("/%41", (b"A",)),
+    ],
+)
+def test_a_path_is_read_decoded(path: str, segments: tuple[bytes, ...]) -> None:
+    assert path_segments(path) == segments
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("", "does not begin"),
+        ("*", "does not begin"),
+        ("a/b", "does not begin"),
+        ("http://a/b", "does not begin"),
+        ("/a%2fb", "encoded"),
+        ("/a%2Fb", "encoded"),
+        ("/a%5cb", "encoded"),
+        ("/a%5Cb", "encoded"),
+        ("/a%00b", "encoded"),
+        ("/%2e%2e/b", "encoded"),
+        ("/.%2E/b", "encoded"),
+        ("/a%2e", "encoded"),
+        ("/a%252fb", "twice"),
+        ("/a%252e%252e/b", "twice"),
+        ("/a%2500", "twice"),
+        ("/a\\b", "backslash"),
+        ("/a#b", "backslash or a '#'"),
+        ("/a%", "broken escape"),
+        ("/a%zz", "broken escape"),
+        ("/a%2", "broken escape"),
+        ("/a%0a", "control"),
+        ("/a\tb", "control"),
+        ("/a%7f", "control"),
+        ("/a/./b", "'.' or '..'"),
+        ("/a/../b", "'.' or '..'"),
+        ("/..", "'.' or '..'"),
+        ("/a/..;x=1/b", "'.' or '..'"),
+        ("/a/.;/b", "'.' or '..'"),
+        ("/a/..%20/b", "'.' or '..'"),
+        ("/a//b", "empty segment"),
+        ("//a", "empty segment"),
+        ("//", "empty segment"),
+        ("/a//", "empty segment"),
+        ("/" + "a" * 20000, "longer"),
+        ("/a" * 300, "segments"),
+    ],
+)
+def test_a_path_that_servers_read_differently_is_refused(path: str, says: str) -> None:
+    with pytest.raises(PathRefused, match=says):
+        path_segments(path)
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "fits"),
+    [
+        ("/", "/", True),
+        ("/", "/a", False),
+        ("/a", "/a", True),
+        ("/a", "/a/", True),
+        ("/a", "/a/b", False),
+        ("/a", "/ab", False),
+        ("/a", "/A", False),
+        ("/a/*", "/a", False),
+        ("/a/*", "/a/b", True),
+        ("/a/*", "/a/b/c", False),
+        ("/a/**", "/a", True),
+        ("/a/**", "/a/b/c", True),
+        ("/**", "/", True),
+        ("/**/x", "/x", True),
+        ("/**/x", "/a/b/x", True),
+        ("/**/x", "/a/b/xy", False),
+        ("/a/**/b/*", "/a/1/2/b/3", True),
+        ("/a/**/b/*", "/a/1/2/b", False),
+        ("/repos/acme/**", "/repos/acme-evil/x", False),
+        ("/*.git/info/refs", "/x.git/info/refs?service=git-upload-pack", True),
+        ("/v1/model[s]", "/v1/models", True),
+        ("/a b", "/a%20b", True),
+        ("/é", "/%C3%A9", True),
+        ("/@scope/*", "/%40scope/x", True),
+    ],
+)
+def test_a_glob_names_whole_paths(glob: str, path: str, fits: bool) -> None:
+    assert PathGlob.parse(check_glob(glob)).matches(path_segments(path)) is fits
+
+
+@pytest.mark.parametrize(
+    ("glob", "says"),
+    [
+        ("a", "does not begin with '/'"),
+        ("", "does not begin with '/'"),
+        ("/a?b", "a '\\?' or '#'"),
+        ("/a%20b", "percent"),
+        ("/a\\b", "backslash"),
+        ("/a//b", "empty segment"),
+        ("/a/../b", "'..' segment"),
+        ("/./b", "'.' segment"),
+        ("/a**", "inside a segment"),
+        ("/[a", "malformed bracket"),
+        ("/a\n", "control"),
+        ("/" + "a/" * 61, "60 segments"),
+        ("/" + "a/" * 2500, "too long"),
+    ],
+)
+def test_a_glob_that_could_not_match_is_refused(glob: str, says: str) -> None:
+    with pytest.raises(PathError, match=says):
+        check_glob(glob)
+
+
+def test_one_slash_at_the_end_of_a_glob_says_nothing() -> None:
+    assert check_glob("/a/") == "/a"
+    assert check_glob("/") == "/"
+
+
+_SEGMENTS = st.lists(st.sampled_from([b"a", b"b", b"ab", b"c d"]), max_size=5)
+
+
+def _simple(parts: list[str], segments: list[bytes]) -> bool:
+    """The obvious matcher, which takes time without bound."""
+    if not parts:
+        return not segments
+    if parts[0] == "**":
+        return any(_simple(parts[1:], segments[count:]) for count in range(len(segments) + 1))
+    if not segments:
+        return False
+    return parts[0] in {"*", segments[0].decode()} and _simple(parts[1:], segments[1:])
+
+
+@given(st.lists(st.sampled_from(["**", "*", "a", "b", "ab", "c d"]), max_size=6), _SEGMENTS)
+def test_matching_is_what_the_obvious_matcher_says(parts: list[str], segments: list[bytes]) -> None:
+    glob = PathGlob.parse("/" + "/".join(parts))
+    assert glob.matches(tuple(segments)) is _simple(parts, segments)
+
+
+@given(st.binary(max_size=40))
+def test_what_is_read_has_no_segment_that_moves(raw: bytes) -> None:
+    try:
+        segments = path_segments("/" + raw.decode("latin-1"))
+    except PathRefused:
+        return
+    assert all(segment not in {b"", b".", b".."} and b"/" not in segment for segment in segments)
