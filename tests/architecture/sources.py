@@ -19,6 +19,7 @@ PURE_PACKAGES = (
     "capsule.errors", "capsule.policy", "capsule.sandbox", "capsule.audit", "capsule.profile", "capsule.overlay",
     "capsule.egress.frames", "capsule.egress.hello", "capsule.egress.verdict",
     "capsule.egress.model",
+    "capsule.egress.dns", "capsule.egress.dns_record", "capsule.egress.pool",
 )  # fmt: skip
 IMPURE_MODULES = (
     "capsule.sandbox.launcher",

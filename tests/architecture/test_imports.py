@@ -65,7 +65,7 @@ def test_only_declared_dependencies_are_imported() -> None:
     allowed = set(sys.stdlib_module_names) | {"capsule"}
     allowed |= {"blake3", "click", "cryptography", "msgspec", "rich", "ruamel"}
     # The extra `egress`, and what mitmproxy's layers are made of.
-    allowed |= {"OpenSSL", "dns", "genai_prices", "h11", "h2", "mitmproxy"}
+    allowed |= {"OpenSSL", "dns", "genai_prices", "h11", "h2", "keyring", "mitmproxy"}
     wrong = {
         f"{module.name}: {name}"
         for module in modules()
