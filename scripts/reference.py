@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import capsule
+from capsule.rules import event as table
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs/reference"
@@ -153,7 +154,12 @@ def python() -> str:
     return "\n".join(part for part in parts if part)
 
 
-PAGES = {"cli.md": command_line, "policy.md": policy, "python.md": python}
+def events() -> str:
+    """docs/reference/events.md: every field of every event, from the table that rules are compiled against."""
+    return f"{MADE}\n{table.reference()}"
+
+
+PAGES = {"cli.md": command_line, "events.md": events, "policy.md": policy, "python.md": python}
 
 
 def main() -> int:

@@ -30,7 +30,19 @@ CODE = [
     if path.suffix in {".py", ".rs", ".sh"} or relative(path).startswith("scripts/")
 ]
 # Test directories that mirror a package; the others (architecture, stories, attacks, fuzz …) cut across.
-MIRRORED = ("attack", "audit", "cli", "doctor", "egress", "overlay", "policy", "profile", "sandbox", "sdk")
+MIRRORED = (
+    "attack",
+    "audit",
+    "cli",
+    "doctor",
+    "egress",
+    "overlay",
+    "policy",
+    "profile",
+    "rules",
+    "sandbox",
+    "sdk",
+)
 
 
 def test_sizes() -> None:

@@ -1,0 +1,1 @@
+"""Rules: what decides during a run, within what the policy grants (docs/formats/rules.md, docs/formats/events.md)."""
