@@ -186,6 +186,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
         )
     },
     "go": _program("go", "version"),
+    "java": _program("java", "-version"),
     "javac": _program("javac", "-version"),
     "sqlite3": _program("sqlite3", "--version"),
     "venv": _venv,

@@ -21,6 +21,7 @@ PURE_PACKAGES = (
     "capsule.egress.frames", "capsule.egress.hello", "capsule.egress.verdict",
     "capsule.egress.model",
     "capsule.egress.dns", "capsule.egress.dns_record", "capsule.egress.pool",
+    "capsule.egress.certificates", "capsule.egress.trust",
 )  # fmt: skip
 IMPURE_MODULES = (
     "capsule.sandbox.launcher",
