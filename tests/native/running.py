@@ -66,6 +66,18 @@ class Capsule:
         report = json.loads(lines[-1]) if lines and lines[-1].startswith('{"capsule":1') else {}
         return Ran(done.returncode, done.stdout, "\n".join(lines[:-1] if report else lines), report)
 
+    def tell(self, words: Sequence[str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """A whole command line in the workspace, as a person sees it."""
+        return subprocess.run(
+            words,
+            cwd=self.workspace,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
     def policy(self, text: str, name: str = "policy.yaml") -> list[str]:
         """Write a policy that extends `workspace`, and say the options that use it."""
         path = self.workspace / name

@@ -297,22 +297,6 @@ class TestTheEndOfTheTree:
 
 
 class TestRefusals:
-    def test_a_run_inside_a_run_says_so(self, capsule: Capsule) -> None:
-        binary = capsule.workspace / "capsule"
-        binary.write_bytes(capsule.binary.read_bytes())
-        binary.chmod(0o755)
-        ran = capsule.run(
-            "./capsule",
-            "run",
-            "--log",
-            "inner.log",
-            "true",
-            env={"XDG_DATA_HOME": str(binary.parent.parent / "data")},
-        )
-        assert ran.code == 125
-        assert "--allow-degraded namespaces" in ran.err
-        assert "inside a run" in ran.err
-
     def test_a_log_that_cannot_be_written_runs_nothing(self, capsule: Capsule) -> None:
         (capsule.workspace / "capsule.log").mkdir()
         ran = capsule.run("touch", "made")

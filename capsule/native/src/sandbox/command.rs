@@ -264,7 +264,7 @@ fn wait_at(gate: RawFd) {
 }
 
 /// Install the filter; the listener's number when one was asked for, else 0.
-fn install(filter: &[Instruction], listen: bool) -> io::Result<i32> {
+pub(super) fn install(filter: &[Instruction], listen: bool) -> io::Result<i32> {
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?,
         filter: filter.as_ptr().cast_mut().cast(),
@@ -284,26 +284,6 @@ fn install(filter: &[Instruction], listen: bool) -> io::Result<i32> {
         )
     };
     system::check(result).map(|number| number as i32)
-}
-
-/// Whether a filter with a listener can be installed here; a child tries, so that nothing changes for us.
-#[must_use]
-pub fn can_listen() -> bool {
-    let allow = super::bpf::emit(super::bpf::ARCH, &[], super::bpf::Action::Allow);
-    // SAFETY: the caller is single-threaded; the child makes two system calls and ends.
-    match unsafe { libc::fork() } {
-        -1 => false,
-        0 => {
-            let able = privileges::no_new_privileges().is_ok() && install(&allow, true).is_ok();
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(i32::from(!able)) }
-        }
-        child => {
-            let mut status = 1;
-            // SAFETY: `status` is a valid place for the result.
-            unsafe { libc::waitpid(child, &raw mut status, 0) == child && status == 0 }
-        }
-    }
 }
 
 /// The file a shell would run for `name`: with a slash itself, else the first executable in `path`.

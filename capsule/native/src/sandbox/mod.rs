@@ -4,6 +4,7 @@
 //! before. What it refuses: to start a command when any layer it was told to set up fails. There is no
 //! "best effort": leaving a layer out is a decision of the specification, and is reported.
 
+pub mod attempt;
 pub mod bpf;
 pub mod command;
 pub mod filter;

@@ -188,10 +188,10 @@ pub struct Child {
 }
 
 /// `clone3` without a shared address space: like `fork`, with namespaces and a pidfd.
-/// Returns `None` in the child.
+/// Returns `None` in the child. Filters of containers often refuse `clone3` and let plain `clone` through.
 ///
 /// # Errors
-/// As `clone3(2)`.
+/// As `clone3(2)`; `ENOSYS` where only it can put the child into a control group.
 ///
 /// # Safety
 /// The caller must be single-threaded: the child may then call anything.
@@ -207,13 +207,22 @@ pub unsafe fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Res
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: the structure is fully initialised and of the size given; the caller is single-threaded.
-    let pid = check(unsafe {
+    let made = check(unsafe {
         libc::syscall(
             libc::SYS_clone3,
             &raw const arguments,
             size_of::<libc::clone_args>(),
         )
-    })?;
+    });
+    let pid = match made {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) && cgroup.is_none() => {
+            let flags = arguments.flags | libc::SIGCHLD as u64;
+            // SAFETY: without a stack the child goes on with a copy of ours, as after `fork`; the pidfd's place is
+            // valid, and the arguments after it are not used with these flags.
+            check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) })?
+        }
+        made => made?,
+    };
     if pid == 0 {
         return Ok(None);
     }

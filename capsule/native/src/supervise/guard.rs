@@ -3,7 +3,10 @@
 //! With a monitor they are kept by name, wherever they lie. Without one, nothing can be taken out of a writable
 //! directory, so a run is refused when one of them lies in one; and always when the log itself would be an odd thing.
 
+use crate::plan::{Pattern, Plan, Variables};
 use crate::sandbox::view::{Place, Use};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What must not be writable, and what it is.
@@ -42,6 +45,37 @@ pub fn unwritable(precious: &[Precious], places: &[Place], supervised: bool) -> 
         }
     }
     Ok(())
+}
+
+/// The lines of the plan that do not hold without a monitor: a `deny` in what may be read, a `protect` in what may be
+/// written. Each as the policy says it, with its place.
+#[must_use]
+pub fn lost(plan: &Plan, variables: &Variables, places: &[Place]) -> Vec<String> {
+    let files = &plan.filesystem;
+    let denies = files.deny.iter().map(|line| ("deny", line));
+    let protects = files.protect.iter().map(|line| ("protect", line));
+    denies
+        .chain(protects)
+        .filter(|(field, line)| {
+            let Ok(pattern) = Pattern::new(&line.pattern, variables) else {
+                return false;
+            };
+            let anchor = Path::new(OsStr::from_bytes(pattern.anchor()));
+            let over = places
+                .iter()
+                .filter(|place| anchor.starts_with(&place.path));
+            let nearest = over.max_by_key(|place| place.path.as_os_str().len());
+            nearest.is_some_and(|place| match place.wanted {
+                Use::Write => true,
+                Use::Read => *field == "deny",
+                _ => false,
+            })
+        })
+        .map(|(field, line)| {
+            let (text, origin) = (&line.pattern, &line.origin);
+            format!("{field} {text} ({}:{})", origin.file, origin.line)
+        })
+        .collect()
 }
 
 /// `path` with symbolic links followed as far as it exists; the last part need not.

@@ -140,6 +140,20 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     }));
     guard::unwritable(&precious, &specified.places, specified.tier.supervisor).map_err(refuse)?;
 
+    if !specified.tier.supervisor {
+        let lost = guard::lost(&loaded.plan, &loaded.variables, &specified.places);
+        let lines = if lost.is_empty() {
+            "without the layer `supervisor` no refusal of a name is told".to_owned()
+        } else {
+            let count = lost.len();
+            format!(
+                "without the layer `supervisor` {count} lines do not hold: {}",
+                lost.join(", ")
+            )
+        };
+        let notices = report.notice.take().into_iter().chain([lines]);
+        report.notice = Some(notices.collect::<Vec<_>>().join("; "));
+    }
     let Specified {
         mut spec,
         monitored,

@@ -146,7 +146,7 @@ pub struct PolicyName {
 /// What held.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Enforced {
-    /// `full` or `confined`.
+    /// `full`, `reduced` or `confined`.
     pub tier: &'static str,
     /// Layer to `enforced`, `unavailable` or `degraded`.
     pub layers: BTreeMap<&'static str, &'static str>,

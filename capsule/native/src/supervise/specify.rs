@@ -135,7 +135,11 @@ pub fn specify(
                 .to_owned(),
         );
     }
-    let mut tier = tier::choose(&Host::probe(cgroup), &plan.require, &request.waived)?;
+    let mut tier = tier::choose(
+        &Host::probe(cgroup, &request.waived),
+        &plan.require,
+        &request.waived,
+    )?;
     let places =
         places::resolve(plan, variables, tier.namespaces).map_err(|error| error.to_string())?;
     let extras = Extras {

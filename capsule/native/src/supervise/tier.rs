@@ -5,7 +5,7 @@
 //! cannot waive.
 
 use crate::plan::Require;
-use crate::sandbox::{command, landlock};
+use crate::sandbox::{attempt, landlock};
 use crate::supervise::report::Enforced;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -33,19 +33,29 @@ pub struct Host {
 }
 
 impl Host {
-    /// Look, without changing anything. `cgroup` is what came of making a group for the run.
+    /// Look, without changing anything. `cgroup` is what came of making a group for the run. What a filter refuses
+    /// only an attempt tells: a child tries where we are filtered (most containers), or where `waived` says that
+    /// namespaces may be missing.
     #[must_use]
-    pub fn probe(cgroup: Result<(), String>) -> Host {
+    pub fn probe(cgroup: Result<(), String>, waived: &BTreeSet<Require>) -> Host {
+        // SAFETY: plain integers.
+        let filtered = unsafe { libc::prctl(libc::PR_GET_SECCOMP) } != 0;
+        let try_it = filtered || waived.contains(&Require::Namespaces);
         Host {
             landlock: landlock::version(),
-            namespaces: namespaces(),
-            supervisor: supervisor(),
+            namespaces: namespaces(try_it),
+            supervisor: if filtered { supervisor() } else { Ok(()) },
             cgroup,
         }
     }
+
+    /// Whether all the signs of a run inside a run are there.
+    fn nested(&self) -> bool {
+        self.landlock == 0 && self.namespaces.is_err() && self.supervisor.is_err()
+    }
 }
 
-fn namespaces() -> Result<(), String> {
+fn namespaces(try_it: bool) -> Result<(), String> {
     let number = |path: &str| {
         fs::read_to_string(path)
             .ok()
@@ -68,14 +78,20 @@ fn namespaces() -> Result<(), String> {
                 .into(),
         );
     }
+    if try_it {
+        return attempt::namespaces().map_err(|why| {
+            format!("{why} (a container or a filter forbids it; capsule doctor says what gives it)")
+        });
+    }
     Ok(())
 }
 
-/// A listener can exist once in a tree of filters, and only the attempt tells: so where we are filtered at all, a
-/// child tries.
+/// A listener can exist once in a tree of filters, and fetching it can be refused.
 fn supervisor() -> Result<(), String> {
-    // SAFETY: plain integers.
-    if unsafe { libc::prctl(libc::PR_GET_SECCOMP) } == 0 || command::can_listen() {
+    if !attempt::fetching() {
+        return Err("a filter refuses pidfd_getfd (in a container: --cap-add SYS_PTRACE)".into());
+    }
+    if attempt::listening() {
         return Ok(());
     }
     Err(
@@ -132,6 +148,7 @@ pub fn choose(
 ) -> Result<Tier, String> {
     let mut layers = BTreeMap::new();
     let mut degraded = Vec::new();
+    let mut missing: Vec<(&'static str, String)> = Vec::new();
     let landlock = if host.landlock > 0 {
         Ok(())
     } else {
@@ -154,20 +171,12 @@ pub fn choose(
                 "the policy requires the layer `{label}`, and it is unavailable: {why}"
             ));
         }
-        if DEFAULT.contains(&layer) && !waived.contains(&layer) {
-            return Err(format!(
-                "the layer `{label}` is unavailable: {why}; to run without it: --allow-degraded {label}"
-            ));
+        let needed = DEFAULT.contains(&layer);
+        if needed && !waived.contains(&layer) {
+            missing.push((label, why.clone()));
         }
-        layers.insert(
-            label,
-            if DEFAULT.contains(&layer) {
-                "degraded"
-            } else {
-                "unavailable"
-            },
-        );
-        if DEFAULT.contains(&layer) {
+        layers.insert(label, if needed { "degraded" } else { "unavailable" });
+        if needed {
             degraded.push(label);
         }
         Ok(false)
@@ -188,10 +197,35 @@ pub fn choose(
     let supervisor = have(Require::Supervisor, &host.supervisor)?;
     have(Require::Cgroup, &host.cgroup)?;
     if !namespaces && landlock == 0 {
-        return Err("neither the layer `namespaces` nor `landlock` is available: nothing would keep files apart".into());
+        return Err(if host.nested() {
+            "this is a run inside a run, and in here nothing could keep files apart or the log safe; the outer run's \
+             policy holds for the command already: run it without capsule, or start this run from outside"
+        } else {
+            "neither the layer `namespaces` nor `landlock` is available: nothing would keep files apart, and no option changes that"
+        }
+        .into());
+    }
+    if !missing.is_empty() {
+        let why: Vec<String> = missing
+            .iter()
+            .map(|(label, why)| format!("the layer `{label}` is unavailable: {why}"))
+            .collect();
+        let flags: Vec<String> = missing
+            .iter()
+            .map(|(label, _)| format!("--allow-degraded {label}"))
+            .collect();
+        return Err(format!(
+            "{}; to run without: {}",
+            why.join("; "),
+            flags.join(" ")
+        ));
     }
     degraded.sort_unstable();
-    let tier = if namespaces { "full" } else { "confined" };
+    let tier = match (namespaces, degraded.is_empty()) {
+        (true, true) => "full",
+        (true, false) => "reduced",
+        (false, _) => "confined",
+    };
     let enforced = Enforced {
         tier,
         layers,
@@ -248,7 +282,7 @@ mod tests {
         );
         let tier = choose(&poor, &[], &waived(&[Require::Supervisor])).unwrap();
         assert_eq!(tier.enforced.degraded, ["supervisor"]);
-        assert!(!tier.supervisor);
+        assert_eq!((tier.enforced.tier, tier.supervisor), ("reduced", false));
     }
 
     #[test]
@@ -277,6 +311,35 @@ mod tests {
         };
         let all = waived(&[Require::Namespaces, Require::Network, Require::Landlock]);
         assert!(choose(&none, &[], &all).is_err());
+    }
+
+    #[test]
+    fn the_line_to_type_is_given_once_and_whole() {
+        let poor = Host {
+            namespaces: Err("forbidden".into()),
+            supervisor: Err("taken".into()),
+            ..host()
+        };
+        let error = choose(&poor, &[], &waived(&[])).unwrap_err();
+        assert!(error.ends_with(
+            "to run without: --allow-degraded namespaces --allow-degraded network --allow-degraded supervisor"
+        ));
+        assert!(error.contains("forbidden") && error.contains("taken"));
+    }
+
+    #[test]
+    fn a_run_inside_a_run_is_told_what_to_do_instead() {
+        let inner = Host {
+            landlock: 0,
+            namespaces: Err("none".into()),
+            supervisor: Err("taken".into()),
+            ..host()
+        };
+        let error = choose(&inner, &[], &waived(&DEFAULT)).unwrap_err();
+        assert!(error.contains("a run inside a run") && error.contains("without capsule"));
+        // What the policy requires is said first.
+        let error = choose(&inner, &[Require::Landlock], &waived(&DEFAULT)).unwrap_err();
+        assert!(error.contains("requires the layer `landlock`"));
     }
 
     #[test]
