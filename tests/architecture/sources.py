@@ -18,7 +18,7 @@ PACKAGE = ROOT / "capsule/src/capsule"
 PURE_PACKAGES = (
     "capsule.errors", "capsule.policy", "capsule.sandbox", "capsule.audit", "capsule.profile", "capsule.overlay",
     "capsule.rules",
-    "capsule.egress.frames", "capsule.egress.hello", "capsule.egress.verdict",
+    "capsule.egress.frames", "capsule.egress.hello", "capsule.egress.judgement", "capsule.egress.verdict",
     "capsule.egress.model",
     "capsule.egress.dns", "capsule.egress.dns_record", "capsule.egress.pool",
     "capsule.egress.certificates", "capsule.egress.trust",

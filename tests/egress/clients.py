@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -136,6 +137,8 @@ def resolve(*names: str) -> None:
 
 def many(name: str, count: str) -> None:
     """So many connections at once, then one request on each."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     socks = [socket.create_connection((name, 80), 20) for _ in range(int(count))]
     good = 0
     for sock in socks:

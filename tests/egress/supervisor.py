@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 
 from tests.egress.certificates import Pair, make
 
+BUDGETS = ("requests", "bytes", "tokens", "microdollars")
 HERE = Path(__file__).parent
 
 
@@ -127,14 +129,14 @@ class Daemon:
 def host(name: str, *ports: int, **fields: Any) -> dict[str, Any]:
     """A host entry of a plan."""
     entry = {"host": name, "ports": list(ports) or [443, 80], "methods": None, "paths": None, "inspect": "always",
-             "private": False, "origin": {"file": "capsule.yaml", "line": 3}}  # fmt: skip
+             "private": False, "credential": None, "origin": {"file": "capsule.yaml", "line": 3}}  # fmt: skip
     return {**entry, **fields}
 
 
 def plan(*hosts: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """`network.egress` of a plan."""
-    found = {"unlisted": "deny", "hosts": list(hosts), "budget": None, "upstreams": [], "authorities": [],
-             "proxy": None, "secrets": [], "rules": [], "detect": []}  # fmt: skip
+    found = {"unlisted": "deny", "hosts": list(hosts), "budget": dict.fromkeys(BUDGETS), "upstreams": [],
+             "authorities": [], "proxy": None, "secrets": [], "rules": [], "detect": []}  # fmt: skip
     return {**found, **fields}
 
 
@@ -228,6 +230,8 @@ class Run:
         return [frame["entry"] for frame in self.frames if frame.get("entry", {}).get("type") == kind]
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsule.egress.frames import EGRESS_LIMIT, Flow, FrameError, FrameReader, Secret, Session, encode
@@ -15,7 +15,8 @@ PLAN = {
     "unlisted": "deny",
     "hosts": [{"host": "a.example", "ports": [443], "methods": None, "paths": None, "inspect": "auto",
                "private": False, "origin": {"file": "capsule.yaml", "line": 1}}],
-    "budget": None, "upstreams": [], "authorities": [], "proxy": None,
+    "budget": dict.fromkeys(("requests", "bytes", "tokens", "microdollars")), "upstreams": [],
+    "authorities": [], "proxy": None,
     "secrets": [{"name": "t", "from": {"kind": "env"}, "to": ["a.example"], "as": "header", "field": "X",
                  "user": None, "env": "T", "origin": None}],
     "rules": [], "detect": [],
@@ -65,6 +66,7 @@ def test_not_a_frame(data: bytes) -> None:
         list(FrameReader().feed(data))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), max_size=60))
 def test_cuts_do_not_matter(cuts: list[int]) -> None:
     flow = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.coretypes import multidict
@@ -14,6 +14,7 @@ NAMES = st.sampled_from(["Host", "host", "HOST", "X-A", "x-a", "accept", ""])
 FIELDS = st.lists(st.tuples(NAMES.map(str.encode), st.binary(max_size=6)), max_size=6)
 
 
+@settings(deadline=None)
 @given(FIELDS, NAMES)
 def test_as_before(fields: list[tuple[bytes, bytes]], name: str) -> None:
     headers = http.Headers(fields)

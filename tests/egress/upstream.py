@@ -28,6 +28,7 @@ class Upstream:
     ) -> None:
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.accepted = 0
+        self.writers: set[asyncio.StreamWriter] = set()
         self.context: ssl.SSLContext | None = None
         if certificate is not None:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -51,10 +52,15 @@ class Upstream:
 
         self.loop.run_until_complete(start())
         self.loop.run_forever()
+        self.server.close()
+        for writer in list(self.writers):
+            writer.transport.abort()
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()
         self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.run_until_complete(asyncio.sleep(0.02))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
     def close(self) -> None:
@@ -67,6 +73,7 @@ class Upstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self.writers.add(writer)
         tls = writer.get_extra_info("ssl_object")
         try:
             if tls is not None and tls.selected_alpn_protocol() == "h2":
@@ -77,6 +84,7 @@ class Upstream:
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
         finally:
+            self.writers.discard(writer)
             writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -88,7 +96,7 @@ class Upstream:
         method, target, _ = lines[0].split(" ")
         headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:] if line)}
         self.seen.append((method, target, headers))
-        path, _, argument = target.lstrip("/").partition("/")
+        path, _, argument = target.partition("?")[0].lstrip("/").partition("/")
         behaviour: Callable[..., Any] | None = getattr(self, f"on_{path.replace('-', '_')}", None)
         if behaviour is None:
             await self._discard(reader, headers)

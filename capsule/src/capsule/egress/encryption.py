@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from OpenSSL import SSL
 PROTOCOLS = (b"h2", b"http/1.1")
 """ALPN that is understood, in order of preference."""
 _CONTEXTS = 512
+_FRESH = 6 * 3600.0  # seconds that a leaf is shown before it is asked for again
 _NO_PARTIAL_WILDCARDS = (
     0x4 | 0x20
 )  # X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
@@ -51,7 +53,7 @@ class Encryption:
 
     def __init__(self, minter: Minter, authorities: Sequence[str]) -> None:
         self._minter = minter
-        self._inward: dict[tuple[str, tuple[bytes, ...]], SSL.Context] = {}
+        self._inward: dict[tuple[str, tuple[bytes, ...]], tuple[float, SSL.Context]] = {}
         self._outward = _outward(authorities)
         self._only_old: set[tuple[str, int]] = set()
 
@@ -69,12 +71,13 @@ class Encryption:
 
     def toward_program(self, name: str, protocols: tuple[bytes, ...]) -> SSL.Connection:
         """An accepting connection that answers as `name` and chooses the first of `protocols`."""
-        context = self._inward.get((name, protocols))
-        if context is None:
+        now = time.monotonic()
+        found = self._inward.get((name, protocols))
+        if found is None or now - found[0] > _FRESH:
             if len(self._inward) >= _CONTEXTS:
                 del self._inward[next(iter(self._inward))]
-            context = self._inward[name, protocols] = self._answering(name, protocols)
-        connection = SSL.Connection(context)
+            found = self._inward[name, protocols] = now, self._answering(name, protocols)
+        connection = SSL.Connection(found[1])
         connection.set_accept_state()
         return connection
 

@@ -44,6 +44,7 @@ class Host(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     inspect: Literal["auto", "always", "never"]
     private: bool
     origin: Any = None
+    credential: str | None = None
 
 
 class Budget(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -81,7 +82,7 @@ class Egress(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     unlisted: Literal["deny", "ask"]
     hosts: tuple[Host, ...]
-    budget: Budget | None
+    budget: Budget
     upstreams: tuple[Upstream, ...]
     authorities: tuple[Any, ...]
     proxy: str | None

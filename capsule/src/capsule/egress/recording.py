@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import secrets as randomness
-import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from capsule.egress.frames import EGRESS_LIMIT, FrameError
@@ -26,6 +26,11 @@ _SECTIONS = {
     "egress.mcp": "mcp",
     "egress.websocket": "websocket",
 }
+
+
+def now() -> str:
+    """This moment as entries have it: RFC 3339, UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class Recorder:
@@ -54,8 +59,8 @@ class Recorder:
         identity = event_id or self.next_id()
         entry: dict[str, Any] = {"type": kind}
         section = _SECTIONS.get(kind)
-        if section is not None:
-            entry["event"] = {"id": identity, "type": section, "time": time.time_ns() // 1000}
+        if section is not None and "event" not in fields:
+            entry["event"] = {"id": identity, "type": section, "time": now()}
         entry.update(fields)
         if self._hidden:
             entry = self._without_secrets(entry)

@@ -1,0 +1,147 @@
+"""Decides for one session: names, connections and requests, in the order grants, rules, ask, default.
+
+Refuses what nothing allows, and everything while the rules are broken. A judgement is a value: who is asked, and how a
+body is come by, is its reader's business. Everything is decided before anything is dialled.
+
+    judge = Judge(plan, compile_rules(files))
+    judge.name("a.example", "A", "udp").allowed
+    judge.request(event, "request").verdict
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from capsule.egress.frames import Egress, Host, SecretPlan
+from capsule.egress.verdict import Verdict
+from capsule.policy.grants import Grants, Refusal
+from capsule.rules.decision import Decision, Noted
+from capsule.rules.engine import RuleSet
+from capsule.rules.rewrite import Edit
+
+ASK_TIMEOUT_MS = 120_000
+Stage = Literal["request", "body", "response"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was decided, and what is still to be done.
+
+    Attributes:
+        verdict: final unless one of the next two says otherwise.
+        pending: the body decides; until it is here nothing goes on.
+        asks: milliseconds for which a person is asked; None when nobody is.
+        edits: what the rules change.
+        findings: rules with a level that held.
+        entry: the host entry that lets it through.
+    """
+
+    verdict: Verdict
+    pending: bool = False
+    asks: int | None = None
+    edits: tuple[Edit, ...] = ()
+    findings: tuple[Noted, ...] = ()
+    entry: Host | None = None
+
+
+class Judge:
+    """What one session may do."""
+
+    def __init__(self, plan: Egress, rules: RuleSet) -> None:
+        self.rules = rules
+        self.unlisted = plan.unlisted
+        self._grants: Grants[Host, SecretPlan] = Grants(plan)
+
+    def name(self, name: str, qtype: str, transport: str) -> Verdict:
+        """Whether a name is resolved inside."""
+        entry = self._grants.names(name)
+        if entry is None and self.unlisted == "deny":
+            return _unlisted(name)
+        if self.rules.asks_about("dns"):
+            event = {"event": {"type": "dns"}, "dns": {"name": name, "qtype": qtype, "transport": transport}}
+            decision = self.rules.decide(event)
+            if decision.action in ("block", "ask"):  # nobody is asked for the time that a resolver waits
+                return _blocked(decision)
+        if entry is None:
+            return Verdict("allow", "default", "an unlisted name is asked about when it is used")
+        return Verdict("allow", "grant", "", rule=place_of(entry))
+
+    def connection(self, host: str, port: int) -> tuple[Verdict, tuple[Host, ...]]:
+        """Whether a connection may be taken up, and the entries of its host and port."""
+        entries = self._grants.at(host, port)
+        if entries:
+            return Verdict("allow", "grant", "", rule=place_of(entries[0])), entries
+        if self.unlisted == "ask":
+            return Verdict("allow", "default", "asked about at the request"), ()
+        refusal = self._grants.request(host, port, "GET", "/")
+        assert isinstance(refusal, Refusal)
+        return Verdict("block", "grant", refusal.reason, allow=refusal.allow), ()
+
+    def inspects(self, host: str, port: int) -> bool:
+        """Whether requests of a connection must be seen."""
+        return self._grants.needs_inspection(host, port) or not self._grants.at(host, port)
+
+    def passing(self, event: Mapping[str, Any]) -> Judgement:
+        """Whether a connection that is not looked into may be opened: rules on `tcp`."""
+        tcp = event["tcp"]
+        verdict, entries = self.connection(tcp["host"], tcp["port"])
+        if not verdict.allowed or not self.rules.asks_about("tcp"):
+            return Judgement(verdict, entry=entries[0] if entries else None)
+        return _ruled(self.rules.decide(event), verdict, entries[0] if entries else None)
+
+    def request(self, event: Mapping[str, Any], stage: Stage) -> Judgement:
+        """Whether a request, or its answer, goes on."""
+        http = event["http"]
+        found = self._grants.request(http["host"], http["port"], http["method"], http["path"])
+        entry: Host | None = None
+        if not isinstance(found, Refusal):
+            entry = found
+            verdict = Verdict("allow", "grant", "", rule=place_of(found))
+        elif self._grants.names(http["host"]) is not None or self.unlisted == "deny":
+            return Judgement(Verdict("block", "grant", found.reason, allow=found.allow))
+        else:
+            verdict = Verdict("block", "default", found.reason, allow=found.allow)
+        judged = _ruled(self.rules.decide(event, stage), verdict, entry)
+        if entry is None and judged.verdict.by == "default" and not judged.pending:
+            return Judgement(verdict, asks=ASK_TIMEOUT_MS, edits=judged.edits, findings=judged.findings)
+        return judged
+
+
+def _ruled(decision: Decision, verdict: Verdict, entry: Host | None) -> Judgement:
+    """A decision of the rules, over what the grants say."""
+    if decision.action == "block":
+        return Judgement(_blocked(decision), decision.pending, findings=decision.findings, entry=entry)
+    if decision.action == "ask":
+        asked = _blocked(decision)
+        wait = decision.ask_timeout_ms or ASK_TIMEOUT_MS
+        return Judgement(asked, asks=wait, edits=decision.edits, findings=decision.findings, entry=entry)
+    if decision.action == "allow" and entry is not None:
+        action: Literal["allow", "rewrite"] = "rewrite" if decision.edits else "allow"
+        verdict = Verdict(action, "rule", decision.reason, rule=_rule(decision))
+    elif decision.edits and verdict.allowed:
+        verdict = Verdict("rewrite", "rule", "", rule=verdict.rule)
+    return Judgement(verdict, edits=decision.edits, findings=decision.findings, entry=entry)
+
+
+def _blocked(decision: Decision) -> Verdict:
+    reason = decision.reason or "a rule blocks it"
+    allow = "change the rule, or answer the ask in time" if decision.action == "ask" else "change the rule"
+    return Verdict("block", "rule", reason, rule=_rule(decision), missing=decision.missing, allow=allow)
+
+
+def _rule(decision: Decision) -> dict[str, Any] | None:
+    return decision.rule.record() if decision.rule is not None else None
+
+
+def _unlisted(host: str) -> Verdict:
+    return Verdict("block", "default", f"no host entry lists {host}", allow=f"network: hosts: [{host}]")
+
+
+def place_of(entry: Host) -> dict[str, Any]:
+    """A host entry as the rule of a decision."""
+    found: dict[str, Any] = {"id": f"network.hosts {entry.host}"}
+    if isinstance(entry.origin, dict):
+        found |= {name: entry.origin[name] for name in ("file", "line") if name in entry.origin}
+    return found

@@ -1,0 +1,342 @@
+"""One run's egress: its plan, names, secrets and connections, apart from every other run's.
+
+Refuses to begin with descriptors that are not the documented sockets. When the session socket ends, the listeners and
+all connections end with it: nothing of a run outlives it here.
+
+    session = Session(frame, descriptors, channel, minter)
+    session.start()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from capsule.egress.connections import connect
+from capsule.egress.dialer import Dialer
+from capsule.egress.dns import Question, answer, parse
+from capsule.egress.dns_record import Tally, describe
+from capsule.egress.encryption import Encryption, Minter
+from capsule.egress.events import http_event, response_event
+from capsule.egress.frames import Flow, Frame, FrameError, Source, Sources
+from capsule.egress.frames import Session as SessionFrame
+from capsule.egress.judgement import Judge, Judgement
+from capsule.egress.listener import Flows, Listener
+from capsule.egress.pool import Pool
+from capsule.egress.recording import Recorder, now
+from capsule.egress.resolver import Resolver
+from capsule.egress.story import Place, Story
+from capsule.egress.verdict import Verdict
+from capsule.errors import CapsuleError, PolicyError
+from capsule.rules.decision import Noted
+from capsule.rules.engine import RuleSet, broken, compile_rules
+from capsule.rules.rule import parse_rules
+
+if TYPE_CHECKING:
+    from capsule.egress.channel import Channel
+    from capsule.egress.exchange import Exchange
+
+CONNECTIONS = 1000
+"""Connections that a session may have at once."""
+
+
+class Session:
+    """The state of one run."""
+
+    def __init__(self, frame: SessionFrame, descriptors: list[int], channel: Channel, minter: Minter) -> None:
+        plan = frame.egress
+        if plan.secrets or any(entry.credential for entry in plan.hosts):
+            raise FrameError("this egress cannot carry secrets")
+        if any(
+            getattr(plan.budget, name) is not None for name in ("requests", "bytes", "tokens", "microdollars")
+        ):
+            raise FrameError("this egress cannot keep a budget")
+        self.run = frame.run
+        self.frame = frame
+        self.recorder = Recorder(channel.send, wait=channel.room)
+        self.channel = channel
+        self.flows = Flows()
+        self.pool = Pool()
+        self.tally = Tally()
+        self.problems: list[str] = []
+        self.judge = Judge(plan, self._compile(frame.sources))
+        self.dialer = Dialer(
+            upstreams={u.host: _upstream(u.address) for u in plan.upstreams}, proxy=plan.proxy
+        )
+        self.encryption = Encryption(minter, authorities=_authorities(frame))
+        self.drivers: set[Exchange] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = True
+        sockets = _sockets(descriptors, frame.ports)
+        self._resolver = Resolver(sockets[0], sockets[1], self.answer)
+        self._listeners = [Listener(sock, self.connection) for sock in sockets[2:]]
+
+    def start(self) -> dict[str, Any]:
+        """Opens for business; what `ready` says."""
+        self._resolver.start()
+        for listener in self._listeners:
+            listener.start()
+        return {"rules": len(self.judge.rules), "problems": self.problems}
+
+    def _compile(self, sources: tuple[Source, ...]) -> RuleSet:
+        """The rules of the policy; a file that does not compile denies everything, and says why."""
+        texts = {source.path: source.text for source in sources}
+        self.problems = []
+        files = []
+        for named in self.frame.egress.rules:
+            path = named["path"] if isinstance(named, dict) else str(named)
+            try:
+                if path not in texts:
+                    raise FrameError(f"{path} was not read")
+                files.append(parse_rules(texts[path], path))
+            except (PolicyError, FrameError) as error:
+                self.problems.append(error.message)
+        try:
+            return broken("; ".join(self.problems)) if self.problems else compile_rules(files)
+        except CapsuleError as error:
+            self.problems.append(error.message)
+            return broken(error.message)
+
+    def frame_came(self, frame: Frame) -> None:
+        """What the supervisor says during the run."""
+        if isinstance(frame, Flow):
+            self.flows.add(frame)
+        elif isinstance(frame, Sources):
+            self.judge.rules = self._compile(frame.sources)
+            self.recorder.write("egress.rules", {"rules": len(self.judge.rules), "problems": self.problems})
+
+    def close(self) -> None:
+        """Ends everything of the run."""
+        if not self._open:
+            return
+        self._open = False
+        for counted in self.tally.close():
+            self._record_name(counted)
+        self._resolver.close()
+        for listener in self._listeners:
+            listener.close()
+        for task in list(self._tasks):
+            task.cancel()
+        for exchange in list(self.drivers):
+            exchange.driver.abort("the run is over")
+
+    def tick(self, now: float) -> None:
+        """Once a second: what is late ends, what was counted is recorded."""
+        for exchange in list(self.drivers):
+            exchange.tick(now)
+        for counted in self.tally.due(time.monotonic_ns() // 1000):
+            self._record_name(counted)
+
+    # Names
+
+    def answer(self, untrusted_packet: bytes, transport: str, _: tuple[str, int]) -> bytes | None:
+        """The answer to a question; every question is recorded, equal ones of a second counted."""
+        question = parse(untrusted_packet, "tcp" if transport == "tcp" else "udp")
+        if not isinstance(question, Question):
+            return question.wire
+        verdict = self._decide_name(question.name, question.type_name, question.transport)
+        reply = answer(question, self.pool, allowed=verdict.allowed)
+        for section in self.tally.add(describe(question, reply), time.monotonic_ns() // 1000):
+            self._record_name(section)
+        return reply.wire
+
+    def _decide_name(self, name: str, qtype: str, transport: str) -> Verdict:
+        if name == "localhost" or name.endswith(".localhost"):
+            return Verdict("allow", "default", "the sandbox's own loopback")
+        return self.judge.name(name, qtype, transport)
+
+    def _record_name(self, section: dict[str, Any]) -> None:
+        verdict = self._decide_name(section["name"], section["qtype"], section["transport"])
+        self.recorder.write("egress.dns", {"dns": section, "decision": verdict.entry()})
+
+    def name_of(self, address: str) -> str | None:
+        """The name that an address inside stands for."""
+        return self.pool.name(address)
+
+    # Connections
+
+    def connection(self, sock: socket.socket, source: tuple[str, int], target: tuple[str, int]) -> None:
+        """A program connected."""
+        if len(self._tasks) >= CONNECTIONS or not self._open:
+            sock.close()
+            self.recorder.write(
+                "egress.tcp",
+                {
+                    "tcp": {"address": target[0], "port": target[1], "source": f"{source[0]}:{source[1]}"},
+                    "decision": Verdict("block", "protocol", f"{CONNECTIONS} connections are open").entry(),
+                },
+            )
+            return
+        task = asyncio.get_running_loop().create_task(connect(self, sock, source, target))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def refused_connection(self, place: Place, verdict: Verdict, duration: float = 0.0) -> None:
+        """Records what was refused before there was a request."""
+        self.recorder.write(
+            "egress.tcp",
+            {
+                **self._program(place),
+                "tcp": _tcp(place, duration),
+                "decision": verdict.entry(),
+            },
+        )
+
+    def failed_connection(self, place: Place, error: str) -> None:
+        """Records what could not be carried."""
+        self.recorder.write(
+            "egress.tcp",
+            {
+                **self._program(place),
+                "tcp": {**_tcp(place, 0.0), "error": error},
+                "decision": Verdict("allow", "grant", "").entry(),
+            },
+        )
+
+    def passed_connection(self, place: Place, verdict: Verdict, duration: float, **known: Any) -> None:
+        """Records a connection that was passed through; what is None is left out."""
+        tcp = {**_tcp(place, duration), **{name: value for name, value in known.items() if value is not None}}
+        self.recorder.write("egress.tcp", {**self._program(place), "tcp": tcp, "decision": verdict.entry()})
+
+    # Requests
+
+    def begin_http(self, flow: Any, place: Place) -> Story:
+        """A request came: its event at the head."""
+        identity = self.recorder.next_id()
+        event = {
+            "event": {"id": identity, "type": "http", "time": now()},
+            "run": self.run,
+            "http": http_event(flow.request, place),
+        }
+        return Story(identity, time.monotonic(), event)
+
+    def tcp_event(self, place: Place) -> dict[str, Any]:
+        """The event of a connection that is not looked into."""
+        event = {"event": {"id": "", "type": "tcp", "time": now()}, "run": self.run, "tcp": _tcp(place, 0.0)}
+        return {**event, **self._program(place)}
+
+    def note(self, findings: tuple[Noted, ...], story: Story | None) -> None:
+        """Records that rules with a level held."""
+        for noted in findings:
+            fields = {"rule": noted.rule.record(), "level": noted.level, "reason": noted.reason}
+            if story is not None:
+                fields["event_id"] = story.id
+            self.recorder.write("egress.finding", {"finding": fields})
+
+    async def ask(self, event: dict[str, Any], judged: Judgement) -> Verdict:
+        """Asks a person; while nobody can be asked, the answer is no."""
+        reason = judged.verdict.reason or f"{event['event']['type']} needs an answer"
+        return Verdict("block", "ask", f"{reason}; nobody can be asked", rule=judged.verdict.rule)
+
+    def name_program(self, event: dict[str, Any], place: Place) -> None:
+        """Adds who made the connection, when it is known."""
+        event.update(self._program(place))
+
+    def record_http(self, flow: Any, story: Story, error: str | None) -> None:
+        """Records an exchange that is over, once."""
+        if story.done:
+            return
+        story.done = True
+        http = story.event["http"]
+        http["id"] = story.id
+        moment = time.monotonic()
+        http["duration_us"] = int((moment - story.started) * 1e6)
+        if story.first_byte is not None:
+            http["first_byte_us"] = int((story.first_byte - story.started) * 1e6)
+        if story.address is not None:
+            http["address"] = story.address
+        http.pop("body", None)
+        if story.sent:
+            http["body"] = {"size": story.sent}
+        if error is not None:
+            http["error"] = error
+        response = flow.response if flow is not None else None
+        if response is not None:
+            http["status"] = response.status_code
+            if not story.refused:
+                http["response"] = response_event(response, story.received)
+        http.update(story.notes)
+        fields = {**story.event, "decision": story.verdict.entry()}
+        del fields["run"]
+        self.recorder.write("egress.http", fields, event_id=story.id)
+
+    def _program(self, place: Place) -> dict[str, Any]:
+        future = place.program
+        if not future.done() or future.cancelled():
+            return {}
+        flow: Flow = future.result()
+        return {
+            "program": {
+                "path": flow.program,
+                "pid": flow.pid,
+                "argv": list(flow.argv),
+                "name": flow.program.rpartition("/")[2],
+            }
+        }
+
+
+def _tcp(place: Place, duration: float) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "host": place.name,
+        "port": place.port,
+        "source": f"{place.source[0]}:{place.source[1]}",
+        "tls": place.hello is not None,
+        "duration_us": int(duration * 1e6),
+    }
+    if place.hello is not None and place.hello.name is not None:
+        found["sni"] = place.hello.name
+        if place.hello.protocols:
+            found["alpn"] = ",".join(name.decode("latin-1") for name in place.hello.protocols[:8])
+    return found
+
+
+def _sockets(descriptors: list[int], ports: tuple[int, ...]) -> list[socket.socket]:
+    """The sockets of a session, each what it is said to be.
+
+    Raises:
+        FrameError: too few, too many, or of another kind; all are closed.
+    """
+    found: list[socket.socket] = []
+    left = list(descriptors)
+    try:
+        if len(descriptors) != 2 + len(ports):
+            what = f"{len(descriptors)} descriptors for {len(ports)} ports"
+            raise FrameError(f"{what}; UDP 53 and TCP 53 come first")
+        for index, port in enumerate((53, 53, *ports)):
+            try:
+                sock = socket.socket(fileno=left[0])
+            except OSError as error:
+                raise FrameError(f"descriptor {index} is not a socket: {error.strerror}") from None
+            del left[0]
+            found.append(sock)
+            kind = socket.SOCK_DGRAM if index == 0 else socket.SOCK_STREAM
+            if sock.family != socket.AF_INET or sock.type != kind or sock.getsockname()[1] != port:
+                raise FrameError(f"descriptor {index} is not the IPv4 socket of port {port}")
+    except FrameError:
+        for sock in found:
+            sock.close()
+        raise
+    finally:
+        for number in left:
+            os.close(number)
+    return found
+
+
+def _upstream(address: str) -> tuple[str, int | None]:
+    host, colon, port = address.rpartition(":")
+    return (host.strip("[]"), int(port)) if colon else (address, None)
+
+
+def _authorities(frame: SessionFrame) -> list[str]:
+    """The texts of the authorities that the plan names; the supervisor read them."""
+    texts = {source.path: source.text for source in frame.sources}
+    found = []
+    for grant in frame.egress.authorities:
+        path = grant["path"] if isinstance(grant, dict) else str(grant)
+        if path not in texts:
+            raise FrameError(f"the authority {path} is not among the sources")
+        found.append(texts[path])
+    return found

@@ -1,0 +1,200 @@
+"""Rules over real requests: at the head, with the body, at the answer; what is changed, and what is not sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.egress.supervisor import host, wait_until
+from tests.egress.test_layers import to
+from tests.egress.upstream import Upstream
+
+pytestmark = pytest.mark.needs("userns", "unshare", "curl")
+
+
+def rules(*texts: str) -> dict[str, Any]:
+    """The plan and the sources of one rule file."""
+    text = "version: 1\nrules:\n" + "".join(texts)
+    return {"rules": [{"path": "/rules.yaml"}], "sources": [{"path": "/rules.yaml", "text": text}]}
+
+
+BLOCK = """\
+  - id: no-gists
+    on: http
+    when: http.path.startsWith("/gists")
+    action: block
+    reason: gists are public
+    level: high
+"""
+BODY = """\
+  - id: no-word
+    on: http
+    when: http.method == "POST" && http.body.text.contains("forbidden word")
+    action: block
+    reason: the word
+"""
+
+
+def test_a_rule_blocks_and_says_where_it_stands(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain), **rules(BLOCK))
+    assert inside.run.ready["rules"] == 1
+    before = len(plain.seen)
+    done = inside.curl("-H", "Accept: application/json", "-w", " %{http_code}", "http://a.example/gists/1")
+    body, _, status = done.out.rpartition(" ")
+    assert status == "403"
+    said = json.loads(body)
+    assert said["rule"] == "no-gists"
+    assert said["place"] == "/rules.yaml:3"
+    assert said["reason"] == "gists are public"
+    assert len(plain.seen) == before
+    entry = inside.run.record("egress.http", path="/gists/1")
+    assert entry["decision"]["rule"]["id"] == "no-gists"
+    assert inside.run.record("egress.finding")["finding"]["level"] == "high"
+    assert inside.curl("http://a.example/other").out == "hello /other"
+
+
+def test_a_rule_that_reads_the_body_waits_for_it(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain), **rules(BODY))
+    before = len(plain.seen)
+    done = inside.curl("-w", " %{http_code}", "-d", "a forbidden word", "http://a.example/size")
+    assert done.out.endswith("403")
+    assert len(plain.seen) == before
+    assert inside.curl("-d", "another", "http://a.example/size").out == "7"
+    assert inside.curl("http://a.example/get").out == "hello /get"
+
+
+def test_a_body_over_the_limit_is_not_read_and_therefore_blocked(session: Any, plain: Upstream) -> None:
+    """`block` holds when what it reads is missing."""
+    inside = session(host("a.example", 80), **to(plain), **rules(BODY))
+    done = inside.stage.run(
+        "sh",
+        "-c",
+        "head -c 3000000 /dev/zero | curl -sS -m 20 -T - -X POST -w ' %{http_code}' http://a.example/size",
+    )
+    assert done.out.endswith("403"), done
+    entry = inside.run.record("egress.http", path="/size")
+    assert entry["decision"]["missing"] == ["http.body.text"]
+
+
+def test_rewrites(session: Any, plain: Upstream) -> None:
+    rewrite = """\
+  - id: change
+    on: http
+    when: "true"
+    action: rewrite
+    rewrite:
+      - {remove_header: x-client-id}
+      - {set_header: {user-agent: agent}}
+      - {set_query: {utm: "0"}}
+      - {set_json: {"$.user": "-"}}
+"""
+    inside = session(host("a.example", 80), **to(plain), **rules(rewrite))
+    sent = '{"user": "me", "n": 1.10}'
+    done = inside.curl(
+        "-H",
+        "X-Client-Id: 7",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        sent,
+        "http://a.example/echo?utm=9&k=1",
+    )
+    assert json.loads(done.out) == {"user": "-", "n": 1.10}
+    _, target, headers = plain.seen[-1]
+    assert target == "/echo?utm=0&k=1"
+    assert "x-client-id" not in headers
+    assert headers["user-agent"] == "agent"
+    assert headers["content-length"] == str(len(done.out))
+    assert inside.run.record("egress.http", path="/echo")["decision"]["action"] == "rewrite"
+
+
+def test_an_answer_is_redacted_line_by_line(session: Any, upstream: Upstream) -> None:
+    redact = """\
+  - id: cards
+    on: http
+    when: "true"
+    action: rewrite
+    rewrite: [{redact: "[0-9]{16}", with: "[card]", in: response}]
+"""
+    inside = session(host("a.example", 443), **to(upstream), **rules(redact))
+    body = "data: 1234567812345678\ndata: ok"
+    for version in ("--http1.1", "--http2"):
+        done = inside.curl(version, "--data-binary", body, "https://a.example/echo")
+        assert done.out == "data: [card]\ndata: ok", done
+
+
+def test_an_answer_is_refused(session: Any, upstream: Upstream) -> None:
+    refuse = """\
+  - id: no-streams
+    on: http_response
+    when: has(http.response.content_type) && http.response.content_type == "text/event-stream"
+    action: block
+    reason: no streams here
+"""
+    inside = session(host("a.example", 443), **to(upstream), **rules(refuse))
+    for version in ("--http1.1", "--http2"):
+        done = inside.curl(
+            version,
+            "-w",
+            " %{http_code}",
+            "https://a.example/sse" if version == "--http1.1" else "https://a.example/x",
+        )
+        assert done.out.endswith("403" if version == "--http1.1" else "200"), done
+        assert "data:" not in done.out
+
+
+def test_rules_that_do_not_compile_deny_everything(session: Any, plain: Upstream) -> None:
+    inside = session(
+        host("a.example", 80),
+        **to(plain),
+        **rules("  - {id: x, on: http, when: 'http.hots == 1', action: block}\n"),
+    )
+    assert inside.run.ready["problems"]
+    done = inside.curl("-w", " %{http_code}", "http://a.example/x")
+    assert done.code == 6 or "rules are broken" in done.out, done
+
+
+def test_rules_are_replaced_while_the_run_goes_on(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain), **rules(BLOCK))
+    assert "403" in inside.curl("-w", "%{http_code}", "http://a.example/gists").out
+    text = "version: 1\nrules:\n" + BLOCK.replace("/gists", "/other")
+    outside = inside.run.sources[0]
+    inside.run.send({"type": "sources", "sources": [outside, {"path": "/rules.yaml", "text": text}]})
+    wait_until(lambda: inside.run.records("egress.rules"))
+    assert inside.curl("http://a.example/gists").out == "hello /gists"
+    assert "403" in inside.curl("-w", "%{http_code}", "http://a.example/other").out
+    inside.run.send({"type": "sources", "sources": [outside, {"path": "/rules.yaml", "text": "version: 2"}]})
+    wait_until(lambda: len(inside.run.records("egress.rules")) == 2)
+    address = inside.run.record("egress.dns", qtype="A")["dns"]["answer"]
+    assert inside.curl("http://a.example/gists").code == 6
+    out = inside.curl("--resolve", f"a.example:80:{address}", "http://a.example/gists").out
+    assert "rules are broken" in out
+
+
+def test_a_rule_on_connections_that_nobody_looks_into(session: Any, upstream: Upstream) -> None:
+    block = """\
+  - id: no-database
+    on: tcp
+    when: tcp.port == 5432
+    action: block
+"""
+    inside = session(host("a.example", 5432, inspect="never"), **to(upstream), **rules(block))
+    before = upstream.accepted
+    assert inside.client("raw", "a.example", "5432", "3", given="x").out.startswith("<")
+    assert inside.run.record("egress.tcp", port=5432)["decision"]["rule"]["id"] == "no-database"
+    assert upstream.accepted == before
+
+
+def test_a_rule_on_names(session: Any, plain: Upstream) -> None:
+    block = """\
+  - id: no-long-labels
+    on: dns
+    when: dns.name.startsWith("aaaaaaaa")
+    action: block
+"""
+    inside = session(host("*.w.example", 80), **to(plain), **rules(block))
+    out = inside.client("resolve", "aaaaaaaaaa.w.example", "b.w.example").out.splitlines()
+    assert out[0].endswith(("-2", "-5", "-3"))
+    assert out[1].startswith("b.w.example 198.18.")
