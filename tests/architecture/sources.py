@@ -22,6 +22,7 @@ PURE_PACKAGES = (
     "capsule.egress.model",
     "capsule.egress.dns", "capsule.egress.dns_record", "capsule.egress.pool",
     "capsule.egress.certificates", "capsule.egress.trust",
+    "capsule.egress.placeholders", "capsule.egress.secrets", "capsule.egress.credential",
 )  # fmt: skip
 IMPURE_MODULES = (
     "capsule.sandbox.launcher",

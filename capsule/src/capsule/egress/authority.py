@@ -18,6 +18,7 @@ import secrets
 import ssl
 import stat
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,10 @@ def ensure(place: Path, *, host_pem: bytes | None = None, now: datetime.datetime
         wanted = bundle(host_pem, certificate)
         if _read(files.bundle) == wanted and _read(files.truststore):
             return files
-        store, problems = java_truststore(host_pem, certificate)
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # bundles hold old certificates that break today's rules
+            store, problems = java_truststore(host_pem, certificate)
         _write(files.truststore, store, 0o644)
         _write(files.bundle, wanted, 0o644)  # last: while it is behind, both are made again
         return Files(files.key, files.certificate, files.bundle, files.truststore, tuple(problems))
