@@ -87,6 +87,8 @@ else:
         def start(*hosts: dict[str, Any], **fields: Any) -> Inside:
             options = {name: fields.pop(name) for name in ("secrets", "interactive") if name in fields}
             sources = [{"path": "/outside.pem", "text": outside.pem.decode()}, *fields.pop("sources", [])]
+            if "plan_secrets" in fields:
+                fields["secrets"] = fields.pop("plan_secrets")
             fields.setdefault("authorities", [{"path": "/outside.pem"}])
             run = Run(
                 daemon,

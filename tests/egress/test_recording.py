@@ -38,7 +38,7 @@ def test_an_event_has_an_identity_and_a_time() -> None:
 
 def test_a_secret_is_shown_as_its_placeholder() -> None:
     found, sent = recorder()
-    found.hide("hunter2!", "capsule-secret-x-0")
+    found.mask = lambda data: data.replace(b"hunter2!", b"capsule-secret-x-0")
     found.write("egress.http", {"http": {"headers": {"x": "Bearer hunter2!"}, "list": ["hunter2!", 1]}})
     assert "hunter2!" not in repr(sent)
     assert sent[0]["entry"]["http"]["headers"]["x"] == "Bearer capsule-secret-x-0"

@@ -135,6 +135,10 @@ class Upstream:
     async def on_size(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
         self._answer(writer, str(await self._discard(reader, headers)).encode())
 
+    async def on_reflect(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
+        target = self.seen[-1][1]
+        self._answer(writer, target.encode(), extra=f"x-target: {target}\r\n")
+
     async def on_echo(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         async for part in self._body(reader, headers):

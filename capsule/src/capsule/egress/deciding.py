@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mitmproxy import http
 
 from capsule.egress.events import response_event
+from capsule.egress.filling import Filling
 from capsule.egress.judgement import Judgement
 from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict, answer
@@ -45,6 +46,7 @@ class Deciding:
         self._session = session
         self._place = place
         self._abort = abort
+        self._filling = Filling(session.vault, place) if session.vault is not None else None
 
     def head(self, flow: http.HTTPFlow, story: Story) -> Awaitable[None] | None:
         """The decision at the request's headers."""
@@ -62,8 +64,7 @@ class Deciding:
         if story.pending:
             story.pending = False
             return self._act(flow, story, self._session.judge.request(story.event, "body"))
-        self._send(flow, story, body)
-        return None
+        return self._send(flow, story, body)
 
     def _act(self, flow: http.HTTPFlow, story: Story, judged: Judgement) -> Awaitable[None] | None:
         self._session.note(judged.findings, story)
@@ -72,49 +73,85 @@ class Deciding:
         if judged.pending:
             self._wait(flow, story, pending=True)
         elif judged.verdict.allowed:
-            self._go(flow, story, judged, judged.verdict)
+            return self._go(flow, story, judged, judged.verdict)
         else:
             self.refuse(flow, story, judged.verdict)
         return None
 
     async def _ask(self, flow: http.HTTPFlow, story: Story, judged: Judgement) -> None:
         verdict = await self._session.ask(story.event, judged)
-        if verdict.allowed:
-            self._go(flow, story, judged, verdict)
-        else:
+        if not verdict.allowed:
             self.refuse(flow, story, verdict)
+        elif (waiting := self._go(flow, story, judged, verdict)) is not None:
+            await waiting
 
     def _wait(self, flow: http.HTTPFlow, story: Story, *, pending: bool) -> None:
         story.waits = True
         story.pending = pending
         flow.request.stream = False
 
-    def _go(self, flow: http.HTTPFlow, story: Story, judged: Judgement, verdict: Verdict) -> None:
+    def _go(
+        self, flow: http.HTTPFlow, story: Story, judged: Judgement, verdict: Verdict
+    ) -> Awaitable[None] | None:
         story.verdict = verdict
+        story.entry = judged.entry
         story.edits += judged.edits
         body = story.event["http"].get("body")
-        if body is None and changes_body(story.edits, "request"):
+        filling = self._filling is not None and self._filling.wants_body(judged.entry)
+        if body is None and (filling or changes_body(story.edits, "request")):
             self._wait(flow, story, pending=False)
-            return
+            return None
         whole = body is not None and not body.get("long")
-        self._send(flow, story, flow.request.raw_content if whole else None)
+        return self._send(flow, story, flow.request.raw_content if whole else None)
 
-    def _send(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> None:
+    def _send(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> Awaitable[None] | None:
         """Everything is decided: the request as it goes out."""
         try:
             self._edit(flow, story, body)
         except RewriteError as error:
             self.refuse(flow, story, Verdict("block", "rule", error.message, rule=story.verdict.rule))
-            return
+            return None
+        if self._filling is not None:
+            found = self._filling.fill(
+                flow.request, story.entry, flow.request.raw_content if body is not None else None
+            )
+            if isinstance(found, Verdict):
+                self.refuse(flow, story, found)
+                return None
+            if found is not None:
+                return self._renew(flow, story, body, found)
+            if self._filling.used:
+                story.notes["secret"] = list(self._filling.used)
+        if body is not None:
+            story.sent = len(flow.request.raw_content or b"")
+            return None
+        scanner = self._filling.scanner() if self._filling is not None else None
 
-        def count(data: bytes) -> bytes:
+        def count(data: bytes) -> bytes | list[bytes]:
+            if scanner is not None and (seen := scanner.feed(data)):
+                reason = f"secret_elsewhere: the placeholder of {', '.join(sorted(seen))} stands in the body"
+                story.verdict = Verdict("block", "secret", reason)
+                self._abort(reason)
+                return []
             story.sent += len(data)
             return data
 
-        if body is None:
-            flow.request.stream = count
-        else:
-            story.sent = len(flow.request.raw_content or b"")
+        flow.request.stream = count
+        return None
+
+    async def _renew(
+        self, flow: http.HTTPFlow, story: Story, body: bytes | None, names: tuple[str, ...]
+    ) -> None:
+        """Fresh values first; the edits were made already and are not made again."""
+        assert self._filling is not None
+        if not await self._filling.fresh(names):
+            reason = f"secret {', '.join(names)} expired and was not renewed"
+            self.refuse(flow, story, Verdict("block", "secret", reason))
+            return
+        story.edits = tuple(edit for edit in story.edits if edit.where == "response")
+        waiting = self._send(flow, story, body)
+        if waiting is not None:
+            await waiting
 
     def _edit(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> None:
         request = flow.request

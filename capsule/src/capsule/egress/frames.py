@@ -69,7 +69,7 @@ class SecretPlan(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     name: str
     to: tuple[str, ...]
-    as_: str = msgspec.field(name="as")
+    as_: Literal["header", "basic", "query", "body"] = msgspec.field(name="as")
     field: str | None = None
     user: str | None = None
     env: str | None = None

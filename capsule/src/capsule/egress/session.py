@@ -21,13 +21,15 @@ from capsule.egress.dns import Question, answer, parse
 from capsule.egress.dns_record import Tally, describe
 from capsule.egress.encryption import Encryption, Minter
 from capsule.egress.events import http_event, response_event
-from capsule.egress.frames import Flow, Frame, FrameError, Source, Sources
+from capsule.egress.filling import Vault
+from capsule.egress.frames import Flow, Frame, FrameError, Secret, Source, Sources
 from capsule.egress.frames import Session as SessionFrame
 from capsule.egress.judgement import Judge, Judgement
 from capsule.egress.listener import Flows, Listener
 from capsule.egress.pool import Pool
 from capsule.egress.recording import Recorder, now
 from capsule.egress.resolver import Resolver
+from capsule.egress.secrets import SecretError
 from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict
 from capsule.errors import CapsuleError, PolicyError
@@ -48,8 +50,6 @@ class Session:
 
     def __init__(self, frame: SessionFrame, descriptors: list[int], channel: Channel, minter: Minter) -> None:
         plan = frame.egress
-        if plan.secrets or any(entry.credential for entry in plan.hosts):
-            raise FrameError("this egress cannot carry secrets")
         if any(
             getattr(plan.budget, name) is not None for name in ("requests", "bytes", "tokens", "microdollars")
         ):
@@ -67,6 +67,19 @@ class Session:
             upstreams={u.host: _upstream(u.address) for u in plan.upstreams}, proxy=plan.proxy
         )
         self.encryption = Encryption(minter, authorities=_authorities(frame))
+        self.vault: Vault | None = None
+        if plan.secrets:
+            try:
+                self.vault = Vault(
+                    plan.secrets,
+                    frame.secrets,
+                    lambda name: channel.send({"type": "need_secret", "name": name}),
+                )
+            except SecretError as error:
+                raise FrameError(str(error)) from None
+            self.recorder.mask = self.vault.secrets.mask
+        elif any(entry.credential for entry in plan.hosts):
+            raise FrameError("a host entry is bound to a secret, and the plan has none")
         self.drivers: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = True
@@ -104,6 +117,13 @@ class Session:
         """What the supervisor says during the run."""
         if isinstance(frame, Flow):
             self.flows.add(frame)
+        elif isinstance(frame, Secret):
+            if self.vault is None:
+                raise FrameError(f"nobody asked for secret {frame.name}")
+            try:
+                self.vault.renew(frame.name, frame.value, frame.expires)
+            except SecretError as error:
+                raise FrameError(str(error)) from None
         elif isinstance(frame, Sources):
             self.judge.rules = self._compile(frame.sources)
             self.recorder.write("egress.rules", {"rules": len(self.judge.rules), "problems": self.problems})

@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from capsule.egress.frames import Flow
+from capsule.egress.frames import Flow, Host
 from capsule.egress.hello import Hello
 from capsule.egress.verdict import Verdict
 from capsule.rules.rewrite import Edit
@@ -55,7 +55,7 @@ class Story:
     Attributes:
         event: of `events.md`, as far as it is known.
         verdict: the decision so far.
-        entry_private: the host entry that let it through allows private addresses.
+        entry: the host entry that let it through.
         edits: what the rules change.
         waits: the body is collected, because a decision or an edit needs it.
         pending: the rules are asked again with the body.
@@ -68,6 +68,7 @@ class Story:
     started: float
     event: dict[str, Any]
     verdict: Verdict = ALLOWED
+    entry: Host | None = None
     edits: tuple[Edit, ...] = ()
     waits: bool = False
     pending: bool = False
