@@ -91,6 +91,72 @@ _sizes = st.sampled_from(["none", "1B", "64KiB", "10MB", "2GiB"])
 _durations = st.sampled_from(["none", "500ms", "60s", "10m", "2h"])
 _counts = st.integers(1, 10**6) | st.just("none")
 
+hosts = st.sampled_from(
+    ["a.example", "*.a.example", "B.Example.", "xn--bcher-kva.example", "1.1.1.1", "a_b.c", "*.com"]
+)
+_host_entries = hosts | st.fixed_dictionaries(
+    {"host": hosts},
+    optional={
+        "ports": st.lists(st.sampled_from([443, 80, 8443]), min_size=1, max_size=2, unique=True),
+        "methods": st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), min_size=1, unique=True),
+        "paths": st.lists(st.sampled_from(["/", "/v1/**", "/a b/[xy]*", "/**/z"]), min_size=1, unique=True),
+        "inspect": st.sampled_from(["auto", "always"]),
+        "private": st.booleans(),
+        "credential": st.sampled_from(["one", "two-2"]),
+        "reason": _reasons,
+    },
+)
+_sources = (
+    st.fixed_dictionaries({"env": _words})
+    | st.fixed_dictionaries({"file": paths})
+    | st.fixed_dictionaries({"keyring": st.fixed_dictionaries({"service": _reasons, "user": _reasons})})
+    | st.fixed_dictionaries(
+        {"command": st.just(["/bin/token", "-x", ""])}, optional={"expires": st.sampled_from(["none", "15m"])}
+    )
+)
+_secrets = st.builds(
+    lambda fixed, more: fixed | more,
+    st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(["one", "two-2"]),
+            "from": _sources,
+            "to": st.lists(hosts, min_size=1, max_size=2),
+            "env": _words,
+        },
+        optional={"reason": _reasons},
+    ),
+    st.sampled_from(
+        [
+            {"as": "header", "field": "X-Api-Key"},
+            {"as": "query", "field": "key"},
+            {"as": "basic"},
+            {"as": "basic", "user": "__token__"},
+            {"as": "body"},
+        ]
+    ),
+)
+_network = _optional(
+    mode=st.sampled_from(["none", "hosts", "open"]),
+    ports=_list(st.integers(1, 65535)),
+    unix=_grants,
+    hosts=_list(_host_entries),
+    unlisted=st.sampled_from(["deny", "ask"]),
+    budget=_optional(
+        requests=_counts,
+        bytes=_sizes,
+        tokens=_counts,
+        dollars=st.sampled_from(["none", "5", "0.50", "5.000001"]),
+    ),
+    upstreams=_list(
+        st.fixed_dictionaries(
+            {"host": hosts, "address": st.sampled_from(["127.0.0.1:8443", "[fd00::1]:1"])},
+            optional={"reason": _reasons},
+        )
+    ),
+    authorities=_grants,
+    proxy=st.sampled_from([None, "http://proxy.example:3128"]),
+).filter(lambda network: "hosts" not in network or network.get("mode") not in {"none", "open"})
+
 sections: dict[str, st.SearchStrategy[Any]] = {
     "filesystem": _optional(
         read=_grants,
@@ -101,7 +167,10 @@ sections: dict[str, st.SearchStrategy[Any]] = {
         private=_list(_entry(paths)),
         hide=_list(_entry(paths)),
     ),
-    "network": _optional(mode=st.just("none"), ports=_list(st.integers(1, 65535)), unix=_grants),
+    "network": _network,
+    "secrets": _list(_secrets),
+    "rules": _list(_entry(paths)),
+    "detect": _list(st.sampled_from(["agents", "./sigma", "/srv/rules", "~/x"])),
     "syscalls": _optional(
         groups=_list(st.sampled_from([name for name, group in groups().items() if group.kind == "grant"])),
         allow=_list(
@@ -138,7 +207,14 @@ sections: dict[str, st.SearchStrategy[Any]] = {
 _examples = st.lists(
     st.builds(lambda kind, path: {kind: path}, st.sampled_from(["read", "write", "execute"]), paths)
     | st.sampled_from(
-        [{"connect": "tcp:a.example:443"}, {"connect": "unix:/run/x"}, {"syscall": "ptrace"}, {"env": "A"}]
+        [
+            {"connect": "tcp:a.example:443"},
+            {"connect": "unix:/run/x"},
+            {"syscall": "ptrace"},
+            {"env": "A"},
+            {"request": "https://a.example"},
+            {"request": "POST https://a.example:8443/x?y=1"},
+        ]
     ),
     max_size=3,
 )

@@ -22,6 +22,11 @@ from capsule.policy.quantities import EXPECTED, MAX_INTEGER, nearest_quantity, p
         ("256", "count", 256),
         ("none", "size", None),
         ("none", "count", None),
+        ("5", "money", 5_000_000),
+        ("5.00", "money", 5_000_000),
+        ("0.5", "money", 500_000),
+        ("0.000001", "money", 1),
+        ("none", "money", None),
     ],
 )
 def test_values(text: str, kind: str, value: int | None) -> None:
@@ -34,7 +39,9 @@ def test_values(text: str, kind: str, value: int | None) -> None:
         ("", "size"), ("0", "count"), ("0B", "size"), ("010", "count"), ("1.5GiB", "size"), ("2G", "size"),
         ("2gib", "size"), ("2 GiB", "size"), ("-1", "count"), ("1e3", "count"), ("0x10", "count"), ("1_000", "count"),
         ("5", "size"), ("5", "duration"), ("1d", "duration"), ("8388608TiB", "size"), ("9" * 17, "count"), ("None", "size"),  # noqa: E501
-        ("٣", "count"), ("1B\n", "size"),
+        ("٣", "count"), ("1B\n", "size"), ("0", "money"), ("0.00", "money"), ("05", "money"), (".5", "money"),
+        ("5.", "money"), ("1e3", "money"), ("5.0000001", "money"), ("-1", "money"), ("$5", "money"),
+        ("9" * 10, "money"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(text: str, kind: str) -> None:
@@ -57,6 +64,10 @@ def test_anything_else_is_refused(text: str, kind: str) -> None:
         ("20millis", "duration", "20ms"),
         ("x", "duration", None),
         ("5k", "count", None),
+        ("$5.00", "money", "5.00"),
+        ("5,5", "money", "5.5"),
+        ("5", "money", None),
+        ("five", "money", None),
     ],
 )
 def test_what_was_probably_meant(text: str, kind: str, nearest: str | None) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule.sandbox.access import Access, Variables, Want
-from capsule.sandbox.plan import decode_plan
+from capsule.policy.request import parse_request
+from capsule.sandbox.access import Access, Decision, Rule, Variables, Want
+from capsule.sandbox.plan import PlanOrigin, decode_plan
 from tests.sandbox.plans import VARIABLES, access_of
 
 POLICY = """
@@ -123,7 +124,7 @@ def test_variables_of_the_environment() -> None:
         ("tcp:localhost:5432", "granted", None),
         ("tcp:[::1]:5432", "granted", None),
         ("tcp:127.0.0.1:80", "not_granted", "network: ports: [80]"),
-        ("tcp:example.org:5432", "not_granted", None),
+        ("tcp:example.org:5432", "not_granted", "network: hosts: [{host: example.org, ports: [5432]}]"),
         ("unix:/run/pg/s", "granted", None),
         ("unix:/run/x", "not_granted", 'network: unix: ["/run/x"]'),
         ("unix:/w/s", "granted", None),
@@ -195,3 +196,70 @@ def test_deny_and_protect_win_whatever_else_is_written(
             "execute": ("execute",),
         }
         assert any(covered(name) for name in sources[want])
+
+
+HOSTS = """
+network:
+  ports: [5432]
+  hosts:
+    - a.example
+    - {host: "*.b.example", ports: [8443], methods: [GET], paths: ["/v1/**"], inspect: always, private: true}
+    - {host: c.example, credential: key}
+secrets: [{name: key, from: {env: T}, to: [c.example], as: body, env: KEY}]
+"""
+
+
+def test_an_address_is_granted_when_some_request_to_it_is() -> None:
+    access = access_of(HOSTS)
+    assert access.address("tcp:a.example:443").granted
+    assert access.address("tcp:A.Example.:80").granted
+    assert access.address("tcp:x.b.example:8443").granted
+    assert access.address("tcp:127.0.0.1:5432").granted
+    for address in (
+        "tcp:a.example:22",
+        "tcp:b.example:8443",
+        "tcp:127.1:443",
+        "tcp:[::1]:443",
+        "tcp:evil.example:443",
+    ):
+        assert not access.address(address).granted, address
+    found = access.address("tcp:evil.example:443")
+    assert found.allow == "network: hosts: [evil.example]"
+
+
+def test_a_request_is_decided_by_a_host_entry() -> None:
+    access = access_of(HOSTS)
+
+    def asked(text: str) -> Decision:
+        return access.request(parse_request(text))
+
+    granted = asked("GET https://x.b.example:8443/v1/a?b")
+    assert granted.granted
+    assert granted.rule is not None
+    assert granted.rule.origin.line == 7
+    assert granted.rule.text == (
+        'network: hosts: [{host: "*.b.example", ports: [8443], methods: [GET], paths: ["/v1/**"], inspect: always, '
+        "private: true}]"
+    )
+    assert asked("https://a.example/").rule == Rule(
+        "network: hosts: [a.example]", PlanOrigin("/w/capsule.yaml", 6, 7)
+    )
+    assert "credential: key" in (asked("https://c.example/").rule or granted.rule).text
+    refused = asked("POST https://x.b.example:8443/v1/a")
+    assert refused.kind == "not_granted"
+    assert refused.rule is not None
+    assert refused.rule.origin.line == 7
+    assert "methods: [POST]" in (refused.allow or "")
+    assert asked("https://x.b.example/").allow == "network: hosts: [{host: x.b.example, ports: [443]}]"
+    assert asked("https://evil.example/").rule is None
+
+
+def test_requests_where_nothing_or_everything_is_reached() -> None:
+    request = parse_request("https://a.example/")
+    none = access_of("network: {mode: none}")
+    assert none.request(request) == none.address("tcp:a.example:443")
+    assert none.request(request).allow == "network: hosts: [a.example]"
+    wide = access_of("network: {mode: open}")
+    assert wide.request(request).granted
+    assert wide.address("tcp:a.example:22").granted
+    assert wide.address("tcp:127.0.0.1:1").granted

@@ -8,7 +8,7 @@ from tests.sandbox.plans import VARIABLES
 
 TEXT = """version: 1
 filesystem: {read: [./src], write: [./out], execute: [/usr/bin], deny: ['**/.env']}
-network: {ports: [5432], unix: [~/pg.sock]}
+network: {ports: [5432], unix: [~/pg.sock], hosts: [{host: a.example, methods: [GET]}]}
 syscalls: {groups: [files]}
 env: {pass: [HOME]}
 examples:
@@ -18,6 +18,7 @@ examples:
     - execute: /usr/bin/git
     - connect: tcp:127.0.0.1:5432
     - connect: unix:~/pg.sock
+    - request: https://a.example/x
     - syscall: openat
     - env: HOME
     - read: ./elsewhere
@@ -26,6 +27,7 @@ examples:
     - write: ./src/a
     - execute: ./src/a
     - connect: unix:/run/x
+    - request: POST https://a.example/x
     - syscall: ptrace
     - env: PATH
     - write: ./out/a
@@ -43,13 +45,13 @@ def test_examples_are_decided_and_compared() -> None:
         "allow read ./elsewhere",
         "deny write ./out/a",
     ]
-    assert len(results()) == 15
+    assert len(results()) == 17
 
 
 def test_a_failed_example_says_why() -> None:
     missing, written = [result for result in results() if not result.passed]
     assert missing.decision.allow == 'filesystem: read: ["./elsewhere"]'
-    assert missing.example.origin.line == 15
+    assert missing.example.origin.line == 16
     assert written.decision.rule is not None
     assert written.decision.rule.text == 'filesystem: write: ["./out"]'
 

@@ -124,6 +124,7 @@ def host(name: str, line: int, **fields: Json) -> Json:
         "paths": None,
         "inspect": "auto",
         "private": False,
+        "credential": None,
     }
     return entry | fields | {"origin": origin(line)}
 
@@ -135,7 +136,7 @@ def hosts() -> Json:
     plan["network"] |= {"mode": "hosts", "egress": {
         "unlisted": "ask",
         "hosts": [
-            host("a.example", 2),
+            host("a.example", 2, credential="one"),
             host("*.xn--bcher-kva.example", 3, methods=["GET", "M-SEARCH"], paths=["/a/**"], inspect="always"),
             host("10.1.2.3", 4, ports=[5432], inspect="never", private=True),
         ],
@@ -384,6 +385,16 @@ HOSTS_BAD: dict[str, tuple[Callable[[Json], None], str, str]] = {
         egress("hosts", 1, "inspect", to="never"),
         EGRESS + ".hosts[1].inspect",
         "could not be checked",
+    ),
+    "host-never-bound": (
+        egress("hosts", 0, "inspect", to="never"),
+        EGRESS + ".hosts[0].inspect",
+        "could not be checked",
+    ),
+    "host-credential": (
+        egress("hosts", 0, "credential", to="other"),
+        EGRESS + ".hosts[0].credential",
+        "none of the secrets",
     ),
     "budget-big": (egress("budget", "tokens", to=2**53), EGRESS + ".budget.tokens", "2^53"),
     "budget-negative": (egress("budget", "tokens", to=-1), EGRESS + ".budget.tokens", "-1"),

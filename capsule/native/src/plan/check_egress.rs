@@ -61,6 +61,17 @@ fn egress(egress: &Egress) -> Checked {
     if names.windows(2).any(|two| two[0] == two[1]) {
         return Err(top.field("secrets").refuse("has two of one name"));
     }
+    let known = |name: &String| egress.secrets.iter().any(|secret| secret.name == *name);
+    each(
+        &top.field("hosts"),
+        &egress.hosts,
+        |at, entry| match &entry.credential {
+            Some(name) if !known(name) => Err(at
+                .field("credential")
+                .refuse(format!("{name:?} is none of the secrets"))),
+            _ => Ok(()),
+        },
+    )?;
     each(&top.field("rules"), &egress.rules, |at, rule| {
         path(&at.field("path"), &rule.path)?;
         origin(&at.field("origin"), &rule.origin)
@@ -99,10 +110,11 @@ fn host(at: &At, entry: &HostEntry) -> Checked {
             }
         })?;
     }
-    if entry.inspect == Inspect::Never && (entry.methods.is_some() || entry.paths.is_some()) {
+    let looked_at = entry.methods.is_some() || entry.paths.is_some() || entry.credential.is_some();
+    if entry.inspect == Inspect::Never && looked_at {
         return Err(at
             .field("inspect")
-            .refuse("`never` beside methods or paths: they could not be checked"));
+            .refuse("`never` beside methods, paths or a credential: they could not be checked"));
     }
     origin(&at.field("origin"), &entry.origin)
 }

@@ -71,6 +71,9 @@ pub struct HostEntry {
     pub inspect: Inspect,
     /// Whether it may resolve to an address that is not public.
     pub private: bool,
+    /// The secret that a request has to carry; `None`: any credential.
+    #[serde(deserialize_with = "present")]
+    pub credential: Option<String>,
     /// Where it was written.
     pub origin: Origin,
 }

@@ -116,7 +116,7 @@ class Egress(Protocol[E_co, S_co]):
         ...
 
     @property
-    def budget(self) -> Budget:
+    def budget(self) -> Budget | None:
         """The bounds of the run."""
         ...
 
@@ -149,8 +149,9 @@ class Grants(Generic[E, S]):
             table = self._below if wild else self._exact
             table.setdefault(entry.host[2:] if wild else entry.host, []).append(_Compiled(entry, paths))
         budget = egress.budget
-        self._looks_always = bool(egress.rules) or any(
-            bound is not None for bound in (budget.requests, budget.tokens, budget.microdollars)
+        self._looks_always = bool(egress.rules) or (
+            budget is not None
+            and any(bound is not None for bound in (budget.requests, budget.tokens, budget.microdollars))
         )
 
     def _of(self, host: str) -> list[_Compiled[E]]:

@@ -190,6 +190,9 @@ def merge_sections(earlier: Sections, later: Sections) -> Sections:
         limits={**earlier.limits, **later.limits},
         require=_merge_edit(earlier.require, later.require),
         audit=later.audit or earlier.audit,
+        secrets=_merge_edit(earlier.secrets, later.secrets),
+        rules=_merge_edit(earlier.rules, later.rules),
+        detect=_merge_edit(earlier.detect, later.detect),
     )
 
 

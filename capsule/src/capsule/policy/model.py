@@ -26,6 +26,16 @@ LIMIT_KINDS: Mapping[str, str] = {
     "output": "size",
     "disk": "size",
 }
+BUDGET_KINDS: Mapping[str, str] = {
+    "requests": "count",
+    "bytes": "size",
+    "tokens": "count",
+    "dollars": "money",
+}
+NETWORK_MODES = ("none", "hosts", "open")
+INSPECTION = ("auto", "always", "never")
+DEFAULT_PORTS = (443, 80)
+CARRIERS = ("header", "basic", "query", "body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +135,93 @@ class ProgramEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class HostEntry:
+    """A host that may be reached: a name in A-labels, `*.suffix` or an IPv4 address. `methods`, `paths` None: any.
+
+    `credential` names the secret that requests have to carry.
+    """
+
+    host: str
+    origin: Origin
+    ports: tuple[int, ...] = DEFAULT_PORTS
+    methods: tuple[str, ...] | None = None
+    paths: tuple[str, ...] | None = None
+    inspect: str = "auto"
+    private: bool = False
+    credential: str | None = None
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """What `remove` names it by."""
+        return self.host
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamEntry:
+    """A host that is dialled at `address` (`IP:PORT`), whatever its name resolves to."""
+
+    host: str
+    address: str
+    origin: Origin
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """What `remove` names it by."""
+        return self.host
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret's value comes from; the fields of its `kind` are set. `expires` in milliseconds."""
+
+    kind: str
+    env: str | None = None
+    file: str | None = None
+    service: str | None = None
+    user: str | None = None
+    command: tuple[str, ...] | None = None
+    expires: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretEntry:
+    """A value that goes to some hosts, and never into the sandbox; `env` holds its placeholder there."""
+
+    name: str
+    origin: Origin
+    source: SecretSource
+    to: tuple[str, ...]
+    carried: str
+    env: str
+    field: str | None = None
+    user: str | None = None
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """What `remove` names it by."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class DetectEntry:
+    """A pack of detection rules that comes with capsule, or a directory of them in plan form."""
+
+    name: str
+    is_path: bool
+    origin: Origin
+
+    @property
+    def key(self) -> str:
+        """What `remove` names it by."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
-    """`kind` is read, write, execute, connect, syscall or env; `expect` is what must come out."""
+    """`kind` is read, write, execute, connect, request, syscall or env; `expect` is what must come out."""
 
     kind: str
     subject: str
@@ -170,11 +265,17 @@ class Filesystem:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The network: none, plus loopback ports and Unix sockets of the host."""
+    """Loopback ports and Unix sockets of the host, and the hosts that are reached by name. A `proxy` of None: none."""
 
     mode: Setting[str] | None = None
     ports: Edit[NameEntry] = Edit()
     unix: Edit[PathEntry] = Edit()
+    hosts: Edit[HostEntry] = Edit()
+    unlisted: Setting[str] | None = None
+    budget: Mapping[str, Setting[int | None]] = field(default_factory=dict)
+    upstreams: Edit[UpstreamEntry] = Edit()
+    authorities: Edit[PathEntry] = Edit()
+    proxy: Setting[str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +316,9 @@ class Sections:
     limits: Mapping[str, Setting[int | None]] = field(default_factory=dict)
     require: Edit[NameEntry] = Edit()
     audit: Setting[str] | None = None
+    secrets: Edit[SecretEntry] = Edit()
+    rules: Edit[PathEntry] = Edit()
+    detect: Edit[DetectEntry] = Edit()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from capsule.policy.document import Mapping, Node, Scalar, read_document
 from capsule.policy.model import Document, Example, NameEntry, Sections, Setting
 from capsule.policy.paths import PathError, parse_path
 from capsule.policy.reader import NodeReader
+from capsule.policy.request import parse_request
 from capsule.policy.sections import SECTION_KEYS, read_sections
 
 TOP_KEYS = ("version", "name", "extends", *SECTION_KEYS, "tools", "examples")
-EXAMPLE_KINDS = ("read", "write", "execute", "connect", "syscall", "env")
+EXAMPLE_KINDS = ("read", "write", "execute", "connect", "request", "syscall", "env")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
@@ -140,9 +141,9 @@ def _example(reader: NodeReader, node: Node, *, expect: bool) -> Example | None:
     text = reader.text(value, f"an example's {kind}", "text")
     if text is None:
         return None
-    if kind == "connect":
+    if kind in {"connect", "request"}:
         try:
-            text = parse_address(text)
+            text = parse_address(text) if kind == "connect" else parse_request(text).text
         except PathError as fault:
             reader.refuse(value, fault.what, fault.expected, next_step=fault.next_step)
             return None

@@ -1,8 +1,9 @@
-"""Sizes, durations and counts, parsed strictly: a unit is always written, fractions never.
+"""Sizes, durations, counts and money, parsed strictly: a unit is always written, fractions only of dollars.
 
 parse_quantity("2GiB", "size")        # 2147483648 (bytes)
 parse_quantity("10m", "duration")     # 600000 (milliseconds)
 parse_quantity("none", "count")       # None: no limit
+parse_quantity("5.00", "money")       # 5000000 (millionths of a dollar)
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ _UNITS: dict[str, dict[str, int]] = {
     },
     "duration": {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000},
     "count": {"": 1},
+    "money": {"": 10**6},
 }  # fmt: skip
 EXPECTED = {
     "size": "a size such as 64KiB, 512MiB or 2GiB, or 'none'",
     "duration": "a duration such as 500ms, 60s, 10m or 2h, or 'none'",
     "count": "a whole number such as 256, or 'none'",
+    "money": "dollars such as \"5.00\", in quotes and without a sign, or 'none'",
 }
 
 
 def parse_quantity(text: str, kind: str) -> int | None:
-    """The number of bytes, milliseconds or things; None for `none`.
+    """The number of bytes, milliseconds, things or millionths of a dollar; None for `none`.
 
     Raises:
         ValueError: when `text` is not exactly a whole number and a unit of this kind, or is zero or
@@ -36,6 +39,8 @@ def parse_quantity(text: str, kind: str) -> int | None:
     """
     if text == "none":
         return None
+    if kind == "money":
+        return _micros(text)
     match = re.fullmatch(r"([1-9][0-9]{0,15})([A-Za-z]*)", text)
     if match is None or match.group(2) not in _UNITS[kind]:
         raise ValueError(text)
@@ -45,8 +50,22 @@ def parse_quantity(text: str, kind: str) -> int | None:
     return value
 
 
+def _micros(text: str) -> int:
+    match = re.fullmatch(r"(0|[1-9][0-9]{0,8})(?:\.([0-9]{1,6}))?", text)
+    value = int(match.group(1)) * 10**6 + int((match.group(2) or "").ljust(6, "0")) if match else 0
+    if value == 0:
+        raise ValueError(text)
+    return value
+
+
 def nearest_quantity(text: str, kind: str) -> str | None:
     """What was probably meant: `2G` → `2GiB`, `30 min` → `30m`, `64kb` → `64KiB`."""
+    if kind == "money":
+        meant = text.strip("$ ").replace(",", ".")
+        try:
+            return None if meant == text else meant if _micros(meant) else None
+        except ValueError:
+            return None
     match = re.fullmatch(r"([1-9][0-9]{0,15})[ _]?([A-Za-z]*)", text)
     if match is None or kind == "count":
         return None
@@ -64,6 +83,9 @@ def shown_quantity(value: int | None, kind: str) -> str:
     """The shortest exact spelling that `parse_quantity` reads back."""
     if value is None:
         return "none"
+    if kind == "money":
+        whole, part = divmod(value, 10**6)
+        return f"{whole}.{f'{part:06}'[:2]}{f'{part:06}'[2:].rstrip('0')}"
     units = sorted(_UNITS[kind].items(), key=lambda unit: -unit[1])
     preferred = [unit for unit in units if "i" in unit[0] or unit[1] == 1] if kind == "size" else units
     # Every kind has a unit of one, so there is always an exact one.

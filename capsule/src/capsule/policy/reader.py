@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TypeVar
 
 from capsule.errors import PolicyError, Problem, nearest_name
 from capsule.policy.document import Mapping, Node, Scalar, Sequence, kind_of
-from capsule.policy.model import Edit, Keyed, NameEntry, Origin, PathEntry
+from capsule.policy.model import Edit, Keyed, NameEntry, Origin, PathEntry, Setting
 from capsule.policy.paths import PathError, parse_path
+from capsule.policy.quantities import EXPECTED, nearest_quantity, parse_quantity
 
 E = TypeVar("E", bound=Keyed)
 
@@ -243,6 +245,31 @@ class NodeReader:
             self.flag(parts["optional"], "optional") if "optional" in parts else False,
             self.reason(parts),
         )
+
+    def paths(
+        self, node: Node, subject: str, *, globs: bool = False, optional: bool = True
+    ) -> Edit[PathEntry]:
+        """A list of paths, or its edits."""
+        return self.edit(
+            node,
+            partial(self.path_entry, globs=globs, optional=optional),
+            subject,
+            lambda item: self.path(item, f"{subject}.remove", globs=globs) or "",
+        )
+
+    def quantity(self, node: Node, subject: str, kind: str) -> Setting[int | None] | None:
+        """A size, duration, count or sum of money."""
+        text = node.text if isinstance(node, Scalar) else ""
+        try:
+            return Setting(parse_quantity(text, kind), self.origin(node))
+        except ValueError:
+            self.refuse(
+                node,
+                f"{subject} is {repr(text[:40]) if text else 'no value'}",
+                EXPECTED[kind],
+                nearest=nearest_quantity(text, kind),
+            )
+            return None
 
     def reason(self, parts: dict[str, Node]) -> str:
         """The optional `reason` of an entry, on one line."""

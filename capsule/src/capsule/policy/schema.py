@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from capsule.policy.model import AUDIT_LEVELS, CONDITION_OPERATORS, LAYERS, LIMIT_KINDS
+from capsule.policy.model import (
+    AUDIT_LEVELS,
+    BUDGET_KINDS,
+    CARRIERS,
+    CONDITION_OPERATORS,
+    INSPECTION,
+    LAYERS,
+    LIMIT_KINDS,
+    NETWORK_MODES,
+)
 from capsule.policy.quantities import EXPECTED, MAX_INTEGER
 from capsule.policy.sections import ERRNOS
 
@@ -28,7 +37,16 @@ _QUANTITY: dict[str, Schema] = {
     "size": {"type": "string", "pattern": "^(none|[1-9][0-9]*([kMGT]?B|[KMGT]iB))$"},
     "duration": {"type": "string", "pattern": "^(none|[1-9][0-9]*(ms|s|m|h))$"},
     "count": {"oneOf": [{"type": "integer", "minimum": 1}, {"const": "none"}]},
+    "money": {"type": "string", "pattern": r"^(none|(0|[1-9][0-9]*)(\.[0-9]{1,6})?)$"},
 }
+_PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+_HOST: Schema = {
+    "type": "string",
+    "pattern": r"^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$",
+    "description": "A name, '*.' and a name, or an IPv4 address.",
+}
+_SECRET_NAME: Schema = {"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,31}$"}
+_VARIABLE: Schema = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
 
 
 def policy_schema(presets: Iterable[str], groups: Iterable[str]) -> Schema:
@@ -45,6 +63,7 @@ def policy_schema(presets: Iterable[str], groups: Iterable[str]) -> Schema:
             "write": _GRANT_PATH,
             "execute": _GRANT_PATH,
             "connect": {"type": "string", "pattern": "^(tcp:.+:[0-9]+|unix:.+)$"},
+            "request": {"type": "string", "pattern": "^([A-Z]+ )?https?://[^ ]+$"},
             "syscall": {"type": "string", "pattern": "^[A-Za-z0-9_]+$"},
             "env": {"type": "string", "pattern": "^[A-Za-z0-9_]+$"},
         }
@@ -119,13 +138,10 @@ def _sections(groups: tuple[str, ...]) -> Schema:
                     "hide": _edit(place),
                 }
             ),
-            "network": _record(
-                {
-                    "mode": {"enum": ["none"]},
-                    "ports": _edit({"type": "integer", "minimum": 1, "maximum": 65535}),
-                    "unix": _edit(grant),
-                }
-            ),
+            "network": _network(grant),
+            "secrets": _edit(_secret()),
+            "rules": _edit(place),
+            "detect": _edit({"allOf": [{"type": "string", "minLength": 1}, {"not": {"pattern": r"[*?\[]"}}]}),
             "syscalls": _record(
                 {"groups": _edit({"enum": list(groups)}), "allow": _edit(allow), "deny": _edit(deny)}
             ),
@@ -145,6 +161,78 @@ def _sections(groups: tuple[str, ...]) -> Schema:
             "require": _edit({"enum": list(LAYERS)}),
             "audit": {"enum": list(AUDIT_LEVELS)},
         }
+    )
+
+
+def _network(grant: Schema) -> Schema:
+    host = _record(
+        {
+            "host": _HOST,
+            "ports": _array(_PORT) | {"minItems": 1, "description": "TCP ports; 443 and 80 when absent."},
+            "methods": _array({"type": "string", "pattern": "^[^a-z ]{1,32}$"})
+            | {"minItems": 1, "description": "HTTP methods; any when absent."},
+            "paths": _array({"type": "string", "pattern": r"^/[^?#%\\]*$"})
+            | {"minItems": 1, "description": "Globs over the whole path; any when absent."},
+            "inspect": {"enum": list(INSPECTION), "description": "When the content is looked at."},
+            "private": {"type": "boolean", "description": "May lead to addresses that are not public."},
+            "credential": _SECRET_NAME | {"description": "The secret that requests have to carry."},
+            "reason": _REASON,
+        },
+        ["host"],
+    )
+    upstream = _record(
+        {
+            "host": _HOST,
+            "address": {"type": "string", "pattern": r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]+$"},
+            "reason": _REASON,
+        },
+        ["host", "address"],
+    )
+    budget = {
+        key: _QUANTITY[kind] | {"description": f"Give {EXPECTED[kind]}."}
+        for key, kind in BUDGET_KINDS.items()
+    }
+    return _record(
+        {
+            "mode": {"enum": list(NETWORK_MODES)},
+            "ports": _edit(_PORT),
+            "unix": _edit(grant),
+            "hosts": _edit({"anyOf": [_HOST, host]}),
+            "unlisted": {
+                "enum": ["deny", "ask"],
+                "description": "What happens to names that are not listed.",
+            },
+            "budget": _record(budget),
+            "upstreams": _edit(upstream),
+            "authorities": _edit(grant),
+            "proxy": {"type": ["string", "null"], "pattern": "^http://"},
+        }
+    )
+
+
+def _secret() -> Schema:
+    name: Schema = {"type": "string", "minLength": 1}
+    source = _record(
+        {
+            "env": _VARIABLE,
+            "file": _GRANT_PATH,
+            "keyring": _record({"service": name, "user": name}, ["service", "user"]),
+            "command": _array({"type": "string"}) | {"minItems": 1},
+            "expires": _QUANTITY["duration"],
+        }
+    ) | {"minProperties": 1, "maxProperties": 2}
+    return _record(
+        {
+            "name": _SECRET_NAME,
+            "from": source,
+            "to": _array(_HOST) | {"minItems": 1, "description": "The hosts it goes to."},
+            "as": {"enum": list(CARRIERS), "description": "Where in a request it is."},
+            "field": name,
+            "user": {"type": "string"},
+            "env": _VARIABLE | {"description": "The variable that holds its placeholder."},
+            "reason": _REASON,
+        },
+        ["name", "from", "to", "as", "env"],
     )
 
 

@@ -1,4 +1,4 @@
-"""What a policy and its tools share: filesystem, network, syscalls, process, env, limits, require, audit.
+"""What a policy and its tools share: filesystem, network, secrets, syscalls, process, env, limits, and so on.
 
 reader = NodeReader("capsule.yaml")
 sections = read_sections(reader, entries)      # entries: the mapping's known keys → nodes
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from capsule.policy import quantities
 from capsule.policy.document import Mapping, Node, Scalar
 from capsule.policy.model import (
     AUDIT_LEVELS,
@@ -21,7 +20,6 @@ from capsule.policy.model import (
     Environment,
     Filesystem,
     NameEntry,
-    Network,
     PathEntry,
     Process,
     ProgramEntry,
@@ -30,9 +28,14 @@ from capsule.policy.model import (
     SyscallEntry,
     Syscalls,
 )
+from capsule.policy.network import read_detect, read_network
+from capsule.policy.quantities import MAX_INTEGER
 from capsule.policy.reader import NodeReader
+from capsule.policy.secrets import read_secrets
 
-SECTION_KEYS = ("filesystem", "network", "syscalls", "process", "env", "limits", "require", "audit")
+SECTION_KEYS = (
+    "filesystem", "network", "secrets", "rules", "detect", "syscalls", "process", "env", "limits", "require", "audit",
+)  # fmt: skip
 FILESYSTEM_KEYS = ("read", "write", "execute", "deny", "protect", "private", "hide")
 ERRNOS = (
     "EPERM", "ENOENT", "EINTR", "EIO", "EBADF", "EAGAIN", "ENOMEM", "EACCES", "EBUSY", "EEXIST",
@@ -40,7 +43,6 @@ ERRNOS = (
     "EPROTONOSUPPORT", "EAFNOSUPPORT", "ENETUNREACH",
 )  # fmt: skip
 
-_NOT_YET = "host rules are not available in this version"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME_GLOB = re.compile(r"[A-Za-z0-9_*?]+")
 _MAX_64 = 2**64 - 1
@@ -53,31 +55,17 @@ def read_sections(reader: NodeReader, entries: dict[str, Node]) -> Sections:
     audit = reader.word(entries["audit"], "audit", AUDIT_LEVELS) if has("audit") else None
     return Sections(
         filesystem=_filesystem(reader, node) if (node := has("filesystem")) else empty.filesystem,
-        network=_network(reader, node) if (node := has("network")) else empty.network,
+        network=read_network(reader, node) if (node := has("network")) else empty.network,
         syscalls=_syscalls(reader, node) if (node := has("syscalls")) else empty.syscalls,
         process=_process(reader, node) if (node := has("process")) else empty.process,
         environment=_environment(reader, node) if (node := has("env")) else empty.environment,
         limits=_limits(reader, node) if (node := has("limits")) else empty.limits,
         require=_words(reader, node, "require", LAYERS) if (node := has("require")) else empty.require,
         audit=Setting(audit, reader.origin(entries["audit"])) if audit is not None else None,
+        secrets=read_secrets(reader, node) if (node := has("secrets")) else empty.secrets,
+        rules=reader.paths(node, "rules", optional=False) if (node := has("rules")) else empty.rules,
+        detect=read_detect(reader, node) if (node := has("detect")) else empty.detect,
     )
-
-
-def _paths(
-    reader: NodeReader, node: Node, subject: str, *, globs: bool = False, optional: bool = True
-) -> Edit[PathEntry]:
-    return reader.edit(
-        node,
-        partial(_path_entry, reader, globs=globs, optional=optional),
-        subject,
-        lambda item: reader.path(item, f"{subject}.remove", globs=globs) or "",
-    )
-
-
-def _path_entry(
-    reader: NodeReader, node: Node, subject: str, *, globs: bool, optional: bool
-) -> PathEntry | None:
-    return reader.path_entry(node, subject, globs=globs, optional=optional)
 
 
 def _words(reader: NodeReader, node: Node, subject: str, known: tuple[str, ...]) -> Edit[NameEntry]:
@@ -92,32 +80,10 @@ def _filesystem(reader: NodeReader, node: Node) -> Filesystem:
     lists: dict[str, Edit[PathEntry]] = {}
     for key, value in reader.fields(node, "filesystem", FILESYSTEM_KEYS):
         grant = key in {"read", "write", "execute"}
-        lists[key] = _paths(
-            reader, value, f"filesystem.{key}", globs=key in {"deny", "protect"}, optional=grant
+        lists[key] = reader.paths(
+            value, f"filesystem.{key}", globs=key in {"deny", "protect"}, optional=grant
         )
     return Filesystem(**lists)
-
-
-def _network(reader: NodeReader, node: Node) -> Network:
-    parts = dict(
-        reader.fields(
-            node, "network", ("mode", "ports", "unix"), reserved={"hosts": _NOT_YET, "secrets": _NOT_YET}
-        )
-    )
-    mode = reader.word(parts["mode"], "network.mode", ("none",)) if "mode" in parts else None
-
-    def port(item: Node, subject: str) -> NameEntry | None:
-        number = reader.integer(item, f"an entry of {subject}", 1, 65535)
-        return None if number is None else NameEntry(str(number), reader.origin(item))
-
-    def port_key(item: Node) -> str:
-        return str(reader.integer(item, "an entry of network.ports.remove", 1, 65535) or "")
-
-    return Network(
-        mode=Setting(mode, reader.origin(parts["mode"])) if mode is not None else None,
-        ports=reader.edit(parts["ports"], port, "network.ports", port_key) if "ports" in parts else Edit(),
-        unix=_paths(reader, parts["unix"], "network.unix") if "unix" in parts else Edit(),
-    )
 
 
 def _syscalls(reader: NodeReader, node: Node) -> Syscalls:
@@ -186,8 +152,8 @@ def _condition(reader: NodeReader, node: Node) -> Condition | None:
     arg = reader.integer(parts["arg"], "arg", 0, 5)
     op = reader.word(parts["op"], "op", CONDITION_OPERATORS)
     # A plan holds integers below 2^53, and so do conditions; flags and commands are far below.
-    value = reader.integer(parts["value"], "value", 0, quantities.MAX_INTEGER)
-    mask = reader.integer(parts["mask"], "mask", 0, quantities.MAX_INTEGER) if "mask" in parts else None
+    value = reader.integer(parts["value"], "value", 0, MAX_INTEGER)
+    mask = reader.integer(parts["mask"], "mask", 0, MAX_INTEGER) if "mask" in parts else None
     if op is not None and ("mask" in parts) != (op == "mask"):
         reader.refuse(
             node,
@@ -285,16 +251,7 @@ def _environment(reader: NodeReader, node: Node) -> Environment:
 def _limits(reader: NodeReader, node: Node) -> dict[str, Setting[int | None]]:
     limits: dict[str, Setting[int | None]] = {}
     for key, value in reader.fields(node, "limits", LIMIT_KINDS):
-        kind = LIMIT_KINDS[key]
-        text = value.text if isinstance(value, Scalar) else ""
-        try:
-            limits[key] = Setting(quantities.parse_quantity(text, kind), reader.origin(value))
-        except ValueError:
-            shown = repr(text[:40]) if text else "no value"
-            reader.refuse(
-                value,
-                f"limits.{key} is {shown}",
-                quantities.EXPECTED[kind],
-                nearest=quantities.nearest_quantity(text, kind),
-            )
+        limit = reader.quantity(value, f"limits.{key}", LIMIT_KINDS[key])
+        if limit is not None:
+            limits[key] = limit
     return limits

@@ -1,4 +1,4 @@
-"""What a plan decides about a path, an address, a call or a variable; the launcher decides the same.
+"""What a plan decides about a path, an address, a request, a call or a variable; launcher and egress decide the same.
 
 A path must be absolute and resolved. A deny wins over everything and a protect over every grant to write;
 then the most specific of hide, private and the grants counts (of one path: first hide, then private, then the
@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from capsule.policy.addresses import HostError, normalise_host
 from capsule.policy.glob import Pattern, matches_name, split
-from capsule.policy.model import Environment, Origin
+from capsule.policy.grants import Grants, Refusal
+from capsule.policy.model import DEFAULT_PORTS, Environment, Origin
 from capsule.policy.paths import shown
-from capsule.sandbox.plan import Plan, PlanOrigin
+from capsule.policy.request import Request
+from capsule.sandbox.plan import Plan, PlanHost, PlanOrigin
 
 Want = Literal["read", "write", "execute"]
 Kind = Literal["granted", "denied", "protected", "hidden", "not_granted"]
@@ -90,6 +93,30 @@ class _Marks:
     patterns: list[tuple[Pattern, Rule, bool]] = field(default_factory=list)
 
 
+def _would_reach(host: str, port: int) -> str:
+    more = "" if port in DEFAULT_PORTS else f", ports: [{port}]"
+    return f"network: hosts: [{{host: {host}{more}}}]" if more else f"network: hosts: [{host}]"
+
+
+def shown_host(entry: PlanHost) -> str:
+    """A host entry as a policy writes it, without what is so by default."""
+    quoted = f'"{entry.host}"' if entry.host.startswith("*") else entry.host
+    parts = [f"host: {quoted}"]
+    if tuple(entry.ports) != DEFAULT_PORTS:
+        parts.append(f"ports: {list(entry.ports)}")
+    if entry.methods is not None:
+        parts.append(f"methods: [{', '.join(entry.methods)}]")
+    if entry.paths is not None:
+        parts.append("paths: [" + ", ".join(f'"{path}"' for path in entry.paths) + "]")
+    if entry.inspect != "auto":
+        parts.append(f"inspect: {entry.inspect}")
+    if entry.private:
+        parts.append("private: true")
+    if entry.credential is not None:
+        parts.append(f"credential: {entry.credential}")
+    return f"network: hosts: [{{{', '.join(parts)}}}]" if len(parts) > 1 else f"network: hosts: [{quoted}]"
+
+
 def _plan_origin(origin: Origin) -> PlanOrigin:
     return PlanOrigin(origin.file, origin.line, origin.column)
 
@@ -108,6 +135,7 @@ class Access:
         self.environment = environment if environment is not None else Environment()
         self.plan = plan
         self.variables = variables
+        self.grants = None if plan.network.egress is None else Grants(plan.network.egress)
         self._marks: dict[tuple[bytes, ...], _Marks] = {}
         fs = plan.filesystem
         for name, places in (("hide", fs.hide), ("private", fs.private)):
@@ -233,8 +261,41 @@ class Access:
                 return decision
             return Decision("not_granted", None, f'network: unix: ["{self.variables.written(path)}"]')
         host, _, port = address.removeprefix("tcp:").rpartition(":")
+        if network.mode == "open":
+            return Decision("granted", Rule("network: mode: open", network.origin))
         if host not in {"127.0.0.1", "localhost", "[::1]"}:
-            return Decision("not_granted", Rule("network: mode: none", network.origin))
+            return self._reach(host, int(port))
         if int(port) in network.ports:
             return Decision("granted", Rule(f"network: ports: [{port}]", network.origin))
         return Decision("not_granted", None, f"network: ports: [{port}]")
+
+    def _reach(self, host: str, port: int) -> Decision:
+        """Whether any request to a host and port is let through."""
+        if self.grants is None:
+            return self._closed(host, port)
+        try:
+            name = normalise_host(host).name
+        except HostError:
+            return Decision("not_granted")
+        entry = self.grants.names(name, port)
+        if entry is None:
+            return Decision("not_granted", None, _would_reach(name, port))
+        return Decision("granted", Rule(shown_host(entry), entry.origin))
+
+    def _closed(self, host: str, port: int) -> Decision:
+        rule = Rule("network: mode: none", self.plan.network.origin)
+        return Decision("not_granted", rule, _would_reach(host, port))
+
+    def request(self, request: Request) -> Decision:
+        """Whether a host entry lets an HTTP request through. Rules, budgets and addresses are decided in the run."""
+        network = self.plan.network
+        if network.mode == "open":
+            return Decision("granted", Rule("network: mode: open", network.origin))
+        if self.grants is None:
+            return self._closed(request.host, request.port)
+        found = self.grants.request(request.host, request.port, request.method, request.path)
+        if isinstance(found, Refusal):
+            nearest = self.grants.names(request.host, request.port) or self.grants.names(request.host)
+            rule = Rule(shown_host(nearest), nearest.origin) if nearest is not None else None
+            return Decision("not_granted", rule, found.allow)
+        return Decision("granted", Rule(shown_host(found), found.origin))

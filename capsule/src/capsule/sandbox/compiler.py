@@ -1,8 +1,8 @@
 """`Policy` → `Plan`. The same policy always gives the same bytes.
 
 Pure. What it refuses: unknown system calls and groups, and those that may never be granted; every other check
-was the parser's. It adds nothing to a policy but the two refusals programs expect (`clone3`, `io_uring`:
-ENOSYS).
+was the parser's, or is `hosts`'. It adds nothing to a policy but the two refusals programs expect (`clone3`,
+`io_uring`: ENOSYS), and keeps the command from the files that secrets, rules and detection are read from.
 
     plan = compile_policy(policy)
     encode_plan(plan)
@@ -27,6 +27,7 @@ from capsule.policy.model import (
     SyscallEntry,
 )
 from capsule.sandbox import syscalls
+from capsule.sandbox.hosts import compile_hosts
 from capsule.sandbox.plan import (
     Plan,
     PlanCondition,
@@ -56,9 +57,11 @@ def compile_policy(policy: Policy) -> Plan:
     """The plan of a resolved policy.
 
     Raises:
-        PolicyError: when it names a system call or group that does not exist or may never be granted.
+        PolicyError: when it names a system call or group that does not exist or may never be granted, or hosts,
+            secrets and credentials do not fit together.
     """
     sections = policy.sections
+    hosts = compile_hosts(policy)
     fs, env, network = sections.filesystem, sections.environment, sections.network
     restricted = sections.process.restricted is not None and sections.process.restricted.value
     programs = tuple(PlanProgram(p.path, p.digest, _origin(p.origin)) for p in sections.process.programs.add)
@@ -72,16 +75,16 @@ def compile_policy(policy: Policy) -> Plan:
             read=_grants(fs.read),
             write=_grants(fs.write),
             execute=_grants(fs.execute),
-            deny=_patterns(fs.deny),
-            protect=_patterns(fs.protect),
+            deny=_besides(_patterns(fs.deny), hosts.deny),
+            protect=_besides(_patterns(fs.protect), hosts.protect),
             private=_places(fs.private),
             hide=_places(fs.hide),
         ),
         network=PlanNetwork(
-            mode="none",
+            mode=hosts.mode,
             ports=tuple(dict.fromkeys(int(port.name) for port in network.ports.add)),
             unix=_grants(network.unix),
-            egress=None,
+            egress=hosts.egress,
             origin=_origin(network.mode.origin if network.mode is not None else policy.origin),
         ),
         syscalls=_Calls(policy).compile(),
@@ -132,6 +135,12 @@ def _grants(edit: Edit[PathEntry]) -> tuple[PlanGrant, ...]:
 
 def _patterns(edit: Edit[PathEntry]) -> tuple[PlanPattern, ...]:
     return tuple(PlanPattern(entry.path, _origin(entry.origin)) for entry in _last(edit))
+
+
+def _besides(written: tuple[PlanPattern, ...], relied_on: tuple[PlanPattern, ...]) -> tuple[PlanPattern, ...]:
+    known = {entry.pattern for entry in written}
+    more = {entry.pattern: entry for entry in relied_on if entry.pattern not in known}
+    return (*written, *more.values())
 
 
 def _places(edit: Edit[PathEntry]) -> tuple[PlanPlace, ...]:

@@ -10,6 +10,7 @@ from typing import cast
 
 from capsule.policy.model import Example, Policy
 from capsule.policy.paths import shown
+from capsule.policy.request import parse_request
 from capsule.sandbox.access import Access, Decision, Want
 
 
@@ -41,11 +42,13 @@ def run_examples(policy: Policy, access: Access) -> tuple[ExampleResult, ...]:
 
 
 def decide(access: Access, kind: str, subject: str) -> Decision:
-    """One decision; `subject` is a path in plan form, an address, a system call or a variable's name."""
+    """One decision; `subject` is a path in plan form, an address, a request, a system call or a variable's name."""
     if kind == "connect":
         if subject.startswith("unix:"):
             subject = "unix:" + access.variables.path(subject.removeprefix("unix:"))
         return access.address(subject)
+    if kind == "request":
+        return access.request(parse_request(subject))
     if kind == "syscall":
         return access.syscall(subject)[0]
     if kind == "env":

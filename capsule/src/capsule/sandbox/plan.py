@@ -80,7 +80,7 @@ class PlanFilesystem(_Strict, frozen=True):
 
 
 class PlanHost(_Strict, frozen=True):
-    """A name, `*.suffix` or IPv4 address. `methods` and `paths` None: any."""
+    """A name, `*.suffix` or IPv4 address. `methods` and `paths` None: any; `credential` names a secret."""
 
     host: str
     ports: tuple[int, ...]
@@ -88,6 +88,7 @@ class PlanHost(_Strict, frozen=True):
     paths: tuple[str, ...] | None
     inspect: Literal["auto", "always", "never"]
     private: bool
+    credential: str | None
     origin: PlanOrigin
 
 
