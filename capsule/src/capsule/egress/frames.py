@@ -43,7 +43,6 @@ class Host(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     paths: tuple[str, ...] | None
     inspect: Literal["auto", "always", "never"]
     private: bool
-    credential: str | None
     origin: Any = None
     credential: str | None = None
 
