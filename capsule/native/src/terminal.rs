@@ -3,6 +3,7 @@
 //! Colour only on a terminal. It refuses to pass control characters of the sandbox on: names and reasons are escaped.
 
 use crate::log_terminal::clean;
+use crate::monitor::wire::Layer;
 use crate::supervise::report::{Cause, Denial, Report};
 use std::io::{IsTerminal, Write};
 use std::os::fd::RawFd;
@@ -91,6 +92,9 @@ fn refusal(denial: &Denial, colour: bool) -> String {
     let why = match &denial.rule {
         Some(rule) if rule.line > 0 => format!("{} at {}:{}", rule.text, rule.file, rule.line),
         Some(rule) => rule.text.clone(),
+        None if denial.layer == Layer::Permissions => {
+            "the file's owner and permissions; nothing in the policy can allow it".to_owned()
+        }
         None => "nothing in the policy allows it".to_owned(),
     };
     let times = if denial.count > 1 {

@@ -66,6 +66,8 @@ pub struct Broker {
     pub terminal: Option<Vec<u8>>,
     /// Whether reads are decided here.
     pub read_denies: bool,
+    /// What the plan granted the present call last, until something was refused.
+    pub granted: Option<(Operation, Vec<u8>)>,
 }
 
 impl Broker {
@@ -117,8 +119,22 @@ impl Broker {
         want: Want,
     ) -> Result<(), Errno> {
         match self.judge(name, want) {
-            Verdict::Granted => Ok(()),
+            Verdict::Granted => {
+                self.granted = Some((operation, name.to_vec()));
+                Ok(())
+            }
             Verdict::Refused(refusal) => Err(self.refuse(caller, operation, name, refusal)),
+        }
+    }
+
+    /// The plan granted it and the kernel did not: the file's owner and mode speak, and no line of a policy can.
+    pub fn tell_permissions(&mut self, caller: &Caller, errno: Errno) {
+        if !matches!(errno, Errno::EACCES | Errno::EPERM) {
+            return;
+        }
+        if let Some((operation, name)) = self.granted.take() {
+            let layer = Layer::Permissions;
+            self.report(caller, operation, text(&name), layer, errno, None, None);
         }
     }
 
@@ -242,6 +258,7 @@ impl Broker {
         rule: Option<RuleLine>,
         allow: Option<String>,
     ) {
+        self.granted = None;
         let denial = Denial {
             program: text(&caller.program()),
             pid: caller.process(),

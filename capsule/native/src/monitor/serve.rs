@@ -54,6 +54,7 @@ pub fn serve(context: MonitorContext) -> ! {
         listener,
         resolver,
         read_denies: access.has_read_denies(),
+        granted: None,
         access,
         audit: context.audit,
         events,
@@ -131,7 +132,11 @@ fn answer_waiting(broker: &mut Broker) {
     for _ in 0..TURN {
         match broker.listener.receive() {
             Ok(call) => {
+                broker.granted = None;
                 let outcome = dispatch::dispatch(broker, Caller::new(call));
+                if let Err(errno) = outcome {
+                    broker.tell_permissions(&Caller::new(call), errno);
+                }
                 workers::reply(&broker.listener, call.id, outcome);
             }
             // The caller died before it was heard, or a signal came.

@@ -45,6 +45,7 @@ pub enum Layer {
     Seccomp,
     View,
     Network,
+    Permissions,
 }
 
 /// The policy line that decided.

@@ -90,7 +90,8 @@ impl Observation {
                 Operation::Bind => self.address(&denial.target, "bind", |a| refused(a, *count)),
                 Operation::Send => self.address(&denial.target, "send", |a| refused(a, *count)),
                 Operation::Syscall => {}
-                _ if denial.layer == Layer::Seccomp => {}
+                // No line of a policy speaks to these.
+                _ if matches!(denial.layer, Layer::Seccomp | Layer::Permissions) => {}
                 _ => self.file(&denial.target, |file| file.refused += count),
             },
             _ => {}

@@ -94,7 +94,7 @@ class Denial(_Record, frozen=True):
     operation: Operation
     syscall: str
     target: str
-    layer: Literal["supervisor", "landlock", "seccomp", "view", "network"]
+    layer: Literal["supervisor", "landlock", "seccomp", "view", "network", "permissions"]
     errno: str
     rule: DenialRule | None
     allow: str | None
