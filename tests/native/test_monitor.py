@@ -267,3 +267,43 @@ def test_ordinary_work_gives_the_same_inside_as_outside(
         printed.append(done.stdout)
     assert printed[0].count("\n") > 150, printed[0]
     assert printed[1].splitlines() == printed[0].splitlines()
+
+
+def test_a_link_on_the_way_is_decided_by_its_own_name(capsule_binary: Path, workspace: Path) -> None:
+    for name in ("a", "data"):
+        (workspace / name).mkdir()
+    for name in ("file", "file2"):
+        (workspace / "data" / name).write_text("DATA\n")
+    shutil.copy("/bin/true", workspace / "data" / "program")
+    for name, target in {
+        "a/private.d": "../data",
+        "a/kept.d": "../data",
+        "a/private.txt": "../data/file",
+        "way": "a/private.d",
+        "way2": "way",
+        "chain": "a/private.txt",
+        "open": "data",
+    }.items():
+        (workspace / name).symlink_to(target)
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nfilesystem:\n  deny: ['**/private.*']\n  protect: ['**/kept.*']\n"
+    )
+    shutil.copy(INSIDE / "crossing.py", workspace)
+    printed, report = run(capsule_binary, PYTHON, "-I", "crossing.py")
+    results: dict[str, str] = json.loads(printed)
+    controls = {label: result for label, result in results.items() if label.startswith("control")}
+    assert controls == {
+        "control read through a link": "DATA",
+        "control write through a link": "done",
+        "control the kept may be read": "DATA",
+    }
+    attacks = {label: result for label, result in results.items() if label not in controls}
+    assert len(attacks) == 16
+    # 127 is how a program that may not be executed ends a spawn.
+    assert {label: r for label, r in attacks.items() if r != "E13"} == {"execute in the middle": "done"}
+    assert (workspace / "data" / "written").read_text() == "EVIL\n"
+    assert sorted(os.listdir(workspace / "data")) == ["file", "file2", "program", "written"]
+    assert (workspace / "data" / "file").read_text() == "DATA\n"
+    denials = report["denials"]
+    assert isinstance(denials, list)
+    assert {d["rule"]["text"] for d in denials} == {'deny: ["./**/private.*"]', 'protect: ["./**/kept.*"]'}

@@ -118,6 +118,7 @@ impl Broker {
         name: &[u8],
         want: Want,
     ) -> Result<(), Errno> {
+        self.pass_crossed(caller, operation, want)?;
         match self.judge(name, want) {
             Verdict::Granted => {
                 self.granted = Some((operation, name.to_vec()));
@@ -125,6 +126,22 @@ impl Broker {
             }
             Verdict::Refused(refusal) => Err(self.refuse(caller, operation, name, refusal)),
         }
+    }
+
+    /// The links that were walked through on the way: as [`Broker::pass`] for each.
+    ///
+    /// # Errors
+    /// `EACCES`, reported.
+    pub fn pass_crossed(
+        &mut self,
+        caller: &Caller,
+        operation: Operation,
+        want: Want,
+    ) -> Result<(), Errno> {
+        for link in self.resolver.crossed() {
+            self.pass(caller, operation, &link, want)?;
+        }
+        Ok(())
     }
 
     /// The plan granted it and the kernel did not: the file's owner and mode speak, and no line of a policy can.

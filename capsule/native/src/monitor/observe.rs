@@ -42,6 +42,7 @@ pub fn exec(
         return Ok(Answer::Continue);
     };
     broker.confirm(caller)?;
+    broker.pass_crossed(caller, Operation::Execute, Want::Execute)?;
     if !object.nameless()
         && object.stat.st_mode & libc::S_IFMT == libc::S_IFREG
         && let Verdict::Refused(refusal) = broker.judge(&object.name, Want::Execute)

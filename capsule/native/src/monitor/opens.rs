@@ -262,6 +262,13 @@ fn open_constrained(
     } else {
         caller.directory(dirfd)?
     };
+    if how.resolve & libc::RESOLVE_NO_SYMLINKS == 0 {
+        // Only for the names of the links on the way; where it leads the kernel says, with the constraints.
+        let relative: Vec<u8> = path.iter().copied().skip_while(|&b| b == b'/').collect();
+        let _ = broker
+            .resolver
+            .place(&Base::At(&caller, start.as_fd()), &relative);
+    }
     broker.confirm(&caller)?;
     let pin = libc::O_PATH | (how.flags & libc::O_NOFOLLOW);
     match sys::open_resolved(start.as_fd(), &sys::c_string(path)?, pin, resolve) {

@@ -10,6 +10,7 @@
 use super::caller::Base;
 use super::errno::Errno;
 use super::sys;
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -66,6 +67,9 @@ impl Object {
 pub struct Resolver {
     root: OwnedFd,
     own: libc::pid_t,
+    /// Whether the names of links on the way are noted.
+    watched: bool,
+    crossed: RefCell<Vec<Vec<u8>>>,
 }
 
 /// A path in three: what leads to the directory, the last name, and whether a slash follows it.
@@ -86,11 +90,11 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8], bool) {
 
 impl Resolver {
     /// For paths inside `root` (`O_PATH`), which must be this process's own root: then an absolute link leads where
-    /// it leads the command.
+    /// it leads the command. `watched`: note the names of links on the way ([`Resolver::crossed`]).
     ///
     /// # Errors
     /// `EXDEV` when it is another directory.
-    pub fn new(root: OwnedFd) -> Result<Self, Errno> {
+    pub fn new(root: OwnedFd, watched: bool) -> Result<Self, Errno> {
         let slash = sys::stat(sys::open(c"/", libc::O_PATH | libc::O_DIRECTORY)?.as_fd())?;
         let given = sys::stat(root.as_fd())?;
         if (slash.st_dev, slash.st_ino) != (given.st_dev, given.st_ino) {
@@ -99,7 +103,14 @@ impl Resolver {
         Ok(Self {
             root,
             own: std::process::id() as libc::pid_t,
+            watched,
+            crossed: RefCell::default(),
         })
+    }
+
+    /// The names of the links that were walked through on the way to directories since this was last asked.
+    pub fn crossed(&self) -> Vec<Vec<u8>> {
+        self.crossed.take()
     }
 
     /// The sandbox's root directory.
@@ -246,10 +257,15 @@ impl Resolver {
             None => self.root(),
             Some(directory) => directory.as_fd(),
         };
-        match sys::open_resolved(at, &text, flags, libc::RESOLVE_NO_MAGICLINKS) {
+        let without = if self.watched {
+            libc::RESOLVE_NO_SYMLINKS
+        } else {
+            libc::RESOLVE_NO_MAGICLINKS
+        };
+        match sys::open_resolved(at, &text, flags, without) {
             Ok(found) if !self.is_own(&sys::name_of(found.as_fd())?) => Ok(found),
-            // Through a magic link, or through "self", which was us: by hand. Also what is not there: it may be
-            // there for the caller's "self".
+            // Through a link whose name is to be noted, a magic link, or "self", which was us: by hand. Also what is
+            // not there: it may be there for the caller's "self".
             _ => {
                 let found = self.walk(base, at, path)?;
                 if sys::kind(&sys::stat(found.as_fd())?) != libc::S_IFDIR {
@@ -299,6 +315,14 @@ impl Resolver {
             if self.is_magic(at.as_fd())? {
                 at = self.magic(at.as_fd(), &name)?;
                 continue;
+            }
+            if self.watched {
+                let mut link = canonical(at.as_fd())?;
+                if link != b"/" {
+                    link.push(b'/');
+                }
+                link.extend_from_slice(&component);
+                self.crossed.borrow_mut().push(link);
             }
             let target = sys::read_link_at(next.as_raw_fd(), c"")?;
             if target.starts_with(b"/") {

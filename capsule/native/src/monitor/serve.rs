@@ -41,7 +41,7 @@ pub fn serve(context: MonitorContext) -> ! {
         Ok(listener) => Arc::new(listener),
         Err(errno) => fail(&mut events, &format!("the seccomp listener: {errno}")),
     };
-    let resolver = match Resolver::new(root) {
+    let resolver = match Resolver::new(root, access.has_globs()) {
         Ok(resolver) => resolver,
         Err(errno) => fail(&mut events, &format!("the sandbox's root: {errno}")),
     };
@@ -133,6 +133,7 @@ fn answer_waiting(broker: &mut Broker) {
         match broker.listener.receive() {
             Ok(call) => {
                 broker.granted = None;
+                drop(broker.resolver.crossed());
                 let outcome = dispatch::dispatch(broker, Caller::new(call));
                 if let Err(errno) = outcome {
                     broker.tell_permissions(&Caller::new(call), errno);

@@ -79,6 +79,7 @@ pub struct Access {
     programs_listed: bool,
     hidden: Vec<PathBuf>,
     read_denies: bool,
+    globs: bool,
 }
 
 /// What holds at the end of a walk.
@@ -104,6 +105,7 @@ impl Access {
             programs_listed: plan.process.programs.is_some(),
             hidden: Vec::new(),
             read_denies: false,
+            globs: false,
         };
         let fs = &plan.filesystem;
         for place in &fs.hide {
@@ -234,6 +236,11 @@ impl Access {
         self.read_denies
     }
 
+    /// Whether a deny or protect has a glob: such a line can mean a link anywhere on the way to a name.
+    pub fn has_globs(&self) -> bool {
+        self.globs
+    }
+
     /// The directories that look empty from inside.
     pub fn hidden_roots(&self) -> &[PathBuf] {
         &self.hidden
@@ -266,6 +273,7 @@ impl Access {
     }
 
     fn guard(&mut self, pattern: Pattern, rule: RuleId, denies: bool, extras: &Extras) {
+        self.globs |= !pattern.is_literal();
         let real = extras.real(Path::new(std::ffi::OsStr::from_bytes(pattern.anchor())));
         let real = real.map(|r| pattern.anchored_at(r.as_os_str().as_bytes()));
         for pattern in [Some(pattern), real].into_iter().flatten() {
