@@ -6,7 +6,7 @@
 //! It refuses: unknown names, and conditions too many to lay out.
 
 use super::bpf::{self, Action, Comparison, Decision, Instruction, Test};
-use super::syscalls;
+use super::{conjunction, syscalls};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -220,10 +220,10 @@ fn allow(
         for extra in &harmless {
             let tests: Vec<Test> = alternative.iter().chain(extra).copied().collect();
             for asked in notify {
-                let tests = tests.iter().chain(asked.iter()).copied().collect();
-                decision.alternatives.push((tests, Action::Notify));
+                let tests: Vec<Test> = tests.iter().chain(asked.iter()).copied().collect();
+                add(&mut decision, &tests, Action::Notify);
             }
-            decision.alternatives.push((tests, Action::Allow));
+            add(&mut decision, &tests, Action::Allow);
         }
     }
     // `always(Allow)` needs no code; an unconditional question makes the rest unreachable.
@@ -236,6 +236,18 @@ fn allow(
         decision.alternatives.truncate(first);
     }
     decision
+}
+
+/// One more alternative, unless nothing passes it or an earlier one takes everything that does.
+fn add(decision: &mut Decision, tests: &[Test], action: Action) {
+    let Some(tests) = conjunction::reduce(tests) else {
+        return;
+    };
+    let taken =
+        |(earlier, _): &(Vec<Test>, Action)| earlier.iter().all(|test| tests.contains(test));
+    if !decision.alternatives.iter().any(taken) {
+        decision.alternatives.push((tests, action));
+    }
 }
 
 /// Every flag that makes a namespace (`CLONE_NEW*`); `CLONE_NEWTIME` shares its bit with the exit signal of `clone`.

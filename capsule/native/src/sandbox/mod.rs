@@ -7,6 +7,7 @@
 pub mod attempt;
 pub mod bpf;
 pub mod command;
+pub mod conjunction;
 pub mod filter;
 pub mod init;
 pub mod landlock;
