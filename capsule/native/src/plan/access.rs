@@ -83,7 +83,7 @@ pub struct Access {
 }
 
 /// What holds at the end of a walk.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct State {
     read: bool,
     write: bool,
@@ -98,16 +98,18 @@ struct State {
 impl Access {
     /// From a checked plan.
     pub fn new(plan: &Plan, variables: &Variables, extras: &Extras) -> Result<Self, PatternError> {
+        let fs = &plan.filesystem;
+        let grants = fs.read.len() + fs.write.len() + fs.execute.len();
+        let lines = grants + fs.deny.len() + fs.protect.len() + fs.private.len() + fs.hide.len();
         let mut access = Self {
-            names: Names::new(),
-            rules: Vec::new(),
+            names: Names::new(2 * lines),
+            rules: Vec::with_capacity(lines + extras.kept.len()),
             variables: variables.clone(),
             programs_listed: plan.process.programs.is_some(),
             hidden: Vec::new(),
             read_denies: false,
             globs: false,
         };
-        let fs = &plan.filesystem;
         for place in &fs.hide {
             let rule = access.rule("hide", &place.path, &place.origin);
             let path = access.at(&place.path, extras, |m| m.hide = Some(rule))?;
@@ -218,7 +220,7 @@ impl Access {
         }
         let mut lost = None;
         let walked = self.names.walk(from, |step| {
-            lost = step.marks.globs.iter().find_map(|(pattern, rule, _)| {
+            lost = step.marks.globs().iter().find_map(|(pattern, rule, _)| {
                 let here = pattern.positions(step.rest);
                 let there = match to.strip_prefix(pattern.anchor()) {
                     Some(rest @ ([] | [b'/', ..])) => pattern.positions(rest),
@@ -280,7 +282,7 @@ impl Access {
             let anchor = pattern.anchor().to_vec();
             self.names
                 .mark(&anchor, |m| match (pattern.is_literal(), denies) {
-                    (false, _) => m.globs.push((pattern, rule, denies)),
+                    (false, _) => m.add(pattern, rule, denies),
                     (true, true) => m.deny = m.deny.or(Some(rule)),
                     (true, false) => m.protect = m.protect.or(Some(rule)),
                 });
@@ -288,21 +290,10 @@ impl Access {
     }
 
     fn denies_something_readable(&self) -> bool {
-        let mut anchors = Vec::new();
-        self.names.each(|name, marks| {
-            if marks.deny.is_some() || marks.globs.iter().any(|g| g.2) {
-                anchors.push(name.to_vec());
-            }
-        });
-        anchors.iter().any(|anchor| {
-            let mut state = State::default();
-            let mut below = false;
-            let _ = self.names.walk(anchor, |step| {
-                below = step.rest.is_empty() && step.readable;
-                state.areas(step.marks);
-                None::<()>
-            });
-            state.read || below
+        self.names.any(State::default(), |state, marks, readable| {
+            state.areas(marks);
+            let denies = marks.deny.is_some() || marks.globs().iter().any(|g| g.2);
+            denies && (state.read || readable)
         })
     }
 
@@ -367,12 +358,12 @@ impl State {
         if self.protect.is_none() {
             self.protect = marks.protect;
         }
-        match marks.deep.covers(rest) {
+        match marks.deep(rest) {
             Some((rule, true)) => return Some(rule),
             Some((rule, false)) => self.protect = self.protect.or(Some(rule)),
             None => {}
         }
-        for (pattern, rule, denies) in &marks.globs {
+        for (pattern, rule, denies) in marks.globs() {
             let ask = pattern.at_any_depth().is_none() && (*denies || self.protect.is_none());
             if ask && pattern.covers_below(rest) {
                 if *denies {

@@ -19,15 +19,43 @@ pub(super) struct Marks {
     pub program: Option<RuleId>,
     pub deny: Option<RuleId>,
     pub protect: Option<RuleId>,
-    /// Patterns whose literal beginning ends here: which, and whether they deny (else protect).
-    pub globs: Vec<(Pattern, RuleId, bool)>,
+    /// Patterns whose literal beginning ends here; few nodes have any.
+    patterns: Option<Box<Patterns>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Patterns {
+    /// Which, and whether they deny (else protect).
+    globs: Vec<(Pattern, RuleId, bool)>,
     /// Of these, `**/glob`: nearly all there are, and asked at every open.
-    pub deep: Deep,
+    deep: Deep,
+}
+
+impl Marks {
+    /// Patterns whose literal beginning ends here: which, and whether they deny (else protect).
+    pub(super) fn globs(&self) -> &[(Pattern, RuleId, bool)] {
+        self.patterns.as_ref().map_or(&[], |all| &all.globs)
+    }
+
+    /// One more of them.
+    pub(super) fn add(&mut self, pattern: Pattern, rule: RuleId, denies: bool) {
+        let all = self.patterns.get_or_insert_default();
+        if let Some(glob) = pattern.at_any_depth() {
+            all.deep.add(glob, rule, denies);
+        }
+        all.globs.push((pattern, rule, denies));
+    }
+
+    /// The first deny at any depth that covers this node's name followed by `rest`, else the first protect, and which
+    /// it is.
+    pub(super) fn deep(&self, rest: &[u8]) -> Option<(RuleId, bool)> {
+        self.patterns.as_ref()?.deep.covers(rest)
+    }
 }
 
 /// Many `**/glob` at one node. Two sets of bytes tell for most segments that none of them can match.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Deep {
+struct Deep {
     globs: Vec<(Glob, RuleId, bool)>,
     first: ByteSet,
     last: ByteSet,
@@ -59,7 +87,7 @@ impl Deep {
     }
 
     /// The first deny that covers the anchor followed by these segments, else the first protect, and which it is.
-    pub(super) fn covers(&self, rest: &[u8]) -> Option<(RuleId, bool)> {
+    fn covers(&self, rest: &[u8]) -> Option<(RuleId, bool)> {
         if self.globs.is_empty() {
             return None;
         }
@@ -103,14 +131,14 @@ pub(super) struct Step<'a, 'p> {
     pub marks: &'a Marks,
     pub rest: &'p [u8],
     pub guarded: Option<RuleId>,
-    pub readable: bool,
 }
 
 impl Names {
-    pub(super) fn new() -> Self {
-        Self {
-            nodes: vec![Node::default()],
-        }
+    /// With room for about so many names.
+    pub(super) fn new(names: usize) -> Self {
+        let mut nodes = Vec::with_capacity(names);
+        nodes.push(Node::default());
+        Self { nodes }
     }
 
     /// Change the marks of a name.
@@ -144,7 +172,7 @@ impl Names {
             let own = marks
                 .deny
                 .or(marks.protect)
-                .or(marks.globs.first().map(|g| g.1));
+                .or(marks.globs().first().map(|g| g.1));
             let below = node
                 .children
                 .iter()
@@ -158,11 +186,6 @@ impl Names {
                     .any(|&(_, child)| self.nodes[child as usize].readable);
             let guarded = own.or(below);
             let node = &mut self.nodes[at];
-            for (pattern, rule, denies) in &node.marks.globs {
-                if let Some(glob) = pattern.at_any_depth() {
-                    node.marks.deep.add(glob, *rule, *denies);
-                }
-            }
             node.guarded = guarded;
             node.readable = readable;
         }
@@ -205,19 +228,22 @@ impl Names {
         Ok(answer)
     }
 
-    /// Every node with its name, for construction and tests; not for decisions.
-    pub(super) fn each(&self, mut visit: impl FnMut(&[u8], &Marks)) {
-        let mut stack = vec![(0usize, Vec::new())];
-        while let Some((at, name)) = stack.pop() {
+    /// Whether `visit` says yes at some node. It is given what holds above, to change into what holds here, the node's
+    /// marks, and whether something here or beneath is readable.
+    pub(super) fn any<T: Copy>(
+        &self,
+        begin: T,
+        visit: impl Fn(&mut T, &Marks, bool) -> bool,
+    ) -> bool {
+        let mut stack = vec![(0, begin)];
+        while let Some((at, mut state)) = stack.pop() {
             let node = &self.nodes[at];
-            visit(if name.is_empty() { b"/" } else { &name }, &node.marks);
-            for (segment, child) in &node.children {
-                let mut below: Vec<u8> = name.clone();
-                below.push(b'/');
-                below.extend_from_slice(segment);
-                stack.push((*child as usize, below));
+            if visit(&mut state, &node.marks, node.readable) {
+                return true;
             }
+            stack.extend(node.children.iter().map(|(_, at)| (*at as usize, state)));
         }
+        false
     }
 }
 
@@ -227,7 +253,6 @@ impl Node {
             marks: &self.marks,
             rest,
             guarded: self.guarded,
-            readable: self.readable,
         }
     }
 }

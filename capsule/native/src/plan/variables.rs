@@ -10,9 +10,9 @@
 //! assert!(v.path("${home}/../x").is_err());
 //! ```
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// Where a path of the plan begins.
@@ -108,15 +108,17 @@ impl Variables {
 
     /// A path of the plan as an absolute path.
     pub fn path(&self, text: &str) -> Result<PathBuf, VariableError> {
-        let (start, rest) = split(text)?;
-        let mut bytes = self.value(start)?.as_os_str().as_bytes().to_vec();
-        for segment in rest {
-            if bytes.last() != Some(&b'/') {
-                bytes.push(b'/');
-            }
-            bytes.extend_from_slice(segment.as_bytes());
-        }
-        Ok(PathBuf::from(OsStr::from_bytes(&bytes)))
+        let (start, rest) = cut(text)?;
+        let value = self.value(start)?.as_os_str().as_bytes();
+        // `/` alone ends with the slash that the rest begins with.
+        let value = if value == b"/" && !rest.is_empty() {
+            b""
+        } else {
+            value
+        };
+        Ok(PathBuf::from(OsString::from_vec(
+            [value, rest.as_bytes()].concat(),
+        )))
     }
 
     /// The directory a path begins in.
@@ -152,32 +154,45 @@ impl Variables {
 
 /// The start of a path and its segments.
 pub(super) fn split(text: &str) -> Result<(Start, std::str::Split<'_, char>), VariableError> {
+    let (start, rest) = cut(text)?;
+    let mut segments = rest.split('/');
+    // Before the first slash, or all there is, is nothing.
+    segments.next();
+    Ok((start, segments))
+}
+
+/// The start of a path, and what follows: nothing, or a slash and sound segments.
+fn cut(text: &str) -> Result<(Start, &str), VariableError> {
     const NAMES: [(&str, Start); 3] = [
         ("${workspace}", Start::Workspace),
         ("${home}", Start::Home),
         ("${cwd}", Start::Cwd),
     ];
-    let named = NAMES
-        .iter()
-        .find_map(|(name, start)| Some((*start, text.strip_prefix(name)?)));
-    let (start, rest) = named
-        .or_else(|| text.starts_with('/').then_some((Start::Root, text)))
-        .ok_or_else(|| VariableError::Start(text.to_owned()))?;
-    if rest.contains("${") {
+    let (start, rest) = if text.starts_with('/') {
+        (Start::Root, text)
+    } else {
+        let named = NAMES
+            .iter()
+            .find_map(|(name, start)| Some((*start, text.strip_prefix(name)?)));
+        named.ok_or_else(|| VariableError::Start(text.to_owned()))?
+    };
+    let bytes = rest.as_bytes();
+    if bytes.windows(2).any(|pair| pair == b"${") {
         return Err(VariableError::Stray(text.to_owned()));
     }
     if rest.is_empty() || text == "/" {
-        let mut none = "".split('/');
-        none.next();
-        return Ok((start, none));
+        return Ok((start, ""));
     }
-    let rest = rest
-        .strip_prefix('/')
-        .ok_or_else(|| VariableError::Start(text.to_owned()))?;
-    if rest.split('/').any(|s| matches!(s, "" | "." | "..")) {
+    let Some(segments) = bytes.strip_prefix(b"/") else {
+        return Err(VariableError::Start(text.to_owned()));
+    };
+    if segments
+        .split(|&byte| byte == b'/')
+        .any(|segment| matches!(segment, b"" | b"." | b".."))
+    {
         return Err(VariableError::Segment(text.to_owned()));
     }
-    Ok((start, rest.split('/')))
+    Ok((start, rest))
 }
 
 fn clean(name: &'static str, path: &Path) -> Result<PathBuf, VariableError> {

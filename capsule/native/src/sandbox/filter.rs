@@ -7,7 +7,6 @@
 
 use super::bpf::{self, Action, Comparison, Decision, Instruction, Test};
 use super::{conjunction, syscalls};
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// The kernel's limit on instructions of one filter.
@@ -20,18 +19,18 @@ const ENOSYS: Action = Action::Errno(libc::ENOSYS as u16);
 
 /// One system call the plan allows, when all of `tests` hold.
 #[derive(Clone, Debug)]
-pub struct Allowed {
+pub struct Allowed<'a> {
     /// Its Linux name.
-    pub name: String,
+    pub name: &'a str,
     /// All must hold.
     pub tests: Vec<Test>,
 }
 
 /// One system call the plan denies with an error of its own.
 #[derive(Clone, Debug)]
-pub struct Denied {
+pub struct Denied<'a> {
     /// Its Linux name.
-    pub name: String,
+    pub name: &'a str,
     /// The `errno` the program sees.
     pub errno: u16,
 }
@@ -47,11 +46,11 @@ pub struct Notified {
 
 /// What the filter is made from.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// From the plan.
-    pub allow: Vec<Allowed>,
+    pub allow: Vec<Allowed<'a>>,
     /// From the plan.
-    pub deny: Vec<Denied>,
+    pub deny: Vec<Denied<'a>>,
     /// From the monitor; empty without one.
     pub notify: Vec<Notified>,
     /// Whether a monitor answers.
@@ -89,82 +88,98 @@ impl fmt::Display for FilterError {
 
 impl std::error::Error for FilterError {}
 
+/// The conditions under which something holds for one call: any of these.
+#[derive(Clone, Default)]
+struct When<'a> {
+    always: bool,
+    tests: Vec<&'a [Test]>,
+}
+
+impl<'a> When<'a> {
+    fn or(&mut self, tests: &'a [Test]) {
+        if tests.is_empty() {
+            self.always = true;
+        } else {
+            self.tests.push(tests);
+        }
+    }
+
+    fn never(&self) -> bool {
+        !self.always && self.tests.is_empty()
+    }
+
+    fn each(&self) -> impl Iterator<Item = &'a [Test]> + Clone {
+        let always: &[&[Test]] = if self.always { &[&[]] } else { &[] };
+        self.tests.iter().chain(always).copied()
+    }
+}
+
+/// One call of the table.
+#[derive(Clone, Default)]
+struct Call<'a> {
+    allowed: When<'a>,
+    asked: When<'a>,
+}
+
 /// Build the filter.
 ///
 /// # Errors
 /// A name or a number of conditions that cannot be expressed.
 pub fn build(wanted: &Wanted) -> Result<Vec<Instruction>, FilterError> {
-    let table = syscalls::table();
-    let number_of = |name: &str| {
-        let found = table.binary_search_by_key(&name, |(known, _)| known);
-        found.ok().map(|at| table[at].1)
-    };
+    let row_of =
+        |name: &str| syscalls::row(name).ok_or_else(|| FilterError::Unknown(name.to_owned()));
     let refused = if wanted.supervised {
         Action::Notify
     } else {
         EPERM
     };
-    let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
-    let mut alternatives: BTreeMap<&str, Vec<&[Test]>> = BTreeMap::new();
+    let table = syscalls::table();
+    let mut calls = vec![Call::default(); table.len()];
     for allowed in &wanted.allow {
         if allowed.tests.len() > MOST_CONDITIONS {
-            return Err(FilterError::Conditions(allowed.name.clone()));
+            return Err(FilterError::Conditions(allowed.name.to_owned()));
         }
-        alternatives
-            .entry(&allowed.name)
-            .or_default()
-            .push(&allowed.tests);
+        calls[row_of(allowed.name)?].allowed.or(&allowed.tests);
     }
-    let mut asked: BTreeMap<&str, Vec<&[Test]>> = BTreeMap::new();
     for notified in &wanted.notify {
-        asked
-            .entry(notified.name)
-            .or_default()
-            .push(&notified.tests);
+        if let Some(row) = syscalls::row(notified.name) {
+            calls[row].asked.or(&notified.tests);
+        }
     }
-    for (name, tests) in alternatives {
-        let Some(number) = number_of(name) else {
-            return Err(FilterError::Unknown(name.to_owned()));
-        };
-        let Some(number) = number else { continue };
-        decisions.insert(
-            number,
-            allow(name, &tests, &asked, wanted.isolated_network, refused),
-        );
-    }
+    let mut decisions: Vec<Option<Decision>> = table
+        .iter()
+        .zip(&calls)
+        .map(|((name, number), call)| {
+            let known = number.is_some() && !call.allowed.never();
+            known.then(|| allow(name, call, wanted.isolated_network, refused))
+        })
+        .collect();
     for denied in &wanted.deny {
-        let Some(number) = number_of(&denied.name) else {
-            return Err(FilterError::Unknown(denied.name.clone()));
-        };
         // An error of the policy's choosing cannot be asked for: the monitor always answers `EPERM`.
         let action = if denied.errno == libc::EPERM as u16 {
             refused
         } else {
             Action::Errno(denied.errno)
         };
-        if let Some(number) = number {
-            decisions.insert(number, Decision::always(action));
-        }
+        decisions[row_of(denied.name)?] = Some(Decision::always(action));
     }
     for name in NEVER {
-        if let Some(Some(number)) = number_of(name) {
-            decisions.insert(number, Decision::always(ENOSYS));
+        if let Some(row) = syscalls::row(name) {
+            decisions[row] = Some(Decision::always(ENOSYS));
         }
     }
     if !wanted.supervised {
         // Nobody is there to say so for calls that a libc tries and falls back from.
-        for (name, number) in &table {
-            if let Some(number) = number
-                && *number >= FIRST_NEW
-                && *name != "clone3"
-            {
-                decisions
-                    .entry(*number)
-                    .or_insert_with(|| Decision::always(ENOSYS));
+        for ((_, number), decision) in table.iter().zip(&mut decisions) {
+            if number.is_some_and(|number| number >= FIRST_NEW) {
+                decision.get_or_insert_with(|| Decision::always(ENOSYS));
             }
         }
     }
-    let list: Vec<(u32, Decision)> = decisions.into_iter().collect();
+    let mut list = Vec::with_capacity(table.len());
+    let numbered = table.iter().zip(decisions);
+    list.extend(numbered.filter_map(|((_, number), decision)| Some(((*number)?, decision?))));
+    list.sort_unstable_by_key(|(number, _)| *number);
     let program = bpf::emit(bpf::ARCH, &list, refused);
     if program.len() > MOST_INSTRUCTIONS {
         Err(FilterError::Size(program.len()))
@@ -191,39 +206,40 @@ pub fn restricted(name: &str, isolated_network: bool) -> bool {
     harmless(name, isolated_network).is_some() || NEVER.contains(&name)
 }
 
-fn allow(
-    name: &str,
-    alternatives: &[&[Test]],
-    asked: &BTreeMap<&str, Vec<&[Test]>>,
-    isolated_network: bool,
-    refused: Action,
-) -> Decision {
-    let notify = asked.get(name).map_or([].as_slice(), Vec::as_slice);
-    let unconditional = alternatives.iter().any(|tests| tests.is_empty());
+fn allow(name: &str, call: &Call, isolated_network: bool, refused: Action) -> Decision {
     let harmless = harmless(name, isolated_network);
-    if unconditional && harmless.is_none() && notify.is_empty() {
+    if call.allowed.always && harmless.is_none() && call.asked.never() {
         return Decision::always(Action::Allow);
     }
-    let mut decision = Decision::always(if unconditional && harmless.is_none() {
+    let mut decision = Decision::always(if call.allowed.always && harmless.is_none() {
         Action::Allow
     } else {
         // The monitor has the plan's conditions too: a question is never taken for permission.
         refused
     });
-    let alternatives: Vec<Vec<Test>> = if unconditional {
-        vec![Vec::new()]
+    // A condition beside an unconditional permission narrows nothing.
+    let allowed = if call.allowed.always {
+        &When {
+            always: true,
+            tests: Vec::new(),
+        }
     } else {
-        alternatives.iter().map(|t| t.to_vec()).collect()
+        &call.allowed
     };
     let harmless = harmless.unwrap_or_else(|| vec![Vec::new()]);
-    for alternative in &alternatives {
+    let mut tests = Vec::new();
+    for alternative in allowed.each() {
         for extra in &harmless {
-            let tests: Vec<Test> = alternative.iter().chain(extra).copied().collect();
-            for asked in notify {
-                let tests: Vec<Test> = tests.iter().chain(asked.iter()).copied().collect();
-                add(&mut decision, &tests, Action::Notify);
+            for (asked, action) in call
+                .asked
+                .each()
+                .map(|asked| (asked, Action::Notify))
+                .chain([([].as_slice(), Action::Allow)])
+            {
+                tests.clear();
+                tests.extend(alternative.iter().chain(extra).chain(asked).copied());
+                add(&mut decision, &tests, action);
             }
-            add(&mut decision, &tests, Action::Allow);
         }
     }
     // `always(Allow)` needs no code; an unconditional question makes the rest unreachable.
@@ -343,12 +359,12 @@ mod tests {
     use super::super::bpf::interpreter::run;
     use super::*;
 
-    fn wanted(names: &[&str]) -> Wanted {
+    fn wanted<'a>(names: &[&'a str]) -> Wanted<'a> {
         Wanted {
             allow: names
                 .iter()
                 .map(|n| Allowed {
-                    name: (*n).to_owned(),
+                    name: n,
                     tests: vec![],
                 })
                 .collect(),
@@ -471,17 +487,17 @@ mod tests {
     fn errors_of_the_policys_choosing_and_unknown_names() {
         let mut w = wanted(&["read"]);
         w.deny = vec![Denied {
-            name: "read".into(),
+            name: "read",
             errno: libc::EIO as u16,
         }];
         assert_eq!(answer(&w, "read", [0; 6]), 0x0005_0000 | libc::EIO as u32);
         w.allow.push(Allowed {
-            name: "frobnicate".into(),
+            name: "frobnicate",
             tests: vec![],
         });
         assert_eq!(build(&w), Err(FilterError::Unknown("frobnicate".into())));
         w.allow[1] = Allowed {
-            name: "read".into(),
+            name: "read",
             tests: vec![equal(0, 0); 17],
         };
         assert_eq!(build(&w), Err(FilterError::Conditions("read".into())));

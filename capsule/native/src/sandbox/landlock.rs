@@ -70,6 +70,24 @@ pub struct Rule {
 }
 
 impl Rights {
+    /// Whether all of these are among `others`.
+    #[must_use]
+    pub fn within(self, others: Rights) -> bool {
+        self.bits() & !others.bits() == 0
+    }
+
+    /// These and `others`.
+    #[must_use]
+    pub fn and(self, others: Rights) -> Rights {
+        Rights {
+            read: self.read || others.read,
+            write: self.write || others.write,
+            execute: self.execute || others.execute,
+            devices: self.devices || others.devices,
+            list: self.list || others.list,
+        }
+    }
+
     /// As the kernel numbers them.
     #[must_use]
     pub fn bits(self) -> u64 {
@@ -169,14 +187,18 @@ fn add(ruleset: &OwnedFd, handled: u64, rule: &Rule) -> Result<(), Fault> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && rule.optional => return Ok(()),
         Err(error) => return Err(told(error)),
     };
-    // SAFETY: all-zero is a valid `struct stat`, which the call below fills.
-    let mut status: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open and `status` is a structure of the right type.
-    check(unsafe { libc::fstat(place.as_raw_fd(), &raw mut status) }.into()).map_err(told)?;
-    let mut bits = rule.rights.bits() & handled;
-    if status.st_mode & libc::S_IFMT != libc::S_IFDIR {
-        bits &= OF_FILES;
+    let bits = rule.rights.bits() & handled;
+    match allow(ruleset, &place, bits) {
+        // Not a directory: what only directories can be asked for says nothing about it.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            allow(ruleset, &place, bits & OF_FILES)
+        }
+        other => other,
     }
+    .map_err(told)
+}
+
+fn allow(ruleset: &OwnedFd, place: &OwnedFd, bits: u64) -> io::Result<()> {
     if bits == 0 {
         return Ok(());
     }
@@ -195,7 +217,6 @@ fn add(ruleset: &OwnedFd, handled: u64, rule: &Rule) -> Result<(), Fault> {
         )
     })
     .map(drop)
-    .map_err(told)
 }
 
 /// Put this thread and all its future children under `ruleset`, on top of what already holds.
@@ -233,6 +254,15 @@ mod tests {
             EXECUTE | READ_FILE
         );
         assert_eq!(Rights::default().bits(), 0);
+        let of = |read, list| Rights {
+            read,
+            list,
+            ..Rights::default()
+        };
+        assert!(
+            of(false, true).within(of(true, false)) && !of(true, false).within(of(false, true))
+        );
+        assert_eq!(of(true, false).and(of(false, true)), of(true, true));
     }
 
     #[test]

@@ -15,40 +15,97 @@ const COLUMN: usize = 1;
 #[cfg(target_arch = "aarch64")]
 const COLUMN: usize = 2;
 
-fn rows() -> impl Iterator<Item = (&'static str, Option<u32>)> {
-    TABLE.lines().skip(1).filter_map(|line| {
-        let mut columns = line.split('\t');
-        let name = columns.next()?;
-        Some((name, columns.nth(COLUMN - 1)?.parse().ok()))
-    })
+type Row = (&'static str, Option<u32>);
+
+/// Read when this is compiled: a run should not begin with reading text that never changes.
+static ROWS: [Row; count()] = rows();
+
+/// How many lines follow the first.
+const fn count() -> usize {
+    let (bytes, mut at, mut lines) = (TABLE.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        lines += (bytes[at] == b'\n') as usize;
+        at += 1;
+    }
+    lines - 1
+}
+
+const fn rows() -> [Row; count()] {
+    let mut rows: [Row; count()] = [("", None); count()];
+    let (mut rest, mut row) = (TABLE.as_bytes(), 0);
+    (_, rest) = cut(rest, b'\n');
+    while row < rows.len() {
+        let line;
+        (line, rest) = cut(rest, b'\n');
+        let (name, mut columns) = cut(line, b'\t');
+        let (mut column, mut number) = (0, columns);
+        while column < COLUMN {
+            (number, columns) = cut(columns, b'\t');
+            column += 1;
+        }
+        let Ok(name) = std::str::from_utf8(name) else {
+            panic!("a name is not text")
+        };
+        rows[row] = (name, decimal(number));
+        row += 1;
+    }
+    rows
+}
+
+/// What stands before the first `end`, and what after it.
+const fn cut(text: &[u8], end: u8) -> (&[u8], &[u8]) {
+    let mut at = 0;
+    while at < text.len() {
+        if text[at] == end {
+            return (text.split_at(at).0, text.split_at(at + 1).1);
+        }
+        at += 1;
+    }
+    (text, &[])
+}
+
+const fn decimal(text: &[u8]) -> Option<u32> {
+    let (mut at, mut number) = (0, 0);
+    while at < text.len() {
+        if !text[at].is_ascii_digit() {
+            return None;
+        }
+        number = number * 10 + (text[at] - b'0') as u32;
+        at += 1;
+    }
+    if text.is_empty() { None } else { Some(number) }
+}
+
+/// Where `name` is in [`table`].
+#[must_use]
+pub fn row(name: &str) -> Option<usize> {
+    ROWS.binary_search_by_key(&name, |(known, _)| known).ok()
 }
 
 /// The number of `name` on this architecture; `None` for a name that does not exist here.
 #[must_use]
 pub fn number(name: &str) -> Option<u32> {
-    rows()
-        .find(|(known, _)| *known == name)
-        .and_then(|(_, number)| number)
+    ROWS[row(name)?].1
 }
 
 /// Whether `name` is a system call on any architecture of the table.
 #[must_use]
 pub fn known(name: &str) -> bool {
-    rows().any(|(known, _)| known == name)
+    row(name).is_some()
 }
 
 /// The name of `number` on this architecture.
 #[must_use]
 pub fn name(number: u32) -> Option<&'static str> {
-    rows()
+    ROWS.iter()
         .find(|(_, known)| *known == Some(number))
-        .map(|(name, _)| name)
+        .map(|(name, _)| *name)
 }
 
 /// Every name with its number here, sorted by name: for building many decisions at once.
 #[must_use]
-pub fn table() -> Vec<(&'static str, Option<u32>)> {
-    rows().collect()
+pub fn table() -> &'static [(&'static str, Option<u32>)] {
+    &ROWS
 }
 
 #[cfg(test)]
@@ -64,5 +121,10 @@ mod tests {
         assert_eq!(number("openat"), Some(libc::SYS_openat as u32));
         assert_eq!(number("seccomp"), Some(libc::SYS_seccomp as u32));
         assert_eq!(name(libc::SYS_connect as u32), Some("connect"));
+        let lines = TABLE.lines().skip(1).map(|line| {
+            let columns: Vec<&str> = line.split('\t').collect();
+            (columns[0], columns[COLUMN].parse().ok())
+        });
+        assert_eq!(table, lines.collect::<Vec<Row>>());
     }
 }

@@ -5,6 +5,7 @@
 //! shown read-only. It refuses: grants inside `/proc`, and private directories where none can be made.
 
 use std::cmp::Ordering;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What a place is for.
@@ -264,11 +265,19 @@ pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError>
     Ok(steps)
 }
 
+/// Whether `path` is `root` or beneath it; both are clean and absolute, so bytes tell what parts would.
+#[must_use]
+pub fn lies_in(path: &Path, root: &Path) -> bool {
+    let (path, root) = (path.as_os_str().as_bytes(), root.as_os_str().as_bytes());
+    let rest = path.strip_prefix(root);
+    rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]) || root == b"/")
+}
+
 fn ground_of(grounds: &Grounds<'_>, path: &Path) -> (Ground, bool) {
     grounds
         .iter()
-        .filter(|(root, ..)| path.starts_with(root))
-        .max_by_key(|(root, ..)| root.components().count())
+        .filter(|(root, ..)| lies_in(path, root))
+        .max_by_key(|(root, ..)| root.as_os_str().len())
         .map_or((Ground::Plain, false), |(_, ground, no_execute)| {
             (*ground, *no_execute)
         })
@@ -462,6 +471,13 @@ mod tests {
         assert_eq!(shown("/usr/bin/other"), None);
         assert_eq!(shown("/w"), Some(true));
         assert_eq!(shown("/tmp"), Some(true));
+    }
+
+    #[test]
+    fn a_place_lies_in_itself_and_in_what_is_above() {
+        let lies = |path: &str, root: &str| lies_in(Path::new(path), Path::new(root));
+        assert!(lies("/a/b", "/a") && lies("/a", "/a") && lies("/a", "/") && lies("/", "/"));
+        assert!(!lies("/ab", "/a") && !lies("/", "/a") && !lies("/a", "/a/b"));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use super::programs;
 use crate::plan::{Alias, Grant, Plan, Program, VariableError, Variables};
 use crate::sandbox::landlock::{Rights, Rule};
 use crate::sandbox::mounts::DEVICES;
-use crate::sandbox::view::{Execution, Link, Place, Use};
+use crate::sandbox::view::{Execution, Link, Place, Use, lies_in};
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -65,6 +66,14 @@ impl fmt::Display for PlaceError {
 
 impl std::error::Error for PlaceError {}
 
+/// Rights by name. The names are clean and absolute: as bytes they are compared faster than part by part.
+pub(super) type Granted = BTreeMap<OsString, Rights>;
+
+/// The rights of one name.
+pub(super) fn of<'a>(rights: &'a mut Granted, path: &Path) -> &'a mut Rights {
+    rights.entry(path.as_os_str().to_owned()).or_default()
+}
+
 /// A plan's paths on this host.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -79,7 +88,7 @@ pub struct Places {
     /// Unix sockets of the host that may be dialled.
     pub sockets: Vec<PathBuf>,
     /// What was found at a path without links before: plans name many places in the same directories.
-    seen: HashMap<PathBuf, Found>,
+    seen: HashMap<OsString, Found>,
 }
 
 /// What is at a path.
@@ -97,7 +106,7 @@ enum Found {
 /// See [`PlaceError`].
 pub fn resolve(plan: &Plan, variables: &Variables, in_view: bool) -> Result<Places, PlaceError> {
     let mut places = Places::default();
-    let mut rights: BTreeMap<PathBuf, Rights> = BTreeMap::new();
+    let mut rights = Granted::new();
     let files = &plan.filesystem;
     let named = plan.process.programs.as_ref();
 
@@ -105,7 +114,7 @@ pub fn resolve(plan: &Plan, variables: &Variables, in_view: bool) -> Result<Plac
         for place in list {
             let path = variables.path(&place.path).map_err(PlaceError::Variable)?;
             let found = places.follow(&path)?;
-            let given = rights.entry(found.path.clone()).or_default();
+            let given = of(&mut rights, &found.path);
             // What is hidden is empty, and may be seen to be: programs look for their settings at home. Without a
             // view both would be the host's own.
             match wanted {
@@ -129,7 +138,7 @@ pub fn resolve(plan: &Plan, variables: &Variables, in_view: bool) -> Result<Plac
             if !found.exists && !grant.optional && !made_by_us(&found.path, &places.view) {
                 return Err(PlaceError::Missing(grant.clone(), path));
             }
-            let entry = rights.entry(found.path.clone()).or_default();
+            let entry = of(&mut rights, &found.path);
             match (executing, wanted) {
                 (true, _) => entry.execute = named.is_none(),
                 (false, Use::Write) => entry.write = true,
@@ -161,24 +170,36 @@ pub fn resolve(plan: &Plan, variables: &Variables, in_view: bool) -> Result<Plac
         places.sockets.push(found.path);
     }
     places.ours(&mut rights, in_view);
-    places.rules = rights
-        .into_iter()
-        .map(|(path, rights)| Rule {
-            path,
-            rights,
-            optional: true,
-        })
-        .collect();
+    places.rules = rules(rights, |path| places.there(path));
     Ok(places)
+}
+
+/// The rules that change something: of what is there, and beyond what holds around it anyway.
+fn rules(rights: Granted, there: impl Fn(&Path) -> bool) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = Vec::new();
+    // What is above comes before what is beneath.
+    for (path, given) in rights {
+        let path = PathBuf::from(path);
+        let around = rules.iter().filter(|rule| lies_in(&path, &rule.path));
+        let around = around.fold(Rights::default(), |all, rule| all.and(rule.rights));
+        if !given.within(around) && there(&path) {
+            rules.push(Rule {
+                path,
+                rights: given,
+                optional: true,
+            });
+        }
+    }
+    rules
 }
 
 /// Whether a path lies in what the view makes anew.
 fn made_by_us(path: &Path, view: &[Place]) -> bool {
-    path.starts_with("/proc")
-        || path.starts_with("/dev")
+    lies_in(path, Path::new("/proc"))
+        || lies_in(path, Path::new("/dev"))
         || view
             .iter()
-            .any(|place| place.wanted == Use::Private && path.starts_with(&place.path))
+            .any(|place| place.wanted == Use::Private && lies_in(path, &place.path))
 }
 
 /// Whether a path is one that the minimal `/dev` has anyway.
@@ -193,6 +214,12 @@ fn in_our_dev(path: &Path) -> bool {
 }
 
 impl Places {
+    /// Whether there may be something at `path` in the view: on the host, or made by us.
+    fn there(&self, path: &Path) -> bool {
+        let absent = matches!(self.seen.get(path.as_os_str()), Some(Found::Nothing));
+        !absent || made_by_us(path, &self.view)
+    }
+
     /// Whether the view already shows the host's files at `path`.
     pub(super) fn shows(&self, path: &Path) -> bool {
         matches!(self.around(path), Use::Read | Use::Write)
@@ -202,13 +229,13 @@ impl Places {
     pub(super) fn around(&self, path: &Path) -> Use {
         self.view
             .iter()
-            .filter(|place| path.starts_with(&place.path))
-            .max_by_key(|place| (place.path.components().count(), place.wanted))
+            .filter(|place| lies_in(path, &place.path))
+            .max_by_key(|place| (place.path.as_os_str().len(), place.wanted))
             .map_or(Use::Read, |place| place.wanted)
     }
 
     /// The namespace's own `/proc` and the minimal `/dev`, in every view.
-    fn ours(&mut self, rights: &mut BTreeMap<PathBuf, Rights>, in_view: bool) {
+    fn ours(&mut self, rights: &mut Granted, in_view: bool) {
         if !in_view {
             // The host's own: only what the plan grants.
             return;
@@ -223,14 +250,14 @@ impl Places {
             });
         }
         // The kernel lets nobody reach another's processes here, and the devices are the harmless ones.
-        rights.retain(|path, _| !in_our_dev(path));
-        rights.entry("/proc".into()).or_default().read = true;
-        let devices = rights.entry("/dev".into()).or_default();
+        rights.retain(|path, _| !in_our_dev(Path::new(path)));
+        of(rights, Path::new("/proc")).read = true;
+        let devices = of(rights, Path::new("/dev"));
         (devices.read, devices.write, devices.devices) = (true, true, true);
     }
 
     fn look(&mut self, path: &Path) -> Result<Found, PlaceError> {
-        if let Some(found) = self.seen.get(path) {
+        if let Some(found) = self.seen.get(path.as_os_str()) {
             return Ok(found.clone());
         }
         let unreadable = |error| PlaceError::Unreadable(path.to_owned(), error);
@@ -253,21 +280,21 @@ impl Places {
             }
             Err(error) => return Err(unreadable(error)),
         };
-        self.seen.insert(path.to_owned(), found.clone());
+        self.seen.insert(path.as_os_str().to_owned(), found.clone());
         Ok(found)
     }
 
     /// What is really at `path`; remembers the links on the way.
     pub(super) fn follow(&mut self, path: &Path) -> Result<Place, PlaceError> {
-        let mut real = PathBuf::from("/");
-        let mut rest: Vec<PathBuf> = parts(path);
         // A directory that was looked at under its own name has no link above it either.
-        if let Some(above) = path.parent()
-            && matches!(self.seen.get(above), Some(Found::Directory))
-        {
-            real = above.to_owned();
-            rest.truncate(1);
-        }
+        let known = path.parent().filter(|above| {
+            let found = self.seen.get(above.as_os_str());
+            matches!(found, Some(Found::Directory))
+        });
+        let (mut real, mut rest) = match (known, path.file_name()) {
+            (Some(above), Some(last)) => (above.to_owned(), vec![PathBuf::from(last)]),
+            _ => (PathBuf::from("/"), parts(path)),
+        };
         let (mut jumps, mut exists, mut directory) = (0, true, true);
         while let Some(part) = rest.pop() {
             if part == Path::new("..") {
@@ -303,6 +330,10 @@ impl Places {
                 }
             }
         }
+        if !exists {
+            self.seen
+                .insert(real.as_os_str().to_owned(), Found::Nothing);
+        }
         if real != path {
             self.aliases.push(Alias {
                 name: path.to_owned(),
@@ -332,6 +363,22 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn only_rules_that_change_something_are_made() {
+        let mut rights = Granted::new();
+        of(&mut rights, Path::new("/u")).read = true;
+        of(&mut rights, Path::new("/u/bin")).read = true;
+        of(&mut rights, Path::new("/u/bin")).execute = true;
+        of(&mut rights, Path::new("/u/bin/x")).execute = true;
+        of(&mut rights, Path::new("/u/lib")).read = true;
+        of(&mut rights, Path::new("/u2")).read = true;
+        of(&mut rights, Path::new("/gone")).read = true;
+        let made = rules(rights, |path| path != Path::new("/gone"));
+        let paths: Vec<&str> = made.iter().filter_map(|rule| rule.path.to_str()).collect();
+        assert_eq!(paths, ["/u", "/u/bin", "/u2"]);
+    }
+
     use std::os::unix::fs::symlink;
 
     fn follow(path: &Path) -> (Place, Places) {

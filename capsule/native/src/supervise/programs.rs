@@ -6,11 +6,9 @@
 //! still be mapped, because libraries must be. It refuses programs whose digest is another than the policy says, and
 //! digests for files that the command could replace.
 
-use super::places::{PlaceError, Places};
+use super::places::{Granted, PlaceError, Places, of};
 use crate::plan::{Grant, Program, Variables};
-use crate::sandbox::landlock::Rights;
 use crate::sandbox::view::{Execution, Place, Use};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -29,7 +27,7 @@ pub fn only(
     execute: &[Grant],
     variables: &Variables,
     places: &mut Places,
-    rights: &mut BTreeMap<PathBuf, Rights>,
+    rights: &mut Granted,
 ) -> Result<(), PlaceError> {
     for place in &mut places.view {
         if matches!(place.wanted, Use::Write | Use::Private) {
@@ -72,13 +70,13 @@ pub fn only(
                 found.path,
             ));
         }
-        let given = rights.entry(found.path.clone()).or_default();
+        let given = of(rights, &found.path);
         (given.read, given.execute) = (true, true);
         if !found.directory {
             check(program, &found.path)?;
             if let Some(loader) = loader(&found.path) {
                 let real = places.follow(&loader)?.path;
-                let given = rights.entry(real).or_default();
+                let given = of(rights, &real);
                 (given.read, given.execute) = (true, true);
             }
         }

@@ -261,26 +261,25 @@ fn tests(conditions: &[Condition]) -> Vec<Test> {
     conditions.iter().map(test).collect()
 }
 
-fn wanted(plan: &Plan, tier: &Tier, audit: Audit, read_denies: bool) -> Wanted {
+fn wanted<'a>(plan: &'a Plan, tier: &Tier, audit: Audit, read_denies: bool) -> Wanted<'a> {
     let calls = &plan.syscalls;
     let notify = if tier.supervisor {
         notified(audit, read_denies)
     } else {
         Vec::new()
     };
+    let mut allow = Vec::with_capacity(syscalls::table().len());
+    allow.extend(calls.allowed().map(|(name, when)| Allowed {
+        name,
+        tests: tests(when),
+    }));
     Wanted {
-        allow: calls
-            .allowed()
-            .map(|(name, when)| Allowed {
-                name: name.to_owned(),
-                tests: tests(when),
-            })
-            .collect(),
+        allow,
         deny: calls
             .deny
             .iter()
             .map(|c| Denied {
-                name: c.name.clone(),
+                name: &c.name,
                 errno: errno(&c.errno),
             })
             .collect(),
@@ -382,8 +381,8 @@ fn watched(plan: &Plan, wanted: &Wanted) -> Vec<(&'static str, u32)> {
     plan.syscalls
         .allowed()
         .filter(|(name, when)| when.is_empty() && !HOT.contains(name) && !decided(name))
-        .filter_map(|(name, _)| table.iter().find(|(known, _)| *known == name))
-        .filter_map(|&(name, number)| Some((name, number?)))
+        .filter_map(|(name, _)| syscalls::row(name))
+        .filter_map(|row| Some((table[row].0, table[row].1?)))
         .collect()
 }
 
