@@ -41,6 +41,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 pub use notified::{Notified, notified};
+pub use serve::exited;
 
 /// Everything the monitor is given. It owns the descriptors; none may be inherited by the command.
 #[derive(Debug)]

@@ -105,8 +105,8 @@ fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
         {
             broker.events.flush();
             broker.tell_observed();
-            broker.events.send_now(&Event::Exited { status });
-            leave(0);
+            broker.events.send_now(&exited(status));
+            std::process::exit(0);
         }
         if broker.workers.any() {
             let listener = Arc::clone(&broker.listener);
@@ -307,25 +307,58 @@ fn fail(events: &mut Events, reason: &str) -> ! {
     leave(1)
 }
 
-/// End this process and everything beneath it. As pid 1 the kernel does that; else every descendant is killed here:
-/// what loses its parent becomes our child (we are the subreaper), so it ends when there are no children left.
+/// End this process and everything beneath it.
 fn leave(status: i32) -> ! {
-    if std::process::id() != 1 {
-        loop {
+    end_all();
+    std::process::exit(status)
+}
+
+/// End everything beneath this process and tell of the command's end: whoever hears of it may take it for the end of
+/// all.
+pub fn exited(status: i32) -> Event {
+    end_all();
+    let (own, others) = (usage(libc::RUSAGE_SELF), usage(libc::RUSAGE_CHILDREN));
+    let cpu = [own, others].map(|used| micros(used.ru_utime) + micros(used.ru_stime));
+    Event::Exited {
+        status,
+        cpu_ms: cpu.iter().sum::<u64>() / 1000,
+        max_rss_bytes: own.ru_maxrss.max(others.ru_maxrss).unsigned_abs() * 1024,
+    }
+}
+
+fn usage(whose: libc::c_int) -> libc::rusage {
+    // SAFETY: all-zero is a valid structure, and it is a valid place for the result.
+    unsafe {
+        let mut used: libc::rusage = std::mem::zeroed();
+        libc::getrusage(whose, &raw mut used);
+        used
+    }
+}
+
+fn micros(time: libc::timeval) -> u64 {
+    time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_usec.unsigned_abs()
+}
+
+/// Kill and reap until no child is left. What loses its parent becomes ours, as pid 1 or as a subreaper.
+fn end_all() {
+    let first = std::process::id() == 1;
+    loop {
+        if first {
+            // SAFETY: plain integers; as pid 1 this reaches the rest of this pid namespace and nothing else.
+            unsafe { libc::kill(-1, libc::SIGKILL) };
+        } else {
             let own = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-            // SAFETY: plain integers; the pids are our children, which are not reaped in between.
-            unsafe {
-                for child in own
-                    .split_ascii_whitespace()
-                    .filter_map(|pid| pid.parse().ok())
-                {
-                    libc::kill(child, libc::SIGKILL);
-                }
-                if libc::waitpid(-1, std::ptr::null_mut(), 0) < 0 {
-                    break;
-                }
+            let children = own.split_ascii_whitespace();
+            for child in children.filter_map(|pid| pid.parse().ok()) {
+                // SAFETY: plain integers; the pids are our children, which are not reaped in between.
+                unsafe { libc::kill(child, libc::SIGKILL) };
             }
         }
+        // SAFETY: no place for the status is given.
+        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } < 0
+            && Errno::last() != Errno::EINTR
+        {
+            return;
+        }
     }
-    std::process::exit(status)
 }

@@ -6,9 +6,9 @@
 //!
 //! ```
 //! use capsule::monitor::wire::{Event, decode, encode};
-//! let event = Event::Exited { status: 0 };
+//! let event = Event::Failed { reason: "no room".into() };
 //! assert_eq!(decode::<Event>(&encode(&event)).unwrap(), event);
-//! assert!(decode::<Event>(br#"{"type":"exited","status":0,"more":1}"#).is_err());
+//! assert!(decode::<Event>(br#"{"type":"failed","reason":"","more":1}"#).is_err());
 //! ```
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -156,10 +156,15 @@ pub enum Event {
         /// Uses of names that were too many to remember.
         lost: u64,
     },
-    /// The command ended; `status` as `waitpid` gives it. Everything the monitor knew before has been sent.
+    /// The command ended and no other process of the sandbox lives but the monitor, which ends now; `status` as
+    /// `waitpid` gives it. Everything the monitor knew before has been sent.
     Exited {
         /// Raw wait status.
         status: i32,
+        /// Processor time of all of them, in milliseconds.
+        cpu_ms: u64,
+        /// The most memory one of them had, in bytes.
+        max_rss_bytes: u64,
     },
     /// The monitor cannot go on; the run must end.
     Failed {

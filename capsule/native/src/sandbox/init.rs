@@ -1,6 +1,6 @@
 //! The first process of the sandbox: sets the walls up around itself, starts the command, becomes the monitor.
 //!
-//! The order: identity, view, loopback, privileges, Landlock, then the command as a child. It reports [`Report`] to the
+//! The order: identity, view (the network beside them), privileges, Landlock, then the command as a child. It reports [`Report`] to the
 //! supervisor and waits for its word before the command's `exec` is let go, so that the run is on the log first.
 //! It refuses to go on after any failure: it says which step failed and ends, and everything ends with it.
 
@@ -207,10 +207,11 @@ fn isolate_descriptors(spec: &Spec, socket: OwnedFd) -> io::Result<OwnedFd> {
 
 fn prepare(spec: &mut Spec, socket: &OwnedFd) -> Result<Prepared, Obstacle> {
     if spec.namespaces {
+        let network = namespaces::Network::begin()?;
         namespaces::map_identity(spec.identity)?;
         namespaces::bound(spec.limits.processes)?;
         mounts::build(&spec.steps, spec.disk)?;
-        namespaces::loopback()?;
+        network.enter()?;
     }
     system::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)
         .map_err(at("privileges: follow the supervisor"))?;
@@ -348,7 +349,7 @@ fn start(spec: Spec, socket: OwnedFd, prepared: Prepared, progress: &'static Pro
             (Ok(command), _) => {
                 progress.wait(SILENCE);
                 // Killed between two steps, it could not tell.
-                if ended(command)
+                if system::ends_within(command.as_fd(), Duration::ZERO)
                     && progress.listener.load(Ordering::Acquire) < 0
                     && progress.failure().is_none()
                 {
@@ -369,17 +370,6 @@ fn start(spec: Spec, socket: OwnedFd, prepared: Prepared, progress: &'static Pro
         supervisor: socket,
         terminal: prepared.terminal,
     }
-}
-
-/// Whether the process behind a pidfd has ended.
-fn ended(process: &OwnedFd) -> bool {
-    let mut poll = libc::pollfd {
-        fd: process.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one valid structure, and its number.
-    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }
 
 /// Whoever reads the command's output must see its end when the command closes it, not when this process ends.

@@ -10,11 +10,14 @@ use super::{Fault, at};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 /// Where the memory file system is attached while it is filled; `/proc` exists everywhere and is replaced last.
 const SCRATCH: &str = "/proc";
+
+/// What the memory file system, and so every directory of it, forbids anyway.
+const OF_MEMORY: u64 = ATTR_NOSUID | ATTR_NODEV;
 
 /// The device files of the minimal `/dev`.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -24,6 +27,9 @@ pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tt
 /// # Errors
 /// The step that failed and why.
 pub fn build(steps: &[Step], disk: Option<u64>) -> Result<(), Fault> {
+    // The mask of the caller does not apply to what is made here.
+    // SAFETY: takes and gives a plain integer.
+    let mask = unsafe { libc::umask(0) };
     let private = libc::MS_REC | libc::MS_PRIVATE;
     system::mount(c"", c"/", c"", private, c"").map_err(at("mount: make the view private"))?;
     let mut builder = Builder {
@@ -36,9 +42,10 @@ pub fn build(steps: &[Step], disk: Option<u64>) -> Result<(), Fault> {
         builder.take(step)?;
     }
     drop(builder);
-    // Whatever the covering directories were made in stays reachable through them alone.
-    // SAFETY: a valid C string; the file system that was attached there last is ours.
-    unsafe { libc::umount2(c"/proc".as_ptr(), libc::MNT_DETACH) };
+    // SAFETY: as above.
+    unsafe { libc::umask(mask) };
+    // What the covering directories were made in stays beneath it, out of reach: taking it away would make the kernel
+    // wait until no processor looks at it any more, which is as long as a tenth of the whole view.
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
     system::mount(c"proc", c"/proc", c"proc", flags, c"")
         .map_err(at("mount: the namespace's own /proc"))
@@ -145,22 +152,19 @@ impl Builder {
             );
             let data = CString::new(data)
                 .map_err(|_| Fault::new("mount: memory", io::ErrorKind::InvalidInput.into()))?;
-            let flags = libc::MS_NOSUID;
+            let flags = libc::MS_NOSUID | libc::MS_NODEV;
             system::mount(c"capsule", c"/proc", c"tmpfs", flags, &data)
                 .map_err(at("mount: memory file system"))?;
             self.scratch = Some(());
         }
-        let place = PathBuf::from(format!("{SCRATCH}/{}", self.covers));
+        let place = c_path(Path::new(&format!("{SCRATCH}/{}", self.covers)))?;
         self.covers += 1;
         let told = |error| Fault::new(format!("mount: cover {}", path.display()), error);
-        std::fs::DirBuilder::new()
-            .mode(mode)
-            .create(&place)
-            .map_err(told)?;
-        // The mask of the caller does not apply here.
-        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(mode)).map_err(told)?;
-        let tree = system::clone_tree(open(&place)?.as_fd()).map_err(told)?;
-        system::set_attributes(tree.as_fd(), attributes, 0, false).map_err(told)?;
+        system::make_directory(&place, mode).map_err(told)?;
+        let tree = system::clone_named(&place).map_err(told)?;
+        if attributes & !OF_MEMORY != 0 {
+            system::set_attributes(tree.as_fd(), attributes, 0, false).map_err(told)?;
+        }
         system::attach(tree.as_fd(), open(path)?.as_fd()).map_err(told)
     }
 
@@ -169,20 +173,20 @@ impl Builder {
         let told = at("mount: make /dev");
         let mut kept = Vec::new();
         for name in DEVICES {
-            let path = PathBuf::from(format!("/dev/{name}"));
-            match open(&path) {
-                Ok(place) => kept.push((path, system::clone_tree(place.as_fd()).map_err(&told)?)),
-                Err(fault) if fault.error.kind() == io::ErrorKind::NotFound => {}
-                Err(fault) => return Err(fault),
+            let path = c_path(Path::new(&format!("/dev/{name}")))?;
+            match system::clone_named(&path) {
+                Ok(tree) => kept.push((path, tree)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(told(error)),
             }
         }
-        self.cover(Path::new("/dev"), 0o755, ATTR_NOSUID | ATTR_NOEXEC)?;
+        self.cover(Path::new("/dev"), 0o755, OF_MEMORY | ATTR_NOEXEC)?;
         for (path, tree) in kept {
-            make(&path, false).map_err(&told)?;
+            system::make_file(&path).map_err(&told)?;
             // The copies were taken after the freeze and are read-only as file systems, which devices do not mind.
-            system::attach(tree.as_fd(), open(&path)?.as_fd()).map_err(&told)?;
+            system::attach_named(tree.as_fd(), &path).map_err(&told)?;
         }
-        std::fs::create_dir("/dev/pts").map_err(&told)?;
+        system::make_directory(c"/dev/pts", 0o755).map_err(&told)?;
         let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
         let data = c"newinstance,ptmxmode=0666,mode=0620";
         system::mount(c"devpts", c"/dev/pts", c"devpts", flags, data)
@@ -202,20 +206,23 @@ impl Builder {
 
 /// Make a directory or an empty file, and the directories above it; what is there already stays.
 fn make(path: &Path, directory: bool) -> io::Result<()> {
-    let above = if directory { Some(path) } else { path.parent() };
-    if let Some(above) = above {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(above)?;
+    let name = system::c_path(path)?;
+    let made = || {
+        let made = if directory {
+            system::make_directory(&name, 0o755)
+        } else {
+            system::make_file(&name)
+        };
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    };
+    match (made(), path.parent()) {
+        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+            make(above, true)?;
+            made()
+        }
+        (other, _) => other,
     }
-    if !directory {
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(path)?;
-    }
-    Ok(())
 }

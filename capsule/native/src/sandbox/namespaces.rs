@@ -3,18 +3,23 @@
 //! The new process writes its own identity maps (only the caller's own ids exist inside), so nobody has to wait for
 //! anybody. It refuses: a second user or group inside.
 
-use super::system::check;
+use super::system::{self, check};
 use super::{Fault, at};
 use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread::{Builder, JoinHandle};
 
-/// All namespaces, made by one `clone3`.
-pub const ALL: u64 = (libc::CLONE_NEWUSER
+/// The namespaces made by one `clone3`: all but that of the network.
+pub const AT_ONCE: u64 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP) as u64;
+
+/// All namespaces.
+pub const ALL: u64 = AT_ONCE | libc::CLONE_NEWNET as u64;
 
 /// Who the command is, outside and inside alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,26 +77,74 @@ pub fn bound(processes: Option<u64>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Bring the loopback interface up: a fresh network namespace has it down.
-///
-/// # Errors
-/// When the interface cannot be changed.
-pub fn loopback() -> Result<(), Fault> {
+/// `ioctl`: a descriptor of the network namespace that a socket is in (linux/sockios.h).
+const SIOCGSKNS: libc::Ioctl = 0x894c;
+/// Enough for a few system calls.
+const STACK: usize = 64 * 1024;
+
+/// A network namespace in the making.
+pub struct Network(JoinHandle<Result<OwnedFd, Fault>>);
+
+impl Network {
+    /// Begin to make one beside the caller: it takes the kernel about as long as the whole view of files.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn begin() -> Result<Network, Fault> {
+        let make = || {
+            // SAFETY: plain integers. The namespace becomes this thread's alone.
+            check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into())
+                .map_err(at("network: make a namespace"))?;
+            loopback()
+        };
+        let thread = Builder::new().stack_size(STACK).spawn(make);
+        thread
+            .map(Network)
+            .map_err(at("network: start the thread that makes a namespace"))
+    }
+
+    /// Wait until it stands and enter it. The caller has one thread fewer afterwards.
+    ///
+    /// # Errors
+    /// The step that failed and why.
+    pub fn enter(self) -> Result<(), Fault> {
+        let made = self.0.join();
+        let namespace = made.unwrap_or_else(|_| {
+            Err(Fault::new(
+                "network: make a namespace",
+                io::ErrorKind::Other.into(),
+            ))
+        })?;
+        // SAFETY: plain integers; the descriptor is open.
+        check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }.into())
+            .map(drop)
+            .map_err(at("network: enter the namespace"))
+    }
+}
+
+/// Bring the loopback interface up: a fresh network namespace has it down. Returns the namespace of this thread.
+fn loopback() -> Result<OwnedFd, Fault> {
     let told = at("network: bring the loopback interface up");
     // SAFETY: plain integers.
-    let socket = check(
+    let socket = system::owned(
         unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into(),
     )
-    .map_err(&told)? as i32;
+    .map_err(&told)?;
     // SAFETY: all-zero is a valid `struct ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the request is a valid `struct ifreq` naming an interface, as this ioctl takes.
-    let result =
-        check(unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw const request) }.into());
-    // SAFETY: our own descriptor, closed once.
-    unsafe { libc::close(socket) };
-    result.map(drop).map_err(told)
+    let up = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &raw const request,
+        )
+    };
+    check(up.into()).map_err(&told)?;
+    // SAFETY: this ioctl takes no further argument and gives a new descriptor.
+    let namespace = system::owned(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) }.into());
+    namespace.map_err(at("network: name the namespace"))
 }

@@ -53,7 +53,11 @@ pub fn c_path(path: &std::path::Path) -> io::Result<std::ffi::CString> {
         .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+/// The descriptor a call has returned.
+///
+/// # Errors
+/// The `errno` of the call that returned `result`, when it is negative.
+pub fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     let raw = check(result)?;
     // SAFETY: the call succeeded and returned a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(raw as RawFd) })
@@ -100,6 +104,56 @@ pub fn clone_tree(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         | libc::AT_EMPTY_PATH as libc::c_uint;
     // SAFETY: the path is a valid empty C string; the kernel reads nothing else.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) })
+}
+
+/// As [`clone_tree`], by a name whose last part is no symbolic link and whose other parts nobody else can change.
+///
+/// # Errors
+/// As `open_tree(2)`.
+pub fn clone_named(path: &CStr) -> io::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE
+        | AT_RECURSIVE
+        | libc::O_CLOEXEC as libc::c_uint
+        | libc::AT_SYMLINK_NOFOLLOW as libc::c_uint;
+    // SAFETY: a valid C string; the kernel reads nothing else.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+}
+
+/// `mkdir(path, mode)`, without the mask of the process when that is 0.
+///
+/// # Errors
+/// As `mkdir(2)`.
+pub fn make_directory(path: &CStr, mode: libc::mode_t) -> io::Result<()> {
+    // SAFETY: a valid C string.
+    check(unsafe { libc::mkdir(path.as_ptr(), mode) }.into()).map(drop)
+}
+
+/// An empty file that its owner may write.
+///
+/// # Errors
+/// As `mknod(2)`.
+pub fn make_file(path: &CStr) -> io::Result<()> {
+    // SAFETY: a valid C string.
+    check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFREG | 0o644, 0) }.into()).map(drop)
+}
+
+/// As [`attach`], by a name in a directory of the caller's own making.
+///
+/// # Errors
+/// As `move_mount(2)`.
+pub fn attach_named(tree: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    // SAFETY: both are valid C strings.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })
+    .map(drop)
 }
 
 /// Attach a detached mount on top of `target` (`move_mount`).
@@ -241,6 +295,19 @@ pub unsafe fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Res
 pub fn take_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: plain integers.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
+}
+
+/// Whether the process behind `pidfd` has ended, or does within `patience`.
+#[must_use]
+pub fn ends_within(pidfd: BorrowedFd<'_>, patience: std::time::Duration) -> bool {
+    let mut poll = libc::pollfd {
+        fd: pidfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let patience = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one valid structure, and its number.
+    unsafe { libc::poll(&raw mut poll, 1, patience) == 1 }
 }
 
 /// A pidfd of `pid`.

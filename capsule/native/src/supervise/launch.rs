@@ -19,7 +19,7 @@ use super::specify::{self, Monitored, Specified, Surroundings};
 use super::streams::{self, Streams};
 use super::usage::{Bounds, Tree};
 use crate::audit::{Places, Value, Writer};
-use crate::monitor::wire::{self, Event};
+use crate::monitor::{self, wire};
 use crate::plan::{self, Grant, Origin, Plan};
 use crate::sandbox::command::{Progress, Stage};
 use crate::sandbox::init::{self, GO, Handover, Spec};
@@ -32,6 +32,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// How long the first process may take to end after it said so.
+const LEAVING: Duration = Duration::from_secs(2);
 /// The log's name when none is given.
 const LOG: &str = "capsule.log";
 
@@ -233,8 +235,15 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         &mut journal,
         report,
     );
-    let exit = exit.unwrap_or_else(|refused| refused);
+    let (exit, rest) = match exit {
+        Ok((exit, rest)) => (exit, Some(rest)),
+        Err(refused) => (refused, None),
+    };
+    // Nothing of the command lives any more: the end goes on the log while the kernel takes the namespaces down.
     let ended = journal.end(&exit, &report.usage);
+    if let Some(rest) = rest {
+        rest.bury();
+    }
     report.log = journal.place();
     report.seen = journal.observation.take().map(|observation| Seen {
         implied: specify::implied(&loaded.plan, &observation.counted()),
@@ -350,7 +359,11 @@ fn start(
     let (spec, monitored) = (ManuallyDrop::new(spec), ManuallyDrop::new(monitored));
     let (ours, theirs) = system::message_pair().map_err(failed("socket"))?;
     let progress = Progress::shared().map_err(failed("memory"))?;
-    let flags = if in_namespaces { namespaces::ALL } else { 0 };
+    let flags = if in_namespaces {
+        namespaces::AT_ONCE
+    } else {
+        0
+    };
     // SAFETY: this process has one thread.
     let child = unsafe { system::clone3(flags, group.as_ref().map(Group::directory)) };
     let Some(child) = child.map_err(failed("namespaces"))? else {
@@ -376,7 +389,7 @@ fn serve(monitored: Monitored, handover: Handover) {
     // A supervisor that is gone needs no telling.
     let _ = messages::send(
         handover.supervisor.as_fd(),
-        &wire::encode(&Event::Exited { status }),
+        &wire::encode(&monitor::exited(status)),
         &[],
     );
 }
@@ -419,7 +432,7 @@ fn supervise(
     started: Instant,
     journal: &mut Journal,
     report: &mut Report,
-) -> Result<Exit, Exit> {
+) -> Result<(Exit, Rest), Exit> {
     let (processes, master) = stands(&sandbox)?;
     let wall = [plan.limits.wall_time, request.timeout_ms]
         .into_iter()
@@ -458,29 +471,51 @@ fn supervise(
         tree: Tree::new(processes),
         group: sandbox.group,
         control,
+        buffer: Vec::new(),
     };
     messages::send(relay.socket.as_fd(), GO, &[]).map_err(failed("the sandbox's first process"))?;
     let ended = relay.run(journal);
-    let pid = relay.child.pid;
-    drop(relay);
-    report.usage = usage(pid, started);
-    Ok(conclude(ended, sandbox.progress))
+    let Relay { child, group, .. } = relay;
+    let rest = Rest {
+        child,
+        _group: group,
+    };
+    let (cpu_ms, max_rss_bytes) = ended.used.unwrap_or_else(|| rest.bury());
+    report.usage = Usage {
+        wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        cpu_ms,
+        max_rss_bytes,
+    };
+    Ok((conclude(ended, sandbox.progress), rest))
 }
 
-fn usage(pid: libc::pid_t, started: Instant) -> Usage {
-    // SAFETY: all-zero is a valid structure, and it is a valid place for the result.
-    let used = unsafe {
-        let mut used: libc::rusage = std::mem::zeroed();
-        libc::wait4(pid, std::ptr::null_mut(), 0, &raw mut used);
-        used
-    };
-    let milliseconds = |time: libc::timeval| {
-        time.tv_sec.unsigned_abs() * 1000 + time.tv_usec.unsigned_abs() / 1000
-    };
-    Usage {
-        wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        cpu_ms: milliseconds(used.ru_utime) + milliseconds(used.ru_stime),
-        max_rss_bytes: used.ru_maxrss.unsigned_abs() * 1024,
+/// What is left of a sandbox whose command has ended: its first process, taking its namespaces down, and its group.
+struct Rest {
+    child: system::Child,
+    _group: Option<Group>,
+}
+
+impl Rest {
+    /// Wait until the first process is gone; what it says is the end of it must be. What it and its children used, in
+    /// processor milliseconds and bytes of memory.
+    fn bury(&self) -> (u64, u64) {
+        if !system::ends_within(self.child.pidfd.as_fd(), LEAVING) {
+            // It may be gone by now.
+            let _ = system::signal(self.child.pidfd.as_fd(), libc::SIGKILL);
+        }
+        // SAFETY: all-zero is a valid structure, and it is a valid place for the result.
+        let used = unsafe {
+            let mut used: libc::rusage = std::mem::zeroed();
+            libc::wait4(self.child.pid, std::ptr::null_mut(), 0, &raw mut used);
+            used
+        };
+        let milliseconds = |time: libc::timeval| {
+            time.tv_sec.unsigned_abs() * 1000 + time.tv_usec.unsigned_abs() / 1000
+        };
+        (
+            milliseconds(used.ru_utime) + milliseconds(used.ru_stime),
+            used.ru_maxrss.unsigned_abs() * 1024,
+        )
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Relay<'a> {
     pub group: Option<Group>,
     /// The program that drives the run.
     pub control: Option<Control>,
+    /// Room for a message; empty before the first.
+    pub buffer: Vec<u8>,
 }
 
 /// What the control connection sees of the run.
@@ -127,6 +129,8 @@ impl control::Ledger for Desk<'_, '_> {
 pub struct Ended {
     /// The command's raw wait status, when the monitor reported it.
     pub status: Option<i32>,
+    /// What the monitor says all of them used, when it reported it: processor milliseconds and bytes of memory.
+    pub used: Option<(u64, u64)>,
     /// Why the supervisor ended it, when it did.
     pub cause: Option<Exit>,
 }
@@ -141,6 +145,7 @@ fn limit(name: &'static str) -> Exit {
 
 struct Progress {
     status: Option<i32>,
+    used: Option<(u64, u64)>,
     cause: Option<Exit>,
     kill_at: Option<Instant>,
     killed: bool,
@@ -149,10 +154,11 @@ struct Progress {
 }
 
 impl Relay<'_> {
-    /// Run until the sandbox is gone.
+    /// Run until all of the sandbox is gone but, at most, its first process.
     pub fn run(&mut self, recorder: &mut dyn Recorder) -> Ended {
         let mut state = Progress {
             status: None,
+            used: None,
             cause: None,
             kill_at: None,
             killed: false,
@@ -213,7 +219,8 @@ impl Relay<'_> {
             if state.kill_at.is_some_and(|at| at <= now) {
                 self.kill(&mut state);
             }
-            if ready.gone {
+            // What ends by itself now is the first process alone; see `bury`.
+            if ready.gone || state.used.is_some() {
                 break;
             }
         }
@@ -240,6 +247,7 @@ impl Relay<'_> {
         }
         Ended {
             status: state.status,
+            used: state.used,
             cause: state.cause,
         }
     }
@@ -328,9 +336,18 @@ impl Relay<'_> {
     }
 
     fn take_messages(&mut self, state: &mut Progress, recorder: &mut dyn Recorder) {
-        let mut buffer = vec![0; wire::MAX_MESSAGE];
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.is_empty() {
+            // Zeroed by the kernel: only the pages that messages reach are ever touched.
+            buffer = vec![0; wire::MAX_MESSAGE];
+        }
+        self.take_into(&mut buffer, state, recorder);
+        self.buffer = buffer;
+    }
+
+    fn take_into(&mut self, buffer: &mut [u8], state: &mut Progress, recorder: &mut dyn Recorder) {
         loop {
-            let length = match messages::receive(self.socket.as_fd(), &mut buffer, false) {
+            let length = match messages::receive(self.socket.as_fd(), buffer, false) {
                 Ok((0, _)) => {
                     state.open = false;
                     return;
@@ -345,7 +362,14 @@ impl Relay<'_> {
                 }
             };
             match wire::decode::<Event>(&buffer[..length]) {
-                Ok(Event::Exited { status }) => state.status = Some(status),
+                Ok(Event::Exited {
+                    status,
+                    cpu_ms,
+                    max_rss_bytes,
+                }) => {
+                    state.status = Some(status);
+                    state.used = Some((cpu_ms, max_rss_bytes));
+                }
                 Ok(Event::Failed { reason }) => {
                     self.end(
                         state,
