@@ -2,6 +2,7 @@
 //!
 //! What it refuses: parsing YAML, talking to the network, acting on a plan it does not fully understand.
 
+pub mod arena;
 pub mod audit;
 pub mod dispatch;
 pub mod log_story;
