@@ -159,6 +159,14 @@ def _venv() -> str | None:
     return None if done.returncode == 0 else "python -m venv has no ensurepip"
 
 
+def _sigma_rules() -> str | None:
+    """SigmaHQ's rules for Linux, which are not part of this repository."""
+    beside = Path(__file__).resolve().parents[2] / "shared/data/sigma-linux"
+    places = [Path(place) for place in (os.environ.get("CAPSULE_SIGMA_RULES"), beside) if place]
+    found = any(place.is_dir() for place in places)
+    return None if found else "no Sigma rules for Linux here; CAPSULE_SIGMA_RULES names their folder"
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "ordinary-user": _ordinary,
@@ -189,6 +197,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "java": _program("java", "-version"),
     "javac": _program("javac", "-version"),
     "sqlite3": _program("sqlite3", "--version"),
+    "sigma-rules": _sigma_rules,
     "venv": _venv,
     "tmux": _program("tmux", "-V"),
     "uv": _program("uv", "--version"),

@@ -67,16 +67,24 @@ def in_network(address: str, network: str) -> bool:
     return own in parsed_network(network)
 
 
-def _environment(variables: Mapping[str, Any]) -> Any:
+def environment(variables: Mapping[str, str]) -> Any:
+    """An environment with these variables.
+
+    Args:
+        variables: name → kind, as the table of events has kinds.
+
+    Raises:
+        RulesUnavailableError: cel-expr-python is not installed.
+    """
+    cel = binding()
     from cel_expr_python.ext import ext_optional, ext_strings
 
-    cel = binding()
     text, boolean = cel.Type.STRING, cel.Type.BOOL
     overload = cel.Overload(
         "string_in_network", return_type=boolean, parameters=[text, text], is_member=True, impl=in_network
     )
     return cel.NewEnv(
-        variables=variables,
+        variables={name: _type(kind) for name, kind in variables.items()},
         extensions=[ext_strings.ExtStrings(), ext_optional.ExtOptional()],
         functions=[cel.FunctionDecl("inNetwork", [overload])],
     )
@@ -95,8 +103,8 @@ def _type(kind: str) -> Any:
 @functools.cache
 def running() -> Any:
     """The environment that conditions run in: every section is one mapping."""
-    sections = {name: _type("object") for name in table.SECTIONS}
-    return _environment({**sections, **{name: _type(row.kind) for name, row in table.TOP.items()}})
+    sections = dict.fromkeys(table.SECTIONS, "object")
+    return environment({**sections, **{name: row.kind for name, row in table.TOP.items()}})
 
 
 @functools.cache
@@ -104,11 +112,8 @@ def checking(on: tuple[str, ...], decided: bool) -> Any:
     """The environment that types are checked in: every field is a variable with dots in its name."""
     seen = known_fields(on, decided=decided)
     sections = {path.partition(".")[0] for path in seen} - set(table.TOP)
-    return _environment(
-        {
-            **{name: _type("object") for name in sections},
-            **{path: _type(row.kind) for path, row in seen.items()},
-        }
+    return environment(
+        {**dict.fromkeys(sections, "object"), **{path: row.kind for path, row in seen.items()}}
     )
 
 

@@ -152,7 +152,7 @@ SECTIONS: Final[Mapping[str, Section]] = {section.name: section for section in (
         ("messages", "int", "how many"),
         ("bytes", "int", "of their payloads")),
     _section("file", "something done to a file",
-        ("operation", "string", "as in reports: read, write, delete, rename, link, mode …"),
+        ("operation", "string", "read, write, create, remove, rename, link or change"),
         ("path", "string", "absolute"),
         ("name", "string", "last segment of the path"),
         ("ext", "string", "after the last dot of the name, without it"),

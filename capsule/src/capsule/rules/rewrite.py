@@ -227,25 +227,30 @@ def _apply(node: Any, steps: tuple[str | int, ...], edit: Edit) -> bool:
 
 
 @functools.cache
-def _re2() -> Any:
+def re2() -> Any:
+    """The package google-re2.
+
+    Raises:
+        RewriteError: it is not installed.
+    """
     try:
-        import re2
+        import re2 as package
     except ImportError:
         raise RewriteError(
-            "redaction needs the package google-re2, which is not installed",
+            "patterns need the package google-re2, which is not installed",
             next_step="install capsule with its extra: capsule[egress]",
         ) from None
-    return re2
+    return package
 
 
 def _pattern_problem(pattern: str) -> str | None:
-    re2 = _re2()
-    options = re2.Options()
+    engine = re2()
+    options = engine.Options()
     options.log_errors = False
     options.max_mem = 1 << 20
     try:
-        compiled = re2.compile(pattern, options)
-    except re2.error as error:
+        compiled = engine.compile(pattern, options)
+    except engine.error as error:
         text = error.args[0] if error.args else error
         return f"the pattern is not RE2: {text.decode(errors='replace') if isinstance(text, bytes) else text}"
     return "the pattern matches the empty text" if compiled.search("") else None
@@ -253,7 +258,7 @@ def _pattern_problem(pattern: str) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _redactor(pattern: str, replacement: str) -> Callable[[bytes], bytes]:
-    compiled = _re2().compile(pattern.encode())
+    compiled = re2().compile(pattern.encode())
     put = replacement.encode()
 
     def redact(data: bytes) -> bytes:
