@@ -7,10 +7,12 @@ import pytest
 
 import capsule.policy
 from capsule.policy.merge import resolve
+from capsule.policy.model import Source
 from capsule.policy.presets import NAMES, load_preset
 from capsule.sandbox.access import Access, Variables
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.examples import run_examples
+from capsule.sandbox.plan import Plan
 from capsule.sandbox.syscalls import groups
 from tests.policy.documents import DictLoader
 
@@ -87,3 +89,65 @@ def test_an_installation_without_its_presets_says_so(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("pkgutil.get_data", lambda package, file: None)
     with pytest.raises(FileNotFoundError, match="the preset strict is missing from this installation"):
         load_preset("strict")
+
+
+REACHING = ("anthropic", "crates", "debian", "github", "go", "google-ai", "npm", "openai", "pypi")
+PROVIDERS = ("anthropic", "google-ai", "openai")
+
+
+def plan_of(*names: str) -> Plan:
+    text = f"version: 1\nextends: [{', '.join(names)}]\n"
+    return compile_policy(resolve(Source("/w/capsule.yaml", text.encode()), DictLoader()))
+
+
+@pytest.mark.parametrize("name", REACHING)
+def test_a_preset_that_reaches_hosts_adds_nothing_else_whatever_it_is_named_beside(name: str) -> None:
+    alone, after, before = plan_of(name), plan_of("workspace", name), plan_of(name, "workspace")
+    workspace = plan_of("workspace")
+    assert alone.network.egress is not None
+    for plan in (after, before):
+        assert plan.network.mode == "hosts"
+        assert plan.network.egress == alone.network.egress
+        assert plan.filesystem == workspace.filesystem
+        assert plan.syscalls == workspace.syscalls
+    fs = alone.filesystem
+    assert (fs.read, fs.write, fs.execute) == ((), (), ())
+    assert alone.network.egress.unlisted == "deny"
+
+
+@pytest.mark.parametrize("name", REACHING)
+def test_no_preset_lets_anything_be_published(name: str) -> None:
+    egress = plan_of(name).network.egress
+    assert egress is not None
+    for entry in egress.hosts:
+        assert entry.methods is not None, entry.host
+        assert not entry.private
+        assert not entry.host.startswith("*")
+        reads = set(entry.methods) <= {"GET", "HEAD"}
+        assert reads or entry.credential is not None or entry.paths == ("/*/*/git-upload-pack",), entry.host
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_providers_requests_carry_the_key_that_stays_outside(name: str) -> None:
+    """Under a foreign key a request is blocked: nothing is uploaded to an account of somebody else."""
+    egress = plan_of(name).network.egress
+    assert egress is not None
+    (secret,) = egress.secrets
+    assert secret.source.env == secret.env
+    for entry in egress.hosts:
+        assert entry.credential == secret.name
+        assert entry.host in secret.to
+        assert entry.ports == (443,)
+        assert entry.paths is not None
+
+
+def test_several_presets_at_once() -> None:
+    egress = plan_of("workspace", *REACHING).network.egress
+    assert egress is not None
+    assert [secret.name for secret in egress.secrets] == list(PROVIDERS)
+
+
+def test_cargo_is_online_with_crates_named_after_it() -> None:
+    environment = plan_of("rust", "crates").environment.set
+    assert "CARGO_NET_OFFLINE" not in environment
+    assert environment["CARGO_HOME"].startswith("/tmp/")

@@ -263,3 +263,11 @@ def test_requests_where_nothing_or_everything_is_reached() -> None:
     assert wide.request(request).granted
     assert wide.address("tcp:a.example:22").granted
     assert wide.address("tcp:127.0.0.1:1").granted
+
+
+def test_a_secrets_variable_holds_its_placeholder() -> None:
+    access = access_of(f"{HOSTS}env: {{pass: ['*'], scrub: [KEY, T]}}\n")
+    assert access.variable("KEY") == Decision(
+        "granted", Rule("secrets: the placeholder of key", PlanOrigin("/w/capsule.yaml", 9, 18))
+    )
+    assert access.variable("T").kind == "denied"

@@ -1,7 +1,7 @@
 """The policies that come with capsule. Their bytes are package data; their sources are named `preset:NAME`.
 
 load_preset("workspace").path        # 'preset:workspace'
-NAMES                                # ('c', 'git', 'node', …)
+NAMES                                # ('anthropic', 'c', 'crates', …)
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Final
 from capsule.policy.model import Source
 
 NAMES: Final = (
-    "c", "git", "node", "python", "readonly", "rust", "secret-files", "strict", "toolchains", "workspace",
+    "anthropic", "c", "crates", "debian", "git", "github", "go", "google-ai", "node", "npm", "openai", "pypi", "python",
+    "readonly", "rust", "secret-files", "strict", "toolchains", "workspace",
 )  # fmt: skip
 
 

@@ -232,8 +232,12 @@ class Access:
         ), () if "" in conditions else conditions
 
     def variable(self, name: str) -> Decision:
-        """Whether a variable reaches the command: `set` wins over `scrub`, and that over `pass`."""
+        """Whether a variable reaches the command: a placeholder and `set` win over `scrub`, and that over `pass`."""
         environment = self.environment
+        egress = self.plan.network.egress
+        for secret in egress.secrets if egress is not None else ():
+            if secret.env == name:
+                return Decision("granted", Rule(f"secrets: the placeholder of {secret.name}", secret.origin))
         setting = environment.set.get(name)
         if setting is not None:
             return Decision("granted", Rule(f"env: set: {{{name}: …}}", _plan_origin(setting.origin)))

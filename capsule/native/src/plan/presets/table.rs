@@ -1,14 +1,32 @@
 // Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
-    "87ae631100fa5dcfe00364bb9017a0e0513b951c61d73652bade35b3456c64a2";
+    "6a1889991941a0b1fb4626d0bcf8d04ad8759a1350359ad8fb2fcd4edfab2f3a";
 /// All presets, by name.
 pub const ALL: &[Preset] = &[
+    Preset {
+        name: "anthropic",
+        source: "blake3:802d67e0946dcb242e81fc57acbb9e2cdb17b03568cfeaf6782e85779e7dea1f",
+        digest: "blake3:ff9483ce3ad51afb2d94d84acab2e85e182216485ed0c01cf7161b12ad7fc451",
+        plan: include_str!("anthropic.json"),
+    },
     Preset {
         name: "c",
         source: "blake3:21e16511ae8346f9f640429926412e1d6275414221818f104041b66a73cd3a8e",
         digest: "blake3:1f6a1e82c70df4a9cbe927c1112eb2a09e750c1b972c30b132d8a7a2871e42e5",
         plan: include_str!("c.json"),
+    },
+    Preset {
+        name: "crates",
+        source: "blake3:61865d39e4562460f0affa1281e9ca2e78c562f9eff3083b5717ff0a44428c40",
+        digest: "blake3:0fe8ae5573999ca2ebd85515f63e5ce222bd7fc6fd21195526964230eedd8e5d",
+        plan: include_str!("crates.json"),
+    },
+    Preset {
+        name: "debian",
+        source: "blake3:2981626534db1ca3c0fb4c9c51a7d6d7b2c4d873dc80fd7335b1a4d6183f1fa8",
+        digest: "blake3:86926fbc32487f69a0d3af1ca88d0e32893e179c39a8f0e92404dd946872a38f",
+        plan: include_str!("debian.json"),
     },
     Preset {
         name: "git",
@@ -17,10 +35,46 @@ pub const ALL: &[Preset] = &[
         plan: include_str!("git.json"),
     },
     Preset {
+        name: "github",
+        source: "blake3:3af84134afc2d69772b273e273ac3dbba19e8eb5c962ffede856a36b5b5bcfc8",
+        digest: "blake3:5125183d7f82c170dda906b3e399f9ab3322acbbe2349a645dea33e413700421",
+        plan: include_str!("github.json"),
+    },
+    Preset {
+        name: "go",
+        source: "blake3:b26e12e507f802dc6e9ceda7d54bd657aaa35bc48337be28e4082c449dc351ea",
+        digest: "blake3:4f53cb7f7b915bb7709bcfaa11dece9a0a851229321116d8a14c9c0086182074",
+        plan: include_str!("go.json"),
+    },
+    Preset {
+        name: "google-ai",
+        source: "blake3:94a816694a1c12fa387a04a5786f034dfcd280580b3f268a2320ca6d04cfba98",
+        digest: "blake3:3163356bb8cde14ce215714bf486bebab3e699fcf33e59383983d644946e5bed",
+        plan: include_str!("google-ai.json"),
+    },
+    Preset {
         name: "node",
         source: "blake3:e46d8f2a726d386a7f30d3083840211d83d7fb2a8b4dab163d461c5c104575c7",
         digest: "blake3:555f59389b652565f7cd967eda30cf363f151c49986293f00a09788e50a95924",
         plan: include_str!("node.json"),
+    },
+    Preset {
+        name: "npm",
+        source: "blake3:90ae685d528bfa6013e63364ef7ce2ca11bcb755073d384eef57f745272c7169",
+        digest: "blake3:2ae5925519d0440f139f4e2541914d6491d843dc1ac3e3af87d9c26783fc73f6",
+        plan: include_str!("npm.json"),
+    },
+    Preset {
+        name: "openai",
+        source: "blake3:598619bee85a3e61eb8009cf514864719f52e3d839b1fe29190da1d144014a86",
+        digest: "blake3:73a34009e3c83c8d79f5133b2e6285ee8ca1228d5490c29d411434b76b0335f4",
+        plan: include_str!("openai.json"),
+    },
+    Preset {
+        name: "pypi",
+        source: "blake3:ff08a1ee91222c01db6b6396f43effa90c355eb21d7b965b9b4e6a918183b32d",
+        digest: "blake3:089713c950183fe6b5715571f1b44cbee9a5cdf1391d36b28e13807216ad4ad8",
+        plan: include_str!("pypi.json"),
     },
     Preset {
         name: "python",
