@@ -1,0 +1,180 @@
+"""MCP over HTTP, seen from the side: JSON-RPC messages of a request and of its answer, told as `mcp` events.
+
+Sans I/O, after the streamable HTTP transport of the Model Context Protocol: a POST carries one message (older clients: a
+list), the answer is JSON or server-sent events; a GET opens a stream of events. Nothing here raises on what peers
+sent. Refuses to take for MCP what is JSON-RPC of something else: a method of MCP's or a header of MCP's must say so.
+
+    exchange = McpExchange("mcp.example", headers)
+    exchange.request(body)                            # [{"method": "tools/call", "server": "mcp.example", "tool": …}]
+    exchange.answers("text/event-stream")
+    exchange.feed(chunk); exchange.finish()           # events of the answers, joined to what they answer
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from capsule.egress.model.sse import EventStream
+
+BODY = 1 << 20
+"""Bytes of a body that are looked at."""
+MESSAGES = 64
+"""Messages of one body that are told."""
+CALLS = 256
+"""Calls that wait for their answer."""
+_TEXT = 200
+_METHODS = frozenset({"initialize", "ping"})
+_FAMILIES = (
+    "completion/", "elicitation/", "logging/", "notifications/", "prompts/", "resources/", "roots/", "sampling/",
+    "server/", "subscriptions/", "tasks/", "tools/",
+)  # fmt: skip
+_HEADERS = frozenset({"mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name"})
+# Where a family's requests name what they are about.
+_SUBJECTS = {"tools/": "name", "prompts/": "name", "resources/": "uri"}
+Event = dict[str, Any]
+
+
+def of_mcp(method: object) -> bool:
+    """Whether a JSON-RPC method is one of MCP's."""
+    return isinstance(method, str) and (method in _METHODS or method.startswith(_FAMILIES))
+
+
+class McpExchange:
+    """One HTTP exchange.
+
+    Args:
+        server: the host it goes to.
+        headers: the request's; only their names matter.
+    """
+
+    def __init__(self, server: str, untrusted_headers: Iterable[str]) -> None:
+        self._server = server
+        self._certain = any(name.lower() in _HEADERS for name in untrusted_headers)
+        self._calls: dict[object, tuple[str, str | None]] = {}
+        self._stream: EventStream | None = None
+        self._held: bytearray | None = None
+
+    @property
+    def is_mcp(self) -> bool:
+        """Whether a header or a method said so; while it is False an answer is not looked at."""
+        return self._certain
+
+    def request(self, untrusted_body: bytes) -> list[Event]:
+        """The messages of a request's body; none when it is not MCP, or longer than `BODY`."""
+        messages = _messages(untrusted_body)
+        self._certain = self._certain or any(of_mcp(message.get("method")) for message in messages)
+        return [event for message in messages if (event := self._told(message)) is not None]
+
+    def answers(self, content_type: str) -> None:
+        """The answer's headers."""
+        kind = content_type.partition(";")[0].strip().lower()
+        if self._certain and kind == "text/event-stream":
+            self._stream = EventStream()
+        elif self._certain and kind == "application/json":
+            self._held = bytearray()
+
+    def feed(self, untrusted_chunk: bytes) -> list[Event]:
+        """The messages that these bytes of the answer complete."""
+        if self._stream is not None:
+            found = [_messages(event.data.encode()) for event in self._stream.feed(untrusted_chunk)]
+            return [
+                event
+                for messages in found
+                for message in messages
+                if (event := self._told(message)) is not None
+            ]
+        if self._held is not None:
+            self._held += untrusted_chunk
+            if len(self._held) > BODY:
+                self._held = None
+        return []
+
+    def finish(self) -> list[Event]:
+        """The answer is over."""
+        held, self._held = self._held, None
+        if not held:
+            return []
+        return [event for message in _messages(bytes(held)) if (event := self._told(message)) is not None]
+
+    def _told(self, message: Mapping[str, Any]) -> Event | None:
+        method, identity = message.get("method"), _identity(message.get("id"))
+        if isinstance(method, str):
+            if not self._certain and not of_mcp(method):
+                return None
+            return self._asked(method, identity, message.get("params"))
+        if identity is None or not ({"result", "error"} & message.keys()):
+            return None
+        known = self._calls.pop(identity, None)
+        if known is None:
+            return None  # an answer to what was asked elsewhere says nothing about what it answers
+        event: Event = {"method": known[0], "server": self._server, "request_id": identity}
+        if known[1] is not None:
+            event["tool"] = known[1]
+        error = _error(message)
+        if error is not None:
+            event["error"] = error
+        return event
+
+    def _asked(self, method: str, identity: str | None, untrusted_params: object) -> Event:
+        params = untrusted_params if isinstance(untrusted_params, dict) else {}
+        subject = next(
+            (params.get(name) for family, name in _SUBJECTS.items() if method.startswith(family)), None
+        )
+        tool = subject[:_TEXT] if isinstance(subject, str) else None
+        event: Event = {"method": method[:_TEXT], "server": self._server}
+        if tool is not None:
+            event["tool"] = tool
+        if identity is not None:
+            event["request_id"] = identity
+            if len(self._calls) < CALLS:
+                self._calls[identity] = (method[:_TEXT], tool)
+        if method == "tools/call" or "arguments" in params:
+            event["arguments_size"] = _size(params.get("arguments"))
+        return event
+
+
+def _messages(untrusted_body: bytes) -> list[Mapping[str, Any]]:
+    """The JSON-RPC 2.0 objects of a body."""
+    if len(untrusted_body) > BODY:
+        return []
+    try:
+        untrusted = json.loads(untrusted_body)
+    except (ValueError, RecursionError):
+        return []
+    items = untrusted if isinstance(untrusted, list) else [untrusted]
+    return [item for item in items[:MESSAGES] if isinstance(item, dict) and item.get("jsonrpc") == "2.0"]
+
+
+def _identity(untrusted: object) -> str | None:
+    """A message's id as text; a number and its text are different ids, and are told alike."""
+    if isinstance(untrusted, str):
+        return untrusted[:_TEXT]
+    plain = isinstance(untrusted, int) and not isinstance(untrusted, bool)
+    return str(untrusted) if plain and abs(untrusted) < 2**63 else None  # type: ignore[arg-type]
+
+
+def _size(untrusted: object) -> int:
+    if untrusted is None:
+        return 0
+    try:
+        return len(
+            json.dumps(untrusted, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        )
+    except RecursionError:
+        return 0
+
+
+def _error(message: Mapping[str, Any]) -> str | None:
+    """A protocol error, or a tool that says it failed."""
+    untrusted = message.get("error")
+    if isinstance(untrusted, dict):
+        code, text = untrusted.get("code"), untrusted.get("message")
+        words = [str(code)] if isinstance(code, int) and abs(code) < 2**63 else []
+        words += [text[:_TEXT]] if isinstance(text, str) else []
+        return ": ".join(words) or "error"
+    if untrusted is not None:
+        return "error"
+    result = message.get("result")
+    return "the tool failed" if isinstance(result, dict) and result.get("isError") is True else None
