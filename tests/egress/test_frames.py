@@ -94,3 +94,15 @@ def test_egress_keeps_its_own_limit() -> None:
     )
     with pytest.raises(FrameError):
         encode({"text": "x" * EGRESS_LIMIT})
+
+
+def test_half_a_character_of_a_peer_does_not_lose_a_record() -> None:
+    entry = {
+        "type": "egress.model",
+        "model": {"name": "\ud800x", "tools": ("\udfff",), "n": 1},
+        "k\ud800": None,
+    }
+    body = encode({"type": "record", "entry": entry})[4:]
+    assert json.loads(body)["entry"] == {
+        "type": "egress.model", "model": {"name": "?x", "tools": ["?"], "n": 1}, "k?": None,
+    }  # fmt: skip

@@ -210,13 +210,25 @@ class FrameReader:
         return bool(self._buffer)
 
 
+def _whole(value: object) -> object:
+    """The same with `?` for what UTF-8 cannot hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_whole(name): _whole(item) for name, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def encode(message: object) -> bytes:
-    """One frame of egress.
+    """One frame of egress; half a character in a text becomes `?`.
 
     Raises:
         FrameError: it is longer than egress may send.
     """
-    body = _ENCODER.encode(message)
+    try:
+        body = _ENCODER.encode(message)
+    except UnicodeEncodeError:  # a record must not be lost because a peer sent half a character
+        body = _ENCODER.encode(_whole(message))
     if len(body) > EGRESS_LIMIT:
         raise FrameError(f"a frame of {len(body)} bytes; egress sends at most {EGRESS_LIMIT}")
     return len(body).to_bytes(4, "big") + body

@@ -1,8 +1,8 @@
 """MCP over HTTP, seen from the side: JSON-RPC messages of a request and of its answer, told as `mcp` events.
 
-Sans I/O, after the streamable HTTP transport of the Model Context Protocol: a POST carries one message (older clients: a
-list), the answer is JSON or server-sent events; a GET opens a stream of events. Nothing here raises on what peers
-sent. Refuses to take for MCP what is JSON-RPC of something else: a method of MCP's or a header of MCP's must say so.
+Sans I/O, after the streamable HTTP transport of the Model Context Protocol: a POST carries one message (older clients:
+a list), the answer is JSON or server-sent events; a GET opens a stream of events. Nothing here raises on what peers
+sent. Refuses to take for MCP what is JSON-RPC of something else: a method or a header of MCP's must say so.
 
     exchange = McpExchange("mcp.example", headers)
     exchange.request(body)                            # [{"method": "tools/call", "server": "mcp.example", "tool": …}]
@@ -122,14 +122,14 @@ class McpExchange:
         subject = next(
             (params.get(name) for family, name in _SUBJECTS.items() if method.startswith(family)), None
         )
-        tool = subject[:_TEXT] if isinstance(subject, str) else None
-        event: Event = {"method": method[:_TEXT], "server": self._server}
+        tool = _written(subject) if isinstance(subject, str) else None
+        event: Event = {"method": _written(method), "server": self._server}
         if tool is not None:
             event["tool"] = tool
         if identity is not None:
             event["request_id"] = identity
             if len(self._calls) < CALLS:
-                self._calls[identity] = (method[:_TEXT], tool)
+                self._calls[identity] = (event["method"], tool)
         if method == "tools/call" or "arguments" in params:
             event["arguments_size"] = _size(params.get("arguments"))
         return event
@@ -150,9 +150,14 @@ def _messages(untrusted_body: bytes) -> list[Mapping[str, Any]]:
 def _identity(untrusted: object) -> str | None:
     """A message's id as text; a number and its text are different ids, and are told alike."""
     if isinstance(untrusted, str):
-        return untrusted[:_TEXT]
+        return _written(untrusted)
     plain = isinstance(untrusted, int) and not isinstance(untrusted, bool)
     return str(untrusted) if plain and abs(untrusted) < 2**63 else None  # type: ignore[arg-type]
+
+
+def _written(untrusted: str) -> str:
+    """A text of bounded length that UTF-8 can hold: JSON may have half a character."""
+    return untrusted[:_TEXT].encode("utf-8", "replace").decode()
 
 
 def _size(untrusted: object) -> int:
@@ -172,7 +177,7 @@ def _error(message: Mapping[str, Any]) -> str | None:
     if isinstance(untrusted, dict):
         code, text = untrusted.get("code"), untrusted.get("message")
         words = [str(code)] if isinstance(code, int) and abs(code) < 2**63 else []
-        words += [text[:_TEXT]] if isinstance(text, str) else []
+        words += [_written(text)] if isinstance(text, str) else []
         return ": ".join(words) or "error"
     if untrusted is not None:
         return "error"

@@ -59,7 +59,7 @@ class Messages:
                 block = under(untrusted, "content_block")
                 if text(block, "type") == "tool_use":
                     self._tool(index, block, answer)
-            case "content_block_delta" if index in answer.tools:
+            case "content_block_delta" if isinstance(index, int) and index in answer.tools:
                 answer.tool(index).arguments_size += size(under(untrusted, "delta", "partial_json"))
             case "message_delta":
                 answer.stop_reason = text(untrusted, "delta", "stop_reason") or answer.stop_reason

@@ -26,6 +26,8 @@ from capsule.egress.model.sse import EventStream
 
 MAX_ANSWER: Final = 8 << 20
 """Bytes of an answer that comes in one piece and is still looked at."""
+MAX_DECODED: Final = 64 << 20
+"""Bytes of an answer whose coding was taken off that are still looked at: a little can be made to grow into much."""
 
 _PROVIDERS: Final = (
     ("api.anthropic.com", "anthropic"),
@@ -75,6 +77,7 @@ class ModelCall:
     _events: EventStream = field(default_factory=EventStream)
     _held: bytearray = field(default_factory=bytearray)
     _lost: bool = False
+    _decoded: int = 0
 
     @classmethod
     def begin(cls, host: str, path: str, untrusted_body: bytes | None) -> ModelCall | None:
@@ -116,8 +119,11 @@ class ModelCall:
         if self._coding is not None:
             try:
                 # In pieces, so that a small chunk cannot become a large one.
-                while untrusted_chunk:
-                    self._take(self._coding.decompress(untrusted_chunk, 1 << 20))
+                while untrusted_chunk and not self._lost:
+                    data = self._coding.decompress(untrusted_chunk, 1 << 20)
+                    self._decoded += len(data)
+                    self._lost = self._decoded > MAX_DECODED
+                    self._take(data)
                     untrusted_chunk = self._coding.unconsumed_tail
             except zlib.error:
                 self._lost = True
@@ -133,7 +139,7 @@ class ModelCall:
             self._lost = self._lost or self._events.overflown
             return
         self._held += data
-        if self._form == "lines":
+        if self._form == "lines" and b"\n" in data:
             *lines, rest = self._held.split(b"\n")
             self._held = bytearray(rest)
             for line in lines:

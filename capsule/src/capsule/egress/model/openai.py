@@ -111,14 +111,15 @@ class Responses:
         """See `Dialect`."""
         kind = text(untrusted, "type") or name
         index = under(untrusted, "output_index")
+        index = index if isinstance(index, int) else None
         if kind == "error":
             answer.error = failure(under(untrusted, "error")) or failure(untrusted)
             answer.understood = True
-        elif kind == "response.output_item.added" and isinstance(index, int):
+        elif kind == "response.output_item.added" and index is not None:
             if text(untrusted, "item", "type") == "function_call":
                 call = answer.tool(index)
                 call.id, call.name = text(untrusted, "item", "call_id"), text(untrusted, "item", "name")
-        elif kind == "response.function_call_arguments.delta" and index in answer.tools:
+        elif kind == "response.function_call_arguments.delta" and index is not None and index in answer.tools:
             answer.tool(index).arguments_size += size(under(untrusted, "delta"))
         elif isinstance(under(untrusted, "response"), dict):
             # created, in progress, completed, incomplete, failed: the whole of it as it is by then.

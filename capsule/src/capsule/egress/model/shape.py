@@ -108,7 +108,7 @@ def loads(untrusted_text: str | bytes) -> object:
 def text(untrusted: object, *names: str) -> str | None:
     """The text under a path of names."""
     found = under(untrusted, *names)
-    return found[:MAX_NAME] if isinstance(found, str) else None
+    return _written(found[:MAX_NAME]) if isinstance(found, str) else None
 
 
 def count(untrusted: object, *names: str) -> int | None:
@@ -138,13 +138,21 @@ def size(untrusted: object) -> int:
         return 0
     if isinstance(untrusted, str):
         return len(untrusted.encode("utf-8", "surrogatepass"))
-    return len(json.dumps(untrusted, separators=(",", ":")))
+    try:
+        return len(json.dumps(untrusted, separators=(",", ":")))
+    except RecursionError:  # interpreters read deeper than they write
+        return 0
+
+
+def _written(found: str) -> str:
+    """The text as it can stand in UTF-8: JSON may hold half a character."""
+    return found if found.isascii() else found.encode("utf-8", "replace").decode()
 
 
 def failure(untrusted: object) -> str | None:
     """What an `error` value says, in one line: its type or code, and its message."""
     if isinstance(untrusted, str):
-        return untrusted[:MAX_NAME]
+        return _written(untrusted[:MAX_NAME])
     kind = text(untrusted, "type") or text(untrusted, "code") or text(untrusted, "status")
     message = text(untrusted, "message")
     told = ": ".join(part for part in (kind, message) if part)

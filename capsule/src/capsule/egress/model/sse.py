@@ -29,7 +29,7 @@ class EventStream:
 
     def __init__(self) -> None:
         self.overflown = False
-        self._rest = b""
+        self._rest = bytearray()
         self._first = True
         self._after_cr = False
         self._name = ""
@@ -44,19 +44,22 @@ class EventStream:
             # CR and LF that arrive apart are one line end.
             untrusted_bytes = untrusted_bytes.removeprefix(b"\n")
             self._after_cr = False
-        text = self._rest + untrusted_bytes
+        self._rest += untrusted_bytes
         if self._first:
-            if len(text) < len(_BOM) and _BOM.startswith(text):
-                self._rest = text
+            if len(self._rest) < len(_BOM) and _BOM.startswith(self._rest):
                 return []
-            text, self._first = text.removeprefix(_BOM), False
-        if text.endswith(b"\r"):
-            self._after_cr = True
-        lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = lines.pop()
-        events = [event for line in lines if (event := self._line(line)) is not None]
+            self._first = False
+            if self._rest.startswith(_BOM):
+                del self._rest[: len(_BOM)]
+        events: list[Event] = []
+        # What was held is looked through again only when a line ends: a long line in small pieces stays cheap.
+        if b"\n" in untrusted_bytes or b"\r" in untrusted_bytes:
+            self._after_cr = self._rest.endswith(b"\r")
+            lines = self._rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+            self._rest = lines.pop()
+            events = [event for line in lines if (event := self._line(bytes(line))) is not None]
         if self._held + len(self._rest) > MAX_EVENT:
-            self.overflown, self._rest, self._data = True, b"", []
+            self.overflown, self._rest, self._data = True, bytearray(), []
         return events
 
     def _line(self, line: bytes) -> Event | None:
