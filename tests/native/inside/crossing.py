@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 
 HERE = os.getcwd()
 RESULTS: dict[str, str] = {}
@@ -52,7 +53,7 @@ for name, path in {
     "at the end": "a/private.txt",
     "in a chain at the end": "chain",
 }.items():
-    attempt(f"read {name}", lambda path=path: read(path))
+    attempt(f"read {name}", partial(read, path))
 attempt("read beneath", lambda: constrained("a/private.d/file", 0x08))
 attempt("read in root", lambda: constrained("/a/private.d/file", 0x10))
 attempt("write in the middle", lambda: write("a/kept.d/file"))
