@@ -31,6 +31,10 @@ def found_in(source: str) -> tuple[Comparison, ...]:
         ('http.host == "a" || http.host == "b"', [(("http", "host"), "is", {"a", "b"})]),
         ('http.host.endsWith(".a")', [(("http", "host"), "ends", {".a"})]),
         ('http.path.startsWith("/a") && true', [(("http", "path"), "starts", {"/a"})]),
+        ('http.path.contains("q")', [(("http", "path"), "contains", {"q"})]),
+        ('"x-a" in http.headers', [(("http", "headers"), "key", {"x-a"})]),
+        ('"x-a" in http.secret', []),
+        ('http.path.contains("")', []),
         ('http.host == "a" || http.port == 3', []),
         ('!(http.host == "a")', []),
         ('http.host.startsWith("")', []),
@@ -52,7 +56,10 @@ CONDITIONS = [
     'http.host == "b.x" || http.port == 80',
     'http.path.startsWith("/p/") && http.path.startsWith("/")',
     "http.port == 80",
-    'http.path.contains("q")',
+    'http.path.contains("q") && "x" in http.headers',
+    'http.path.contains("q") || http.path.contains("p/")',
+    '"x" in http.headers',
+    "http.path.size() == 1",
 ]
 COMPILED = [compile_condition(source, ON) for source in CONDITIONS]
 INDEX = Index([comparisons_of(condition.tree) for condition in COMPILED])
@@ -64,7 +71,8 @@ INDEX = Index([comparisons_of(condition.tree) for condition in COMPILED])
         optional={
             "host": st.sampled_from(["a.x", "b.x", "c", "", "x", ".x"]) | st.integers(-5, 5),
             "port": st.sampled_from([443, 80, 0]) | st.just("80") | st.booleans(),
-            "path": st.sampled_from(["", "/", "/p", "/p/q", "p"]),
+            "path": st.sampled_from(["", "/", "/p", "/p/q", "p"]) | st.just(["q"]),
+            "headers": st.sampled_from([{}, {"x": "1"}, {"y": "x"}]) | st.just("x"),
         },
     )
 )
@@ -77,7 +85,7 @@ def test_what_is_ruled_out_is_false(http: dict[str, Any]) -> None:
 
 
 def test_it_does_rule_out() -> None:
-    assert list(bits(INDEX.candidates({"http": {"host": "z", "port": 1, "path": "/"}}))) == [4, 7]
+    assert list(bits(INDEX.candidates({"http": {"host": "z", "port": 1, "path": "/"}}))) == [4, 9, 10]
 
 
 def test_a_field_that_is_absent_rules_out_nothing() -> None:

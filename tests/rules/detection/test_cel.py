@@ -89,6 +89,7 @@ def test_what_a_value_must_be_goes_to_the_index() -> None:
     node = p.All((p.Any(tuple(ends)), p.Text(PATH, (ANY, "x", ANY)), p.Not(p.Text(PATH, ("c",)))))
     assert Plan([node]).comparisons(node) == (
         Comparison(("t", "process_path"), "ends", frozenset({"/a", "/b"})),
+        Comparison(("t", "process_path"), "contains", frozenset({"x"})),
     )
     mixed = p.Any((p.Text(PATH, ("a",)), p.Exists("run")))
     assert Plan([mixed]).comparisons(mixed) == ()

@@ -11,6 +11,7 @@ when the rule decides, values of another type, conditions that are not true or f
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -115,8 +116,9 @@ def present(event: Mapping[str, Any], path: str) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=4096)
 def compile_condition(source: str, on: tuple[str, ...], *, decided: bool = False) -> Condition:
-    """The condition, or what is wrong with it.
+    """The condition, or what is wrong with it. Kept, so that a file that changed compiles only what changed.
 
     Args:
         source: CEL, at most 4 KiB.

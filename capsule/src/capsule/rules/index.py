@@ -2,8 +2,9 @@
 
 A condition `a && b && c` cannot be true, and is not missing either, when one part is surely false: CEL's `&&` is false
 as soon as one side is, whatever the other. So parts that compare a field with constants (`==`, `in`, `startsWith`,
-`endsWith`) are put into tables, and an event whose field has another value rules the rule out by one look-up. A field
-that the event does not have rules out nothing. It refuses everything cleverer than that.
+`endsWith`, `contains`) are put into tables, and an event whose field has another value rules the rule out by one
+look-up. A field that the event does not have, or has with another type, rules out nothing. It refuses everything
+cleverer than that.
 
     index = Index([comparisons_of(condition.tree), …])
     index.candidates({"http": {"host": "x"}})          # a bit set: bit i stands for rule i
@@ -13,18 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from capsule.rules import event as table
 from capsule.rules.expression import conjuncts
 from capsule.rules.syntax import Call, Collection, Const, Expr, Ident, Select, Tree
 
-How = Literal["is", "starts", "ends"]
+How = Literal["is", "starts", "ends", "contains", "key"]
+
+_METHODS: Final[Mapping[str, How]] = {"startsWith": "starts", "endsWith": "ends", "contains": "contains"}
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The rule holds only if the field is, starts with or ends with one of these values."""
+    """The rule holds only if the field is, starts with, ends with or contains one of these, or has one as a key."""
 
     path: tuple[str, ...]
     how: How
@@ -46,8 +49,10 @@ def _comparison(part: Expr) -> Comparison | None:
         return _made(left, "is", [right])
     if part.function == "@in" and isinstance(part.args[1], Collection):
         return _made(part.args[0], "is", part.args[1].items)
-    if part.function in {"startsWith", "endsWith"} and part.target is not None and len(part.args) == 1:
-        return _made(part.target, "starts" if part.function == "startsWith" else "ends", part.args)
+    if part.function == "@in":
+        return _made(part.args[1], "key", part.args[:1])
+    if part.function in _METHODS and part.target is not None and len(part.args) == 1:
+        return _made(part.target, _METHODS[part.function], part.args)
     if part.function == "_||_":
         # `a == 1 || a == 2`: one test when both sides ask the same of one field.
         sides = [_comparison(arg) for arg in part.args]
@@ -64,14 +69,14 @@ def _comparison(part: Expr) -> Comparison | None:
 def _made(subject: Expr, how: How, constants: Sequence[Expr]) -> Comparison | None:
     path = _path(subject)
     row = table.field(".".join(path))
-    kinds = {"string": str, "int": int}
+    kinds = {"map": str} if how == "key" else {"string": str, "int": int}
     if row is None or row.kind not in kinds:
         return None
     values = [constant.value for constant in constants if isinstance(constant, Const)]
     # An int field never equals a string constant, and types were checked; anything else is not for a table.
     if len(values) != len(constants) or not all(type(value) is kinds[row.kind] for value in values):
         return None
-    if how != "is" and "" in values:
+    if how in {"starts", "ends", "contains"} and "" in values:
         return None
     return Comparison(path, how, frozenset(value for value in values if isinstance(value, str | int)))
 
@@ -146,8 +151,17 @@ class _Table:
             return -1  # not what the field should be: the conditions say so
         if self.how == "is":
             return self.values.get(value, 0) | self.others  # type: ignore[call-overload, no-any-return]
-        assert isinstance(value, str)
         found = self.others
+        if self.how == "key":
+            for key in value:  # type: ignore[attr-defined]
+                found |= self.values.get(key, 0)
+            return found
+        assert isinstance(value, str)
+        if self.how == "contains":
+            for needle, mask in self.values.items():
+                if needle in value:  # type: ignore[operator]
+                    found |= mask
+            return found
         ends = self.how == "ends"
         for length in self.lengths:
             if length <= len(value):

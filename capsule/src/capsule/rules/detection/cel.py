@@ -129,7 +129,7 @@ class Plan:
         return f"(has({variable}) && has({other}) && {test})"
 
     def comparisons(self, node: p.Predicate) -> tuple[Comparison, ...]:
-        """What the value of a field must be, begin or end with for this to be true; see `index`."""
+        """What the value of a field must be, begin with, end with or contain for this to be true; see `index`."""
         found = []
         for part in node.args if isinstance(node, p.All) else (node,):
             args = part.args if isinstance(part, p.Any) else (part,)
@@ -141,7 +141,7 @@ class Plan:
             if len(shapes) != len(args) or len(kinds) != 1:
                 continue
             field, how = kinds.pop()
-            if how in {"is", "starts", "ends"}:
+            if how != "like":
                 values = frozenset(p.lowered(text) for _, _, text in shapes)
                 found.append(Comparison(("t", self.folded[field]), how, values))
         return tuple(found)
