@@ -18,6 +18,7 @@ from mitmproxy import http
 from capsule.egress.events import response_event
 from capsule.egress.filling import Filling
 from capsule.egress.judgement import Judgement
+from capsule.egress.metering import wants_body
 from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict, answer
 from capsule.policy.addresses import HostError, parse_authority
@@ -98,7 +99,8 @@ class Deciding:
         story.edits += judged.edits
         body = story.event["http"].get("body")
         filling = self._filling is not None and self._filling.wants_body(judged.entry)
-        if body is None and (filling or changes_body(story.edits, "request")):
+        modelled = wants_body(flow.request.method, flow.request.path)
+        if body is None and (filling or modelled or changes_body(story.edits, "request")):
             self._wait(flow, story, pending=False)
             return None
         whole = body is not None and not body.get("long")
@@ -111,6 +113,8 @@ class Deciding:
         except RewriteError as error:
             self.refuse(flow, story, Verdict("block", "rule", error.message, rule=story.verdict.rule))
             return None
+        request = flow.request
+        story.model = self._session.meter.begin(request.method, self._place.name, request.path, body)
         if self._filling is not None:
             found = self._filling.fill(
                 flow.request, story.entry, flow.request.raw_content if body is not None else None

@@ -26,6 +26,7 @@ from capsule.egress.frames import Flow, Frame, FrameError, Secret, Source, Sourc
 from capsule.egress.frames import Session as SessionFrame
 from capsule.egress.judgement import Judge, Judgement
 from capsule.egress.listener import Flows, Listener
+from capsule.egress.metering import Meter
 from capsule.egress.pool import Pool
 from capsule.egress.recording import Recorder, now
 from capsule.egress.resolver import Resolver
@@ -58,6 +59,7 @@ class Session:
         self.frame = frame
         self.recorder = Recorder(channel.send, wait=channel.room)
         self.channel = channel
+        self.meter = Meter(self.recorder)
         self.flows = Flows()
         self.pool = Pool()
         self.tally = Tally()
@@ -282,6 +284,9 @@ class Session:
         fields = {**story.event, "decision": story.verdict.entry()}
         del fields["run"]
         self.recorder.write("egress.http", fields, event_id=story.id)
+        if story.model is not None and not story.refused:
+            program = {"program": fields["program"]} if "program" in fields else {}
+            self.meter.finish(story.model, story.id, {**program, "decision": fields["decision"]})
 
     def _program(self, place: Place) -> dict[str, Any]:
         future = place.program

@@ -14,6 +14,7 @@ from typing import Any
 
 from capsule.egress.frames import Flow, Host
 from capsule.egress.hello import Hello
+from capsule.egress.model.call import ModelCall
 from capsule.egress.verdict import Verdict
 from capsule.rules.rewrite import Edit
 
@@ -78,5 +79,5 @@ class Story:
     received: int = 0
     first_byte: float | None = None
     address: str | None = None
-    model: Any = None
+    model: ModelCall | None = None
     notes: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,76 @@
+"""Model calls through the daemon: tokens, tools and turns on the log, beside the request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.egress.supervisor import host
+from tests.egress.test_layers import to
+from tests.egress.upstream import Upstream
+
+pytestmark = pytest.mark.needs("userns", "unshare", "curl")
+HEADERS = ("-H", "Content-Type: application/json")
+
+
+def ask(*messages: str, stream: bool = False) -> str:
+    roles = ("user", "assistant")
+    told = [{"role": roles[index % 2], "content": text} for index, text in enumerate(messages)]
+    return json.dumps({"model": "small-1", "messages": told, "stream": stream, "max_tokens": 9})
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_an_answer_in_one_piece_and_the_next_turn(session: Any, upstream: Upstream, version: str) -> None:
+    """The upstream repeats what it is sent, so that the answer is ours to write."""
+    inside = session(host("a.example", 443), **to(upstream))
+    answer = {
+        "id": "r-1", "model": "small-1", "choices": [{"index": 0, "finish_reason": "stop", "message":
+        {"role": "assistant", "content": "hi"}}], "usage": {"prompt_tokens": 12, "completion_tokens": 3},
+    }  # fmt: skip
+    for messages in (("hello",), ("hello", "hi", "more")):
+        body = json.dumps({**json.loads(ask(*messages)), **answer})
+        done = inside.curl(version, *HEADERS, "-d", body, "https://a.example/echo/v1/chat/completions")
+        assert json.loads(done.out)["id"] == "r-1", done
+    first = inside.run.record("egress.model", messages=1)
+    second = inside.run.record("egress.model", messages=3)
+    model = first["model"]
+    assert (model["provider"], model["api"], model["name"]) == ("compatible", "chat", "small-1")
+    assert (model["input_tokens"], model["output_tokens"], model["stop_reason"]) == (12, 3, "stop")
+    assert model["priced"] is False
+    assert model["unknown"] is False
+    assert second["model"]["previous"] == first["event"]["id"]
+    https = {entry["http"]["id"] for entry in inside.run.records("egress.http")}
+    assert {model["http_id"], second["model"]["http_id"]} == https
+
+
+def test_a_stream(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain))
+    done = inside.curl(
+        "-N", *HEADERS, "-d", ask("hello", stream=True), "http://a.example/sse/v1/chat/completions"
+    )
+    assert done.out.count("data:") == 5
+    model = inside.run.record("egress.model")["model"]
+    assert model["stream"] is True
+    assert model["unknown"] is True, "numbers are no answer"
+
+
+def test_what_is_no_call_and_what_is_too_long(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain))
+    inside.curl("-d", "{}", "http://a.example/size")
+    long = ask("x" * 1_500_000)
+    done = inside.stage.run(
+        "curl",
+        "-sS",
+        "-m",
+        "20",
+        *HEADERS,
+        "-d",
+        "@-",
+        "http://a.example/size/v1/chat/completions",
+        given=long,
+    )
+    assert done.out == str(len(long))
+    inside.run.record("egress.http", path="/size/v1/chat/completions")
+    assert not inside.run.records("egress.model"), "neither its host nor its body say that it is one"
