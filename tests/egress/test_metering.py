@@ -74,3 +74,44 @@ def test_what_is_no_call_and_what_is_too_long(session: Any, plain: Upstream) -> 
     assert done.out == str(len(long))
     inside.run.record("egress.http", path="/size/v1/chat/completions")
     assert not inside.run.records("egress.model"), "neither its host nor its body say that it is one"
+
+
+def budget(**limits: int) -> dict[str, Any]:
+    return {"budget": {"requests": None, "bytes": None, "tokens": None, "microdollars": None, **limits}}
+
+
+def test_requests_are_bounded(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain), **budget(requests=2))
+    before = len(plain.seen)
+    done = inside.curl(*[f"http://a.example/{number}" for number in range(3)])
+    assert done.out.startswith("hello /0hello /1capsule blocked GET http://a.example/2\nby budget: ")
+    assert len(plain.seen) == before + 2
+    assert inside.run.record("egress.http", path="/2")["decision"]["by"] == "budget"
+    assert inside.run.record("egress.budget")["near"] == ["requests"]
+
+
+def test_bytes_are_bounded_inspected_and_passed(session: Any, plain: Upstream, upstream: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain), **budget(bytes=1_000_000))
+    assert inside.curl("-o", "/dev/null", "http://a.example/bytes/2000000").code != 0
+    assert inside.run.record("egress.http")["decision"]["by"] == "budget"
+    inside.run.close()
+    inside = session(host("a.example", 443, inspect="never"), **to(upstream), **budget(bytes=1_000_000))
+    done = inside.stage.run("curl", "-sSk", "-m", "20", "-o", "/dev/null", "https://a.example/bytes/2000000")
+    assert done.code != 0
+    assert "bytes" in inside.run.record("egress.tcp", host="a.example")["tcp"]["error"]
+
+
+def test_tokens_are_bounded_before_the_next_call(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain), **budget(tokens=200))
+    answer = {"id": "r", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant",
+              "content": "hi"}}], "usage": {"prompt_tokens": 150, "completion_tokens": 5}}  # fmt: skip
+    body = json.dumps({**json.loads(ask("hello")), **answer})
+    url = "http://a.example/echo/v1/chat/completions"
+    before = len(plain.seen)
+    assert json.loads(inside.curl(*HEADERS, "-d", body, url).out)["id"] == "r"
+    inside.run.record("egress.model")
+    refused = inside.curl(*HEADERS, "-w", " %{http_code}", "-d", body, url)
+    assert refused.out.endswith("403"), refused
+    assert "tokens" in refused.out
+    assert len(plain.seen) == before + 1
+    assert inside.curl("http://a.example/other").out == "hello /other", "only calls need tokens"

@@ -167,6 +167,11 @@ async def _pass(session: Session, sock: socket.socket, place: Place, *, first: b
         verdict = await session.ask(session.tcp_event(place), judged)
     if not verdict.allowed:
         raise Refused(verdict)
+
+    def spend(count: int) -> str | None:
+        spent = session.meter.spend(count)
+        return None if spent is None else spent.reason
+
     began = time.monotonic()
     try:
         outside, address = await session.dialer.dial(place.name, place.port, private=place.private)
@@ -176,7 +181,9 @@ async def _pass(session: Session, sock: socket.socket, place: Place, *, first: b
     problem: str | None = None
     with outside:
         try:
-            sent, received, problem = await pass_through(sock, outside, first=first, idle=IDLE)
+            sent, received, problem = await pass_through(
+                sock, outside, first=first, idle=IDLE, spend=spend if session.meter.counts_bytes else None
+            )
         finally:
             session.passed_connection(
                 place,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitmproxy import http
 
+from capsule.egress.budget import Exhausted
 from capsule.egress.events import response_event
 from capsule.egress.filling import Filling
 from capsule.egress.judgement import Judgement
@@ -115,6 +116,12 @@ class Deciding:
             return None
         request = flow.request
         story.model = self._session.meter.begin(request.method, self._place.name, request.path, body)
+        if story.taken is None:
+            taken = self._session.meter.reserve(story.model, len(body or b""))
+            if isinstance(taken, Exhausted):
+                self.refuse(flow, story, Verdict("block", "budget", taken.reason, allow=taken.allow))
+                return None
+            story.taken = taken
         if self._filling is not None:
             found = self._filling.fill(
                 flow.request, story.entry, flow.request.raw_content if body is not None else None
@@ -128,6 +135,8 @@ class Deciding:
                 story.notes["secret"] = list(self._filling.used)
         if body is not None:
             story.sent = len(flow.request.raw_content or b"")
+            if (spent := self._session.meter.spend(story.sent)) is not None:
+                self.refuse(flow, story, Verdict("block", "budget", spent.reason, allow=spent.allow))
             return None
         scanner = self._filling.scanner() if self._filling is not None else None
 
@@ -137,11 +146,22 @@ class Deciding:
                 story.verdict = Verdict("block", "secret", reason)
                 self._abort(reason)
                 return []
+            if self._overspent(story, len(data)):
+                return []
             story.sent += len(data)
             return data
 
         flow.request.stream = count
         return None
+
+    def _overspent(self, story: Story, count: int) -> bool:
+        """Whether these bytes are over the budget; then the connection ends."""
+        spent = self._session.meter.spend(count)
+        if spent is None:
+            return False
+        story.verdict = Verdict("block", "budget", spent.reason, allow=spent.allow)
+        self._abort(spent.reason)
+        return True
 
     async def _renew(
         self, flow: http.HTTPFlow, story: Story, body: bytes | None, names: tuple[str, ...]
@@ -235,6 +255,8 @@ class Deciding:
             )
 
         def take(data: bytes) -> bytes | list[bytes]:
+            if self._overspent(story, len(data)):
+                return []
             story.received += len(data)
             if model is not None and data:
                 model.feed(data)

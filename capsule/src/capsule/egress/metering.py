@@ -1,6 +1,7 @@
-"""Model calls of one session: recognised by their requests, followed through their answers, priced and recorded.
+"""Model calls of one session, and its budget: recognised by their requests, followed through their answers, priced.
 
-Refuses nothing: what is not understood is recorded as unknown. Counts tokens and microdollars for a budget.
+What is not understood passes and is recorded as unknown. Refuses a request or a call that does not fit into what is
+left of the budget, before it is sent; what it used is settled when it is over.
 
     call = meter.begin("POST", "api.example", "/v1/messages", body)      # a ModelCall, or None
     meter.finish(call, "e-7", program)                                    # records egress.model
@@ -11,8 +12,10 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from capsule.egress.budget import Budget, Exhausted, Limits, Reservation
 from capsule.egress.model.call import ModelCall, dialect_of
 from capsule.egress.model.price import cost
+from capsule.egress.model.shape import Answer
 from capsule.egress.model.turns import Turns
 from capsule.egress.recording import Recorder
 
@@ -23,22 +26,62 @@ def wants_body(method: str, path: str) -> bool:
 
 
 class Meter:
-    """The model calls of one session.
+    """The model calls of one session, and its budget.
 
     Attributes:
-        tokens: used so far, in and out.
-        microdollars: spent so far, where a price is known.
+        budget: what is left of it.
+        counts_bytes: bytes are limited.
+        last_price: of the call that was finished last.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, limits: Limits) -> None:
         self._recorder = recorder
         self._turns = Turns()
-        self.tokens = 0
-        self.microdollars = 0
+        self.budget = Budget(limits)
+        self.counts_bytes = limits.bytes is not None
+        self.last_price: int | None = None
 
     def begin(self, method: str, host: str, path: str, body: bytes | None) -> ModelCall | None:
         """A call when method, host, path and body say so."""
         return ModelCall.begin(host, path, body) if wants_body(method, path) else None
+
+    def reserve(self, call: ModelCall | None, size: int) -> Reservation | Exhausted:
+        """Takes what a request may use; what a call reads is estimated from the `size` of its body in bytes."""
+        if call is None or not self.budget.of_calls:
+            return self.budget.reserve(requests=1)
+        request = call.request
+        most = Answer(input_tokens=size // 4, output_tokens=(request.max_tokens if request else None) or 1)
+        price = cost(
+            call.provider, request.name if request else None, most, datetime.datetime.now(datetime.UTC)
+        )
+        tokens = (most.input_tokens or 0) + (most.output_tokens or 0)
+        return self.budget.reserve(requests=1, tokens=tokens, microdollars=price)
+
+    def spend(self, count: int) -> Exhausted | None:
+        """Bytes before they are passed on."""
+        found = self.budget.spend_bytes(count) if self.counts_bytes else None
+        if self.counts_bytes:
+            self._tell()
+        return found
+
+    def settle(self, taken: Reservation | None, call: ModelCall | None, *, sent: bool) -> None:
+        """The request is over; unknown use counts as all that was taken."""
+        if taken is None:
+            return
+        if not sent:
+            taken.release()
+            return
+        answer = call.answer if call is not None else None
+        known = answer is not None and answer.input_tokens is not None and answer.output_tokens is not None
+        tokens = (
+            (answer.input_tokens or 0) + (answer.output_tokens or 0) if known and answer is not None else None
+        )
+        taken.settle(tokens=tokens, microdollars=self.last_price if known else None)
+        self._tell()
+
+    def _tell(self) -> None:
+        if near := self.budget.near():
+            self._recorder.write("egress.budget", {"near": list(near), "budget": self.budget.state()})
 
     def finish(self, call: ModelCall, http_id: str, fields: dict[str, Any]) -> None:
         """The answer is over, or never came."""
@@ -47,13 +90,12 @@ class Meter:
         price = cost(call.provider, section.get("name"), call.answer, datetime.datetime.now(datetime.UTC))
         section["http_id"] = http_id
         section["priced"] = price is not None
+        self.last_price = price
         if price is not None:
             section["cost_microdollars"] = price
-            self.microdollars += price
         if call.request is not None:
             previous = self._turns.link(call.request, event_id)
             if previous is not None:
                 section["previous"] = previous
         self._turns.answered(section.get("response_id"), event_id)
-        self.tokens += (section.get("input_tokens") or 0) + (section.get("output_tokens") or 0)
         self._recorder.write("egress.model", {**fields, "model": section}, event_id=event_id)

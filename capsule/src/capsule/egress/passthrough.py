@@ -24,10 +24,16 @@ _TURN = 8 << 20  # bytes moved before other connections have their turn
 _FLAGS = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 
 
+Spend = Callable[[int], str | None]
+"""Told of bytes before they go on; a reason ends the connection."""
+
+
 class _Direction:
     """One way of a connection."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket, done: Callable[[], None]) -> None:
+    def __init__(
+        self, source: socket.socket, sink: socket.socket, done: Callable[[], None], spend: Spend | None
+    ) -> None:
         self.source = source
         self.sink = sink
         self.moved = 0
@@ -39,6 +45,7 @@ class _Direction:
         self._ended = False
         self._grown = False
         self._done = done
+        self._spend = spend
         self._reading: bool | None = None
 
     @staticmethod
@@ -67,6 +74,8 @@ class _Direction:
                         self._ended = True
                         continue
                     self._inside = count
+                    if self._spend is not None and (reason := self._spend(count)) is not None:
+                        raise OSError(0, reason)
                 try:
                     count = os.splice(self._outlet, self.sink.fileno(), self._inside, flags=_FLAGS)
                 except BlockingIOError:
@@ -119,7 +128,7 @@ class _Direction:
 
 
 async def pass_through(
-    inside: socket.socket, outside: socket.socket, *, first: bytes, idle: float
+    inside: socket.socket, outside: socket.socket, *, first: bytes, idle: float, spend: Spend | None = None
 ) -> tuple[int, int, str | None]:
     """Moves bytes both ways until both have ended, one failed, or nothing moved for `idle` seconds.
 
@@ -139,7 +148,7 @@ async def pass_through(
             over.set_result(failed)
 
     # A socket is waited for in each of two directions: reading by one, writing by the other.
-    out, back = _Direction(inside, outside, done), _Direction(outside, inside, done)
+    out, back = _Direction(inside, outside, done, spend), _Direction(outside, inside, done, spend)
     problem: str | None = None
     try:
         out.start()

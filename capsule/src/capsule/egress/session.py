@@ -15,6 +15,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from capsule.egress.budget import Limits
 from capsule.egress.connections import connect
 from capsule.egress.dialer import Dialer
 from capsule.egress.dns import Question, answer, parse
@@ -51,15 +52,13 @@ class Session:
 
     def __init__(self, frame: SessionFrame, descriptors: list[int], channel: Channel, minter: Minter) -> None:
         plan = frame.egress
-        if any(
-            getattr(plan.budget, name) is not None for name in ("requests", "bytes", "tokens", "microdollars")
-        ):
-            raise FrameError("this egress cannot keep a budget")
         self.run = frame.run
         self.frame = frame
         self.recorder = Recorder(channel.send, wait=channel.room)
         self.channel = channel
-        self.meter = Meter(self.recorder)
+        budget = plan.budget
+        limits = Limits(budget.requests, budget.bytes, budget.tokens, budget.microdollars)
+        self.meter = Meter(self.recorder, limits)
         self.flows = Flows()
         self.pool = Pool()
         self.tally = Tally()
@@ -287,6 +286,7 @@ class Session:
         if story.model is not None and not story.refused:
             program = {"program": fields["program"]} if "program" in fields else {}
             self.meter.finish(story.model, story.id, {**program, "decision": fields["decision"]})
+        self.meter.settle(story.taken, story.model, sent=not story.refused)
 
     def _program(self, place: Place) -> dict[str, Any]:
         future = place.program

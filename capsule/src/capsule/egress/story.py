@@ -12,6 +12,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from capsule.egress.budget import Reservation
 from capsule.egress.frames import Flow, Host
 from capsule.egress.hello import Hello
 from capsule.egress.model.call import ModelCall
@@ -61,6 +62,7 @@ class Story:
         waits: the body is collected, because a decision or an edit needs it.
         pending: the rules are asked again with the body.
         refused: the answer is ours.
+        taken: of the budget.
         sent: bytes of the request's body that went out.
         received: bytes of the answer's body.
     """
@@ -80,4 +82,5 @@ class Story:
     first_byte: float | None = None
     address: str | None = None
     model: ModelCall | None = None
+    taken: Reservation | None = None
     notes: dict[str, Any] = field(default_factory=dict)
