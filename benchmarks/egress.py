@@ -1,9 +1,9 @@
 """What does it cost to have every request inspected, decided and recorded, and how fast are large transfers and names?
 
 Peers in the same run: the server without anything between, and stock mitmproxy (`mitmdump`, no add-ons) as a reverse
-proxy. Egress has 20 rules, a secret and its records on. Requests are timed by h2load against nginx on loopback over TLS;
-large transfers are one GiB by curl. A part of a second at each connection's first request is the program's name that
-nobody tells here; the medians do not see it.
+proxy. Egress has 20 rules, a secret and its records on. Requests are timed by h2load against nginx over TLS; large
+transfers are one GiB by curl. Part of a second at each connection's first request is the program's name that nobody
+tells here; the medians do not see it.
 
 Run: ``python -m benchmarks.egress [--requests N]``
 """

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from capsule.egress.frames import EGRESS_LIMIT, FrameError
 
 _ROOM = EGRESS_LIMIT - 4096
@@ -63,7 +65,10 @@ class Recorder:
             entry["event"] = {"id": identity, "type": section, "time": now()}
         entry.update(fields)
         if self.mask is not None:
-            entry = json.loads(self.mask(json.dumps(entry).encode()))
+            plain = msgspec.json.encode(entry)
+            masked = self.mask(plain)
+            if masked != plain:
+                entry = msgspec.json.decode(masked)
         try:
             self._send({"type": "record", "entry": entry})
         except FrameError:

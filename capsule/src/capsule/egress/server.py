@@ -17,16 +17,19 @@ import resource
 import socket
 import struct
 import time
+from typing import Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from capsule.egress.asks import Answer, Outcome
 from capsule.egress.certificates import Issuer, SessionIssuer
 from capsule.egress.channel import Channel
 from capsule.egress.encryption import Minter
 from capsule.egress.frames import Authority, Frame, FrameError
 from capsule.egress.frames import Session as SessionFrame
+from capsule.egress.seam import serve
 from capsule.egress.session import Session
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class Server:
         self.sessions: dict[str, Session] = {}
         self._peers: set[Peer] = set()
         self._last = time.monotonic()
+        self._waiting: list[asyncio.Future[None]] = []
 
     async def serve(self) -> None:
         """Until nothing has been asked for `idle` seconds."""
@@ -100,6 +104,40 @@ class Server:
             new_key=lambda: ec.generate_private_key(ec.SECP256R1()),
             serial=x509.random_serial_number,
         )
+
+    # What the seam of asks sees
+
+    def asks(self) -> list[dict[str, Any]]:
+        """Every ask that waits, of every run, the oldest first."""
+        found = [ask for session in self.sessions.values() for ask in session.asking.register.waiting()]
+        return sorted(found, key=lambda ask: int(ask["at"]))
+
+    def answer(self, ask_id: str, answer: Answer) -> Outcome | Literal["gone", "answered"]:
+        """Hands an answer to the run that asked."""
+        ended: Outcome | Literal["gone", "answered"] = "gone"
+        for session in self.sessions.values():
+            ended = session.asking.answer(ask_id, answer, by="capsule answer")
+            if ended != "gone":
+                break
+        return ended
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The runs at this moment."""
+        return [session.describe() for session in self.sessions.values()]
+
+    def changed(self) -> None:
+        """Something was asked or answered."""
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def change(self, seconds: float) -> None:
+        """Waits for the next change, at most so long."""
+        if seconds > 0:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await asyncio.wait([future], timeout=seconds)
 
     def take_authority(self, descriptors: list[int]) -> None:
         """The key and the certificate, in this order."""
@@ -163,6 +201,12 @@ class Peer:
         if not first:
             self.end("nothing was said")
             return
+        if first.isalpha():
+            try:
+                await serve(self._server, self._sock)
+            finally:
+                self.end("answered")
+            return
         self._channel = Channel(self._sock, on_frame=self._frame, on_end=self.end)
         self._channel.start()
 
@@ -194,7 +238,7 @@ class Peer:
             for number in descriptors:
                 os.close(number)
             raise FrameError(f"run {frame.run} has a session already")
-        self._session = Session(frame, descriptors, self._channel, minter)
+        self._session = Session(frame, descriptors, self._channel, minter, self._server.changed)
         self._server.sessions[frame.run] = self._session
         self._channel.send({"type": "ready", **self._session.start()})
 

@@ -13,8 +13,11 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from capsule.egress import asks
+from capsule.egress.asking import Asking
 from capsule.egress.budget import Limits
 from capsule.egress.connections import connect
 from capsule.egress.dialer import Dialer
@@ -23,7 +26,7 @@ from capsule.egress.dns_record import Tally, describe
 from capsule.egress.encryption import Encryption, Minter
 from capsule.egress.events import http_event, response_event
 from capsule.egress.filling import Vault
-from capsule.egress.frames import Flow, Frame, FrameError, Secret, Source, Sources
+from capsule.egress.frames import Answer, Flow, Frame, FrameError, Secret, Source, Sources
 from capsule.egress.frames import Session as SessionFrame
 from capsule.egress.judgement import Judge, Judgement
 from capsule.egress.listener import Flows, Listener
@@ -50,7 +53,14 @@ CONNECTIONS = 1000
 class Session:
     """The state of one run."""
 
-    def __init__(self, frame: SessionFrame, descriptors: list[int], channel: Channel, minter: Minter) -> None:
+    def __init__(
+        self,
+        frame: SessionFrame,
+        descriptors: list[int],
+        channel: Channel,
+        minter: Minter,
+        changed: Callable[[], None],
+    ) -> None:
         plan = frame.egress
         self.run = frame.run
         self.frame = frame
@@ -59,6 +69,9 @@ class Session:
         budget = plan.budget
         limits = Limits(budget.requests, budget.bytes, budget.tokens, budget.microdollars)
         self.meter = Meter(self.recorder, limits)
+        self.asking = Asking(
+            frame.run, frame.command, self.recorder, channel.send if frame.interactive else _nobody, changed
+        )
         self.flows = Flows()
         self.pool = Pool()
         self.tally = Tally()
@@ -118,6 +131,9 @@ class Session:
         """What the supervisor says during the run."""
         if isinstance(frame, Flow):
             self.flows.add(frame)
+        elif isinstance(frame, Answer):
+            told = asks.Answer("allow" if frame.allow else "deny", frame.scope, frame.for_ms)
+            self.asking.answer(frame.id, told, by="terminal")
         elif isinstance(frame, Secret):
             if self.vault is None:
                 raise FrameError(f"nobody asked for secret {frame.name}")
@@ -127,6 +143,7 @@ class Session:
                 raise FrameError(str(error)) from None
         elif isinstance(frame, Sources):
             self.judge.rules = self._compile(frame.sources)
+            self.asking.register.forget()
             self.recorder.write("egress.rules", {"rules": len(self.judge.rules), "problems": self.problems})
 
     def close(self) -> None:
@@ -144,8 +161,19 @@ class Session:
         for exchange in list(self.drivers):
             exchange.driver.abort("the run is over")
 
+    def describe(self) -> dict[str, Any]:
+        """For `GET /sessions`."""
+        waiting = len(self.asking.register.waiting())
+        return {
+            "run": self.run,
+            "command": list(self.frame.command),
+            "connections": len(self._tasks),
+            "asks": waiting,
+        }
+
     def tick(self, now: float) -> None:
         """Once a second: what is late ends, what was counted is recorded."""
+        self.asking.due()
         for exchange in list(self.drivers):
             exchange.tick(now)
         for counted in self.tally.due(time.monotonic_ns() // 1000):
@@ -248,9 +276,8 @@ class Session:
             self.recorder.write("egress.finding", {"finding": fields})
 
     async def ask(self, event: dict[str, Any], judged: Judgement) -> Verdict:
-        """Asks a person; while nobody can be asked, the answer is no."""
-        reason = judged.verdict.reason or f"{event['event']['type']} needs an answer"
-        return Verdict("block", "ask", f"{reason}; nobody can be asked", rule=judged.verdict.rule)
+        """Asks a person."""
+        return await self.asking.ask(event, judged)
 
     def name_program(self, event: dict[str, Any], place: Place) -> None:
         """Adds who made the connection, when it is known."""
@@ -301,6 +328,10 @@ class Session:
                 "name": flow.program.rpartition("/")[2],
             }
         }
+
+
+def _nobody(_: dict[str, Any]) -> None:
+    """There is no terminal to tell."""
 
 
 def _tcp(place: Place, duration: float) -> dict[str, Any]:
