@@ -134,7 +134,7 @@ def test_an_interpreter_without_the_extra_says_so() -> None:
         "runpy.run_module('capsule.egress', run_name='__main__')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 3
     assert done.stderr == "capsule-egress lacks mitmproxy; install capsule[egress]\n"
