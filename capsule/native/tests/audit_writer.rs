@@ -5,111 +5,19 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::path::PathBuf;
 
 use capsule::audit::checkpoint::VKey;
 use capsule::audit::clock::Stamp;
-use capsule::audit::heads::Memory;
-use capsule::audit::outcome::{Outcome, Report};
+use capsule::audit::outcome::Outcome;
 use capsule::audit::verifier::{Options, verify};
 use capsule::audit::{Entry, Error, Places, Seal, Writer, genesis};
 use proptest::prelude::*;
 
-struct Bench {
-    dir: tempfile::TempDir,
-    places: Places,
-    log: PathBuf,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let dir = tempfile::tempdir().unwrap();
-        let places = Places {
-            data: dir.path().join("data"),
-            state: dir.path().join("state"),
-        };
-        let log = dir.path().join("capsule.log");
-        Bench { dir, places, log }
-    }
-
-    fn open(&self) -> Result<Writer, Error> {
-        Writer::open(&self.log, &self.places)
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        fs::read(&self.log).unwrap()
-    }
-
-    /// What the verifier says of `bytes`, knowing the key and what is remembered.
-    fn verify(&self, bytes: &[u8]) -> Report {
-        let path = self.dir.path().join("copy.log");
-        fs::write(&path, bytes).unwrap();
-        let id = self.id();
-        let head = Memory::existing(&self.places, &id)
-            .unwrap()
-            .unwrap()
-            .read()
-            .unwrap()
-            .unwrap();
-        let file = File::open(&path).unwrap();
-        let genesis = genesis::read(&file, &path).ok().flatten();
-        let key = VKey::parse(&head.key).map(|key| (key, "remembered"));
-        let options = Options {
-            key,
-            remembered: Some(head),
-            ..Options::default()
-        };
-        verify(
-            &file,
-            bytes.len() as u64,
-            &options,
-            genesis.as_ref(),
-            &mut |_| {},
-        )
-        .unwrap()
-        .report
-    }
-
-    fn id(&self) -> String {
-        fs::read_dir(self.places.heads())
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap()
-            .file_name()
-            .into_string()
-            .unwrap()
-    }
-
-    fn outcome(&self) -> Outcome {
-        self.verify(&self.bytes()).outcome
-    }
-}
-
-fn exec(n: u64) -> Entry {
-    Entry::new("exec", Some("r-1"))
-        .with("n", n)
-        .with("program", "/usr/bin/true")
-}
-
-fn sample() -> Bench {
-    let bench = Bench::new();
-    let mut writer = bench.open().unwrap();
-    writer
-        .append(&[Entry::new("run.started", Some("r-1"))], Seal::Sign)
-        .unwrap();
-    writer
-        .append(&[exec(1), exec(2), exec(3)], Seal::No)
-        .unwrap();
-    writer.append(&[exec(4)], Seal::No).unwrap();
-    writer
-        .append(&[Entry::new("run.ended", Some("r-1"))], Seal::Sync)
-        .unwrap();
-    bench
-}
+mod bench;
+use bench::{Bench, exec, sample};
 
 #[test]
 fn a_log_verifies_and_says_what_was_written() {
@@ -239,16 +147,6 @@ fn a_log_cut_at_any_byte_of_its_tail_is_recovered_and_says_so() {
         assert_eq!(fs::read(&torn).unwrap(), &after[from..cut]);
         fs::remove_file(torn).unwrap();
     }
-}
-
-#[test]
-fn a_torn_first_block_is_set_aside_too() {
-    let bench = Bench::new();
-    fs::write(&bench.log, b"{\"block\":0,\"prev\":\"bla").unwrap();
-    fs::set_permissions(&bench.log, fs::Permissions::from_mode(0o600)).unwrap();
-    bench.open().unwrap();
-    assert_eq!(bench.outcome(), Outcome::Verified);
-    assert!(bench.dir.path().join("capsule.log.torn-1").exists());
 }
 
 #[track_caller]

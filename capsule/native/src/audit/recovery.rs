@@ -1,6 +1,7 @@
 //! Going on after a crash: from what is remembered, or from the log itself, to where the log now ends.
 //!
-//! A torn tail is moved to `<log>.torn-<n>` and recorded, never dropped. Refuses to go on where the log contradicts
+//! A torn tail is moved to `<log>.torn-pending`, recorded, and named `<log>.torn-<n>`: never dropped, and never cut off
+//! without a record, whenever the writer dies. Refuses to go on where the log contradicts
 //! what was signed: shorter than the signed checkpoint, or different from it.
 
 use std::fs::{File, OpenOptions};
@@ -17,7 +18,20 @@ use super::merkle::Frontier;
 use super::scan::{Fault, Kind, Place, Scanner, Trust};
 use super::value::Entry;
 
-/// The head of the log as it is, and the `recovery` entries that are due. The locks are held.
+/// Where torn bytes wait until the log speaks of them.
+const PENDING: &str = ".torn-pending";
+
+/// What an opening found.
+pub(super) struct Due {
+    /// The head of the log as it is.
+    pub(super) head: Head,
+    /// The `recovery` entries that are due.
+    pub(super) entries: Vec<Entry>,
+    /// What the torn bytes are to be called once those are written ([`settle`]).
+    pub(super) name: Option<PathBuf>,
+}
+
+/// The head of the log as it is, and what is due. The locks are held.
 pub(super) fn bring_up(
     file: &File,
     path: &Path,
@@ -25,7 +39,7 @@ pub(super) fn bring_up(
     remembered: Option<Head>,
     fresh: &Head,
     vkey: &VKey,
-) -> Result<(Head, Vec<Entry>), Error> {
+) -> Result<Due, Error> {
     let mut due = Vec::new();
     let mut head = match &remembered {
         Some(head) if length >= head.place.offset => head.clone(),
@@ -41,16 +55,13 @@ pub(super) fn bring_up(
     check_last_block(file, path, &head)?;
     if length > head.place.offset {
         adopt_checkpoint(file, path, &mut head, vkey)?;
-        walk(
-            file,
-            path,
-            length,
-            &mut head,
-            remembered.as_ref(),
-            vkey,
-            &mut due,
-        )?;
+        walk(file, path, length, &mut head, remembered.as_ref(), vkey)?;
     }
+    let torn = pending(file, path, head.place.offset)?;
+    let name = torn.map(|(entry, name)| {
+        due.push(entry);
+        name
+    });
     match &remembered {
         None => due.push(recovery("memory_lost").with("offset", head.place.offset)),
         Some(before) => {
@@ -73,7 +84,11 @@ pub(super) fn bring_up(
             head.generation = before.generation;
         }
     }
-    Ok((head, due))
+    Ok(Due {
+        head,
+        entries: due,
+        name,
+    })
 }
 
 fn recovery(why: &'static str) -> Entry {
@@ -146,7 +161,6 @@ fn walk(
     head: &mut Head,
     remembered: Option<&Head>,
     vkey: &VKey,
-    due: &mut Vec<Entry>,
 ) -> Result<(), Error> {
     let signed = remembered.and_then(Head::checkpoint);
     let trust = Trust {
@@ -194,16 +208,7 @@ fn walk(
                     format!("it was cut at byte {offset}, within what was signed"),
                 ));
             }
-            let (name, digest) = set_aside(file, path, offset, length)?;
-            let bytes = length - offset;
-            due.push(
-                recovery("torn")
-                    .with("offset", offset)
-                    .with("bytes", bytes)
-                    .with("digest", digest)
-                    .with("file", &name),
-            );
-            Ok(())
+            set_aside(file, path, offset, length)
         }
         Some(fault) => Err(Error::contradiction(
             path,
@@ -224,24 +229,26 @@ fn last_time(entries: &[u8]) -> u64 {
         .unwrap_or(0)
 }
 
-/// Moves the bytes from `offset` on to the next free `<log>.torn-<n>`; its path and the digest of the bytes.
-pub(super) fn set_aside(
-    file: &File,
-    path: &Path,
-    offset: u64,
-    length: u64,
-) -> Result<(PathBuf, String), Error> {
-    let (aside, mut torn) = (1u32..)
-        .map(|n| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".torn-{n}"));
-            let name = PathBuf::from(name);
-            (OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name), name)
-        })
-        .find(|(opened, _)| !matches!(opened, Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists))
-        .map(|(opened, name)| Ok((opened.map_err(|source| Error::io("creating", &name, source))?, name)))
-        .map_or_else(|| Err(Error::contradiction(path, "it has too many torn tails")), |opened| opened.map(|(file, name)| (name, file)))?;
-    let mut hash = blake3::Hasher::new();
+/// A name beside the log.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Moves the bytes from `offset` on to `<log>.torn-pending`, where they wait for being recorded: who dies here leaves
+/// either the torn log or that file, and the next opening goes on from either.
+pub(super) fn set_aside(file: &File, path: &Path, offset: u64, length: u64) -> Result<(), Error> {
+    let aside = beside(path, PENDING);
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let mut torn = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(&aside)
+        .map_err(|source| Error::io("creating", &aside, source))?;
     let mut chunk = vec![0; 256 * 1024];
     let mut at = offset;
     let copied = loop {
@@ -251,10 +258,9 @@ pub(super) fn set_aside(
         if want == 0 {
             break torn.sync_all();
         }
-        let step = file.read_at(&mut chunk[..want], at).and_then(|count| {
-            hash.update(&chunk[..count]);
-            torn.write_all(&chunk[..count]).map(|()| count)
-        });
+        let step = file
+            .read_at(&mut chunk[..want], at)
+            .and_then(|count| torn.write_all(&chunk[..count]).map(|()| count));
         match step {
             Ok(0) => break torn.sync_all(),
             Ok(count) => at += count as u64,
@@ -268,6 +274,58 @@ pub(super) fn set_aside(
     }
     // Nobody else writes while we hold the lock.
     file.set_len(offset)
-        .map_err(|source| Error::io("cutting the torn tail off", path, source))?;
-    Ok((aside, format!("blake3:{}", hex(hash.finalize().as_bytes()))))
+        .map_err(|source| Error::io("cutting the torn tail off", path, source))
+}
+
+/// What waits for being recorded: its entry, and the name it gets once the entry is on the log.
+pub(super) fn pending(
+    file: &File,
+    path: &Path,
+    end: u64,
+) -> Result<Option<(Entry, PathBuf)>, Error> {
+    let aside = beside(path, PENDING);
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    let torn = match options.open(&aside) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|source| Error::io("opening", &aside, source))?,
+    };
+    let told = |source| Error::io("reading", &aside, source);
+    let bytes = torn.metadata().map_err(told)?.len();
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(&torn).map_err(told)?;
+    let digest = format!("blake3:{}", hex(hash.finalize().as_bytes()));
+    let name = (1u32..)
+        .map(|n| beside(path, &format!(".torn-{n}")))
+        .find(|name| name.symlink_metadata().is_err())
+        .ok_or_else(|| Error::contradiction(path, "it has too many torn tails"))?;
+    if recorded(file, path, &digest)? {
+        // Its writer died after recording it, before it had its name.
+        settle(path, &name)?;
+        return Ok(None);
+    }
+    let entry = recovery("torn")
+        .with("offset", end)
+        .with("bytes", bytes)
+        .with("digest", digest)
+        .with("file", &name);
+    Ok(Some((entry, name)))
+}
+
+/// Whether the last entries of the log speak of these bytes.
+fn recorded(file: &File, path: &Path, digest: &str) -> Result<bool, Error> {
+    let told = |source| Error::io("reading", path, source);
+    let end = file.metadata().map_err(told)?.len();
+    let from = end.saturating_sub(block::MAX_BLOCK as u64);
+    let mut last = vec![0; usize::try_from(end - from).unwrap_or(0)];
+    file.read_exact_at(&mut last, from).map_err(told)?;
+    Ok(memchr::memmem::find(&last, digest.as_bytes()).is_some())
+}
+
+/// The entry is on the log: the bytes get the name it says.
+pub(super) fn settle(path: &Path, name: &Path) -> Result<(), Error> {
+    std::fs::rename(beside(path, PENDING), name)
+        .map_err(|source| Error::io("naming the torn tail", name, source))
 }

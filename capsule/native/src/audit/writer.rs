@@ -128,6 +128,11 @@ impl Writer {
         } else {
             let begun = genesis::entry(path, places, &id, &writer.head.key);
             writer.write(&[begun], Seal::Sign, Stamp::now())?;
+            let end = writer.head.place.offset;
+            if let Some((entry, name)) = recovery::pending(&writer.file, path, end)? {
+                writer.write(&[entry], Seal::Sign, Stamp::now())?;
+                recovery::settle(path, &name)?;
+            }
             heads::remember_path(places, path, &id)?;
         }
         // Until here every early return closes the files, and with them releases the locks.
@@ -275,7 +280,7 @@ impl Writer {
             return Ok(());
         }
         self.unsealed = None;
-        let (head, recovered) = recovery::bring_up(
+        let due = recovery::bring_up(
             &self.file,
             &self.path,
             meta.len(),
@@ -283,12 +288,12 @@ impl Writer {
             &self.head,
             &self.vkey,
         )?;
-        self.head = head;
-        if recovered.is_empty() {
-            Ok(())
-        } else {
-            self.write(&recovered, Seal::Sign, Stamp::now())
+        self.head = due.head;
+        if !due.entries.is_empty() {
+            self.write(&due.entries, Seal::Sign, Stamp::now())?;
         }
+        due.name
+            .map_or(Ok(()), |name| recovery::settle(&self.path, &name))
     }
 
     /// Writes entries as blocks with one `write`, and remembers. The locks are held.
