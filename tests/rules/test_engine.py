@@ -85,6 +85,28 @@ def test_an_event_that_cannot_be_shown_is_blocked() -> None:
     assert decision.failed
 
 
+@pytest.mark.parametrize(
+    "value", [None, "x", 3, [], {"body": None}, {"body": "json"}, {"body": {"json": None}}]
+)
+def test_an_event_of_another_shape_is_decided_and_not_a_crash(value: Any) -> None:
+    event = {"event": {"type": "http"}, "http": value}
+    assert rules({"when": 'http.host == "a"', "action": "block"}).decide(event).action == "block"
+    assert rules({"when": "http.path.size() == 3", "action": "allow"}).decide(event).action in {
+        "undecided",
+        "block",
+    }
+
+
+def test_a_body_nested_without_end_is_blocked() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    event = http(host="a", body={"json": deep})
+    assert rules({"when": "http.path.size() == 3", "action": "allow"}).decide(event, "body").action == "block"
+    while deep:
+        deep = deep.pop()
+
+
 def test_rewrites_are_collected_until_something_decides() -> None:
     edit = {"when": "true", "action": "rewrite"}
     found = rules(

@@ -136,3 +136,11 @@ def test_the_first_screen(reader: Reader) -> None:
     reader.do("capsule policy check && capsule policy explain --path ~/.ssh/id_ed25519; capsule run -- true")
     reader.do("capsule log --denied && capsule verify")
     assert "verified  capsule.log" in reader.heard
+
+
+def test_decide_during_the_run(reader: Reader) -> None:
+    reader.do("mkdir ~/work && cd ~/work")
+    page = (ROOT / "docs/tutorial/rules.md").read_text()
+    assert page.count("```text") == 4
+    follow(ROOT / "docs/tutorial/rules.md", reader)
+    assert "detect: [agents]" in (reader.where / "capsule.yaml").read_text()

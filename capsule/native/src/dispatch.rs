@@ -38,6 +38,7 @@ const PYTHON: &[&str] = &[
     "diff",
     "apply",
     "discard",
+    "rules",
 ];
 
 /// What `capsule --help` prints.
@@ -53,6 +54,7 @@ capsule: one command, or one Python tool call, under a policy, on the record
   capsule trace -- CMD…              observe what a command uses
   capsule profile -- CMD…            suggest a policy from what commands use
   capsule policy …                   check, compile, explain, test, compare policies
+  capsule rules …                    list, check and test what decides during a run
   capsule doctor                     what this machine can enforce
   capsule attack                     try the attack corpus against your policy
   capsule completion SHELL           completion for bash, zsh, fish

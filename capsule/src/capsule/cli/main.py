@@ -29,6 +29,7 @@ from capsule.errors import CapsuleError
         "policy": ("capsule.cli.policy", "Check, compile, explain, test and compare policies."),
         "profile": ("capsule.cli.profile", "Watch commands and suggest the smallest policy that lets them."),
         "prove": ("capsule.cli.native:prove", "Prove that an entry is in a log."),
+        "rules": ("capsule.cli.rules", "List, check and test what decides during a run."),
         "run": ("capsule.cli.native:run", "Run one command under a policy."),
         "verify": ("capsule.cli.native:verify", "Check a log."),
     },

@@ -145,13 +145,19 @@ def activation(event: Mapping[str, Any], sections: Iterable[str]) -> Any:
     Raises:
         RuntimeError, ValueError, TypeError: the event holds what is no JSON (a lone surrogate, say).
     """
-    if b"\\u0000" in _JSON.encode(event) or "json" in event.get("http", _EMPTY).get("body", _EMPTY):
+    if b"\\u0000" in _JSON.encode(event) or _has_json_body(event):
         event = _representable(event)
     shown = dict(event)
     for name in sections:
         if name not in shown:
             shown[name] = _EMPTY
     return running().Activation(shown)
+
+
+def _has_json_body(event: Mapping[str, Any]) -> bool:
+    http = event.get("http")
+    body = http.get("body") if isinstance(http, dict) else None
+    return isinstance(body, dict) and "json" in body
 
 
 def _representable(value: Any) -> Any:

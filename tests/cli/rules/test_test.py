@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.invoke import invoke
+from tests.cli.rules.written import RULES
+
+
+def test_tests_that_pass_and_one_that_does_not(
+    capsys: pytest.CaptureFixture[str], workspace: Path, home: Path
+) -> None:
+    (workspace / "rules.yaml").write_text(RULES)
+    answer = invoke(capsys, "rules", "test", "rules.yaml")
+    assert (answer.code, answer.out) == (0, "2 of 2 tests pass\n")
+    (workspace / "rules.yaml").write_text(RULES.replace("method: GET", "method: POST"))
+    answer = invoke(capsys, "rules", "test", "rules.yaml")
+    assert answer.code == 1
+    assert answer.out == "rules.yaml:11:14: rule no-gists: miss: the rule holds\n1 of 2 tests pass\n"
+
+
+def test_no_tests(capsys: pytest.CaptureFixture[str], workspace: Path, home: Path) -> None:
+    (workspace / "rules.yaml").write_text(RULES.split("    tests:")[0])
+    answer = invoke(capsys, "rules", "test", "rules.yaml")
+    assert (answer.code, answer.out[:8]) == (0, "no tests")
