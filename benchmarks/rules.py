@@ -22,8 +22,9 @@ from typing import Any
 
 from benchmarks.measure import NotWorkingError, save, summarise, table
 from capsule.rules.detection.detector import Detector
+from capsule.rules.detection.model import SigmaFile
 from capsule.rules.detection.packs import load_pack
-from capsule.rules.detection.sigma import SigmaFile, parse_sigma
+from capsule.rules.detection.sigma import parse_sigma
 from capsule.rules.engine import RuleSet, compile_rules
 from capsule.rules.environment import activation, sections_of
 from capsule.rules.expression import compile_condition
