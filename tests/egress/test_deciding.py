@@ -51,7 +51,9 @@ def test_a_rule_blocks_and_says_where_it_stands(session: Any, plain: Upstream) -
     assert len(plain.seen) == before
     entry = inside.run.record("egress.http", path="/gists/1")
     assert entry["decision"]["rule"]["id"] == "no-gists"
-    assert inside.run.record("egress.finding")["finding"]["level"] == "high"
+    finding = inside.run.record("egress.finding")
+    assert (finding["rule"]["id"], finding["rule"]["level"]) == ("no-gists", "high")
+    assert finding["events"] == [entry["event"]["id"]]
     assert inside.curl("http://a.example/other").out == "hello /other"
 
 

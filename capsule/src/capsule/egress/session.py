@@ -270,10 +270,12 @@ class Session:
     def note(self, findings: tuple[Noted, ...], story: Story | None) -> None:
         """Records that rules with a level held."""
         for noted in findings:
-            fields = {"rule": noted.rule.record(), "level": noted.level, "reason": noted.reason}
-            if story is not None:
-                fields["event_id"] = story.id
-            self.recorder.write("egress.finding", {"finding": fields})
+            place = noted.rule.record()
+            rule = {"id": place["id"], "level": noted.level, "file": place["file"], "line": place["line"]}
+            if noted.reason:
+                rule["title"] = noted.reason
+            events = [story.id] if story is not None else []
+            self.recorder.write("egress.finding", {"rule": rule, "events": events, "count": 1})
 
     async def ask(self, event: dict[str, Any], judged: Judgement) -> Verdict:
         """Asks a person."""
