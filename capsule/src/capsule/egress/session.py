@@ -37,6 +37,7 @@ from capsule.egress.resolver import Resolver
 from capsule.egress.secrets import SecretError
 from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict
+from capsule.egress.watching import Watch
 from capsule.errors import CapsuleError, PolicyError
 from capsule.rules.decision import Noted
 from capsule.rules.engine import RuleSet, broken, compile_rules
@@ -121,6 +122,15 @@ class Session:
                 files.append(parse_rules(texts[path], path))
             except (PolicyError, FrameError) as error:
                 self.problems.append(error.message)
+        self.recorder.observers.clear()
+        if self.frame.egress.detect:
+            watch = Watch(
+                self.frame.egress.detect,
+                sources,
+                self._finding,
+            )
+            self.problems += watch.problems
+            self.recorder.observers.append(watch.see)
         try:
             return broken("; ".join(self.problems)) if self.problems else compile_rules(files)
         except CapsuleError as error:
@@ -191,6 +201,9 @@ class Session:
         for section in self.tally.add(describe(question, reply), time.monotonic_ns() // 1000):
             self._record_name(section)
         return reply.wire
+
+    def _finding(self, found: dict[str, Any]) -> None:
+        self.recorder.write("egress.finding", found)
 
     def _decide_name(self, name: str, qtype: str, transport: str) -> Verdict:
         if name == "localhost" or name.endswith(".localhost"):
