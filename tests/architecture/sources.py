@@ -23,7 +23,7 @@ PURE_PACKAGES = (
     "capsule.egress.dns", "capsule.egress.dns_record", "capsule.egress.pool",
     "capsule.egress.certificates", "capsule.egress.trust",
     "capsule.egress.placeholders", "capsule.egress.secrets", "capsule.egress.credential",
-    "capsule.egress.budget", "capsule.egress.asks", "capsule.egress.mcp_message",
+    "capsule.egress.budget", "capsule.egress.asks", "capsule.egress.mcp_message", "capsule.egress.strictness",
 )  # fmt: skip
 IMPURE_MODULES = (
     "capsule.sandbox.launcher",

@@ -11,7 +11,7 @@ of an upgraded connection are counted, not collected. Refuses CONNECT and every 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h2.events
@@ -45,6 +45,7 @@ from mitmproxy.proxy.layers.http._hooks import (
 )
 
 from capsule.egress.interception import Driver, Settle
+from capsule.egress.strictness import fields_problem, request_problem
 
 HEAD_LIMIT = 128 << 10
 """Bytes of a request's or response's head, of a chunk's head, and of what was sent before its turn."""
@@ -196,6 +197,11 @@ class Stream(layers_http.HttpStream):
         if self.flow.request.method == "CONNECT":
             problem = "CONNECT is not carried: connect to the host itself"
         if problem is None:
+            sent = self.flow.request.data
+            http2 = self.context.client.alpn == b"h2"
+            version = sent.http_version.decode("ascii", "replace")
+            problem = request_problem(sent.method, sent.path, version, sent.headers.fields, http2=http2)
+        if problem is None:
             return False
         self.flow.error = Error(problem)
         yield HttpRequestHeadersHook(self.flow)
@@ -209,11 +215,13 @@ class Stream(layers_http.HttpStream):
         assert self.flow.response is not None
         try:
             validate_headers(self.flow.response)
+            problem = fields_problem(self.flow.response.headers.fields)
         except ValueError as error:
+            problem = str(error)
+        if problem is not None:
             yield commands.CloseConnection(self.flow.server_conn)
-            yield from self._failed(f"the upstream's answer is ambiguous: {error}")
-            return True
-        return False
+            yield from self._failed(f"the upstream's answer is ambiguous: {problem}")
+        return problem is not None
 
     def _failed(self, message: str) -> Commands:
         """Answers, before anything was answered, that the exchange failed."""
@@ -377,6 +385,15 @@ class Http1Server(_Bounded, _http1.Http1Server):
 
 class Http1Client(_Bounded, _http1.Http1Client):
     """HTTP/1 toward the upstream."""
+
+    def send(self, event: Any) -> Commands:
+        """A body of HTTP/2 without a length is sent in chunks: without either it would be read as further requests."""
+        unframed = isinstance(event, RequestHeaders) and not event.end_stream and event.request.is_http2
+        if unframed and "content-length" not in event.request.headers:
+            request = event.request.copy()
+            request.headers["transfer-encoding"] = "chunked"
+            event = replace(event, request=request)
+        yield from super().send(event)
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
         """Interim answers (1xx but 101) are passed over: RFC 9110 §15.2."""
