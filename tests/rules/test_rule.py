@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from capsule.rules.engine import compile_rules
 from capsule.rules.rewrite import Edit
 from capsule.rules.rule import RuleError, RuleFile, parse_rules
 
@@ -102,6 +105,7 @@ REST = "on: http, when: 'true', action"
         (f"{{id: a, {REST}: blok}}", "blok", "did you mean 'block'"),
         (f"{{id: a, {REST}: block, nope: 1}}", "nope", "unknown key 'nope'"),
         ("{id: a, on: htp, when: 'true', action: block}", "htp", "did you mean 'http'"),
+        ("{id: a, on: htp, when: 'true', action: block, tests: {match: [{http: {host: x}}]}}", "htp", "did you mean 'http'"),
         ("{id: a, on: [], when: 'true', action: block}", "[]", "on is empty"),
         ("{id: a, on: http, when: [x], action: block}", "[x]", "when is a list"),
         (f"{{id: a, {REST}: block, priority: 5}}", "5}", "priority is 5"),
@@ -169,3 +173,38 @@ def test_values_of_edits_keep_their_types() -> None:
         .edits
     )
     assert [edit.value for edit in edits] == [1, "1", None, [True, 1.5, {"e": "x"}]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused(data: Any) -> None:
+    text = FULL
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        piece = data.draw(
+            st.sampled_from(
+                [
+                    "{",
+                    "[",
+                    "- ",
+                    ": ",
+                    "\n",
+                    "'",
+                    '"',
+                    "!",
+                    "&a",
+                    "&&",
+                    "(",
+                    "has(",
+                    "\0",
+                    "\ud800",
+                    "9" * 30,
+                    "null",
+                ]
+            )
+        )
+        text = text[:at] + piece + text[at + data.draw(st.integers(0, 8)) :]
+    try:
+        compile_rules([parse_rules(text, "r.yaml")])
+    except RuleError as refusal:
+        assert {problem.file for problem in refusal.problems} == {"r.yaml"}  # noqa: PT017

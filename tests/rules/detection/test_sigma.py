@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from capsule.rules.detection import predicate as p
 from capsule.rules.detection.detector import Detector
 from capsule.rules.detection.model import SigmaFile
+from capsule.rules.detection.packs import load_pack
 from capsule.rules.detection.sigma import parse_sigma
 from capsule.rules.rule import RuleError
 
@@ -144,3 +148,20 @@ def test_the_published_rules_for_linux_compile() -> None:
     assert len(detections) == len(files) >= 100
     assert len(silent) <= 2
     assert len(Detector([SigmaFile(tuple(detections))])) == len(detections)
+
+
+PIECES = ["|re", "|cidr", ": null", ": []", ": {}", " and not", " 1 of them", "*", "(", ")", "|contains|all", "|windash", "|exists", "|gt", "%x%", "|expand", "\\", '"', "'", "- ", "\n  ", "99999999999999999999", "-1", "?", "\0", "\ud800", "\u2028"]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([text for _, text in load_pack("agents") or ()] + [CORRELATION]), st.data())
+def test_a_damaged_file_is_read_or_refused(text: str, data: Any) -> None:
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + data.draw(st.sampled_from(PIECES)) + text[at + data.draw(st.integers(0, 8)) :]
+    try:
+        found = parse_sigma(text, "t.yml")
+    except RuleError as refusal:
+        found, said = SigmaFile(()), [problem.file for problem in refusal.problems]
+        assert set(said) == {"t.yml"}
+    Detector([found])

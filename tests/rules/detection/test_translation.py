@@ -10,6 +10,7 @@ from capsule.rules.detection import predicate as p
 from capsule.rules.detection.predicate import ANY, ONE
 from capsule.rules.detection.sigma import parse_sigma
 from capsule.rules.detection.translation import DetectionUnavailableError
+from capsule.rules.rule import RuleError
 
 HEAD = "title: T\nid: t\nlogsource: {product: capsule, category: process}\n"
 
@@ -62,6 +63,14 @@ def test_keywords_are_looked_for_in_the_text_of_an_event() -> None:
     assert isinstance(found, p.Any)
     assert p.Text("process.command", (ANY, "one", ANY)) in found.args
     assert p.Text("process.path", (ANY, "two", ANY)) in found.args
+
+
+@pytest.mark.parametrize(
+    "question", ["process.command|re: null", "process.command|expand: '%x%'", "process.pid|re: [null]"]
+)
+def test_values_that_are_none_are_refused(question: str) -> None:
+    with pytest.raises(RuleError):
+        asked(question)
 
 
 def test_several_conditions_are_alternatives() -> None:

@@ -311,7 +311,7 @@ class _RuleReader(NodeReader):
         wrong = table.problems_of(value)
         for problem in wrong:
             self.refuse(node, problem)
-        if wrong:
+        if wrong or not on:
             return None
         types = [name for name in on if table.TYPES[name] in value] or list(on)
         value["event"] = {"type": types[0], **value.get("event", {})}

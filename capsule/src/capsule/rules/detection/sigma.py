@@ -149,7 +149,11 @@ def _detection(content: Content, file: str, line: int) -> Detection:
     unrecorded: dict[str, None] = {}
     for view in seen:
         translation = Translation(view, file, line)
-        own = translation.predicate(tree)
+        try:
+            own = translation.predicate(tree)
+        except (TypeError, AttributeError, RecursionError) as error:
+            # The parser lets a few values through that are none: placeholders, nothing where a pattern belongs.
+            raise refused(file, line, f"this is not Sigma: {error}", "see the Sigma specification") from None
         unrecorded.update(dict.fromkeys(translation.never))
         found = p.simplified(own if view.also is None else p.All((view.also, own)))
         if found != p.Always(False):

@@ -172,6 +172,8 @@ class Translation:
         flags = "".join(
             sorted({"IGNORECASE": "i", "MULTILINE": "m", "DOTALL": "s"}[flag.name] for flag in value.flags)
         )
+        if value.regexp is None:
+            raise self._refused(f"{own} has no pattern to match", "write one, or null without re")
         regex = (f"(?{flags})" if flags else "") + value.regexp.original
         tried = running().compile(f"''.matches({cel_string(regex)})").eval(data={}).value()
         if not isinstance(tried, bool):
