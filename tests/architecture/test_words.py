@@ -31,6 +31,7 @@ ABOUT_REGISTRIES = (
     "capsule/src/capsule/policy/presets/",
     "capsule/native/src/plan/presets/",
     "capsule/src/capsule/rules/packs/",
+    "capsule/src/capsule/sandbox/risks.py",
 )
 
 

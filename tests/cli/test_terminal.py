@@ -9,7 +9,7 @@ import pytest
 from capsule.cli import terminal
 from capsule.errors import PlanError, PolicyError, Problem
 from capsule.sandbox.access import Decision, Rule
-from capsule.sandbox.diff import Change, Risk
+from capsule.sandbox.changes import Change, Risk
 from capsule.sandbox.plan import PlanOrigin
 
 

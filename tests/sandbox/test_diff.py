@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from capsule.policy.presets import NAMES
-from capsule.sandbox.diff import Risk, compare_plans
+from capsule.sandbox.changes import Risk
+from capsule.sandbox.diff import compare_plans
 from tests.sandbox.plans import plan_of, preset_plan
 
 

@@ -30,7 +30,10 @@ const NATIVE: &[(&str, Verb)] = &[
 
 /// Verbs of the Python side.
 const PYTHON: &[&str] = &[
+    "answer",
+    "asks",
     "policy",
+    "rules",
     "profile",
     "doctor",
     "attack",
@@ -53,6 +56,8 @@ capsule: one command, or one Python tool call, under a policy, on the record
   capsule record                     put entries of another program on the log
   capsule trace -- CMD…              observe what a command uses
   capsule profile -- CMD…            suggest a policy from what commands use
+  capsule rules list | lint | test   the rules that decide during a run
+  capsule asks | answer ID allow     what runs wait for an answer to
   capsule policy …                   check, compile, explain, test, compare policies
   capsule rules …                    list, check and test what decides during a run
   capsule doctor                     what this machine can enforce

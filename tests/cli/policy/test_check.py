@@ -47,3 +47,38 @@ def test_tools_are_checked_too(capsys: pytest.CaptureFixture[str], workspace: Pa
     answer = invoke(capsys, "policy", "check", "capsule.yaml")
     assert answer.code == 2
     assert "unknown system call 'opennat'" in answer.err
+
+
+def test_what_gives_away_more_than_it_seems_to_is_noted(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nnetwork: {hosts: [github.com]}\n"
+    )
+    answer = invoke(capsys, "policy", "check")
+    assert answer.code == 0
+    assert (
+        "note: capsule.yaml:3: anybody can publish at github.com: this lets data out to strangers;"
+        in answer.out
+    )
+    (warning,) = json.loads(invoke(capsys, "policy", "check", "--json").out)["warnings"]
+    assert "anybody can publish" in warning
+
+
+def test_rules_that_do_not_compile_make_a_policy_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "capsule.yaml").write_text("version: 1\nextends: [workspace]\nrules: [./rules.yaml]\n")
+    answer = invoke(capsys, "policy", "check")
+    assert answer.code == 2
+    assert "rules.yaml" in answer.err
+    (workspace / "rules.yaml").write_text(
+        "version: 1\nrules:\n  - {id: a, on: http, when: 'http.hots', action: block}\n"
+    )
+    answer = invoke(capsys, "policy", "check")
+    assert answer.code == 2
+    assert "capsule: rules.yaml:3:" in answer.err
+    (workspace / "rules.yaml").write_text(
+        "version: 1\nrules:\n  - {id: a, on: dns, when: 'true', action: block}\n"
+    )
+    assert invoke(capsys, "policy", "check").code == 0

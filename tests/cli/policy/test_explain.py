@@ -61,3 +61,71 @@ def test_addresses_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     answer = invoke(capsys, "policy", "explain", "workspace", "--connect", "example.org")
     assert answer.code == 2
     assert "expected tcp:HOST:PORT or unix:/PATH" in answer.err
+
+
+def test_requests(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nnetwork:\n  hosts:\n"
+        "    - {host: a.example, ports: [443], methods: [GET, POST], credential: key}\n"
+        "secrets:\n  - {name: key, from: {env: T}, to: [a.example], as: header, field: X-Key, env: KEY}\n"
+        "rules: [./rules.yaml]\n"
+    )
+    (workspace / "rules.yaml").write_text(
+        "version: 1\nrules:\n"
+        "  - {id: no-post, on: http, when: 'http.method == \"POST\"', action: block, reason: read only}\n"
+    )
+    answer = invoke(capsys, "policy", "explain", "--url", "https://a.example/x", "--env", "KEY")
+    assert answer.code == 0
+    assert answer.out.splitlines() == [
+        "env KEY: allowed",
+        "  by capsule.yaml:7  secrets: the placeholder of key",
+        "request GET https://a.example/x: allowed",
+        "  by capsule.yaml:5  network: hosts: [{host: a.example, ports: [443], methods: [GET, POST], credential: key}]",
+        "  looked at: yes",
+        "  secret key goes in at header X-Key, where its placeholder is (capsule.yaml:7)",
+        "  it has to carry the secret key, and no other credential",
+        "  private addresses: refused",
+    ]
+    # A method and a URL are two words to a shell.
+    blocked = invoke(capsys, "policy", "explain", "capsule.yaml", "--url", "POST", "https://a.example/x")
+    assert blocked.code == 1
+    assert "request POST https://a.example/x: denied" in blocked.out
+    assert "  rule no-post (rules.yaml:3) blocks: read only" in blocked.out
+    refused = invoke(
+        capsys,
+        "policy",
+        "explain",
+        "--url",
+        "PUT https://a.example/",
+        "--url",
+        "https://b.example/",
+        "--json",
+    )
+    put, other = json.loads(refused.out)
+    assert (put["outcome"], put["allowed"], put["rule"]["line"]) == ("denied", False, 5)
+    assert put["allow"] == "network: hosts: [{host: a.example, methods: [PUT]}]"
+    assert (other["outcome"], other["rule"], other["allow"]) == (
+        "denied",
+        None,
+        "network: hosts: [b.example]",
+    )
+
+
+def test_what_is_no_request(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    answer = invoke(capsys, "policy", "explain", "workspace", "--url", "https://127.1/")
+    assert answer.code == 2
+    assert "is a spelling of the address" in answer.err or "spelling of the address 127.0.0.1" in answer.err
+
+
+def test_broken_rules_are_told_and_nothing_is_allowed(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nnetwork: {hosts: [a.example]}\nrules: [./rules.yaml]\n"
+    )
+    (workspace / "rules.yaml").write_text(
+        "version: 1\nrules:\n  - {id: a, on: http, when: 'http.hots', action: block}\n"
+    )
+    answer = invoke(capsys, "policy", "explain", "--url", "https://a.example/")
+    assert (answer.code, answer.out) == (2, "")
+    assert "rules.yaml:3:" in answer.err

@@ -19,7 +19,9 @@ from capsule.errors import CapsuleError
     "capsule",
     cls=LazyGroup,
     verbs={
+        "answer": ("capsule.cli.answer", "Allow or deny what a run waits for."),
         "apply": ("capsule.cli.overlay.apply", "Take over what a run with an overlay wrote."),
+        "asks": ("capsule.cli.asks", "Show what runs wait for an answer to."),
         "attack": ("capsule.cli.attack", "Attack a policy on this machine, and judge from the host."),
         "completion": ("capsule.cli.completion", "Print a shell's completion script."),
         "diff": ("capsule.cli.overlay.diff", "Show what a run with an overlay wrote."),

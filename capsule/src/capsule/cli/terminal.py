@@ -18,7 +18,7 @@ import click
 from capsule.errors import CapsuleError, PolicyError, Problem
 from capsule.policy.paths import shown
 from capsule.sandbox.access import Decision
-from capsule.sandbox.diff import Change
+from capsule.sandbox.changes import Change
 from capsule.sandbox.plan import Plan
 
 

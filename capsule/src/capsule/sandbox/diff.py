@@ -1,44 +1,24 @@
 """Two plans → what changed, the most dangerous first.
 
-Widening comes before narrowing. Among widenings: ways out of the sandbox (protection removed, sensitive
-places, sockets), then new power (writing, executing, calls, variables), then more of the same (reading,
-limits).
+Widening comes before narrowing. Among widenings: ways out of the sandbox (protection removed, sensitive places,
+sockets, the host's network, secrets that go further), then new power (writing, executing, sending, calls, variables),
+then more of the same (reading, limits).
 
     compare_plans(old, new)[0].risk        # 'critical'
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from capsule.policy.glob import Pattern, matches_name
 from capsule.policy.model import AUDIT_LEVELS, LIMIT_KINDS
 from capsule.policy.paths import shown
 from capsule.policy.quantities import shown_quantity
 from capsule.sandbox import syscalls
-from capsule.sandbox.plan import Plan, PlanGrant, PlanOrigin, PlanPattern, PlanPlace, PlanSyscallAllow
-
-
-class Risk(enum.IntEnum):
-    """How much a change gives away; the higher the worse."""
-
-    NARROWER = 0
-    LOW = 1
-    MEDIUM = 2
-    HIGH = 3
-    CRITICAL = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference. `origin` is the line in the new plan, or in the old one for what was removed."""
-
-    risk: Risk
-    what: str
-    origin: PlanOrigin | None = None
-
+from capsule.sandbox.changes import Change, Risk
+from capsule.sandbox.diff_hosts import compare_hosts
+from capsule.sandbox.plan import Plan, PlanGrant, PlanPattern, PlanPlace, PlanSyscallAllow
 
 # Where keys and tokens are kept, and from where the host runs things.
 _SENSITIVE = tuple(
@@ -64,6 +44,7 @@ def compare_plans(old: Plan, new: Plan) -> tuple[Change, ...]:
     changes = [
         *_filesystem(old, new),
         *_network(old, new),
+        *compare_hosts(old, new),
         *_syscalls(old, new),
         *_programs(old, new),
         *_environment(old, new),

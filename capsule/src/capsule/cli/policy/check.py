@@ -10,20 +10,22 @@ from capsule.cli.reference import policy_argument
 from capsule.errors import PolicyError
 from capsule.policy.merge import with_tool
 from capsule.sandbox.compiler import compile_policy
-from capsule.sandbox.plan import encode_plan
+from capsule.sandbox.plan import Plan, encode_plan
+from capsule.sandbox.risks import risks
 
 
 @click.command("check", epilog="Example: capsule policy check capsule.yaml")
 @policy_argument
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(policy: str, as_json: bool) -> int:
-    """Say whether a policy can be used, and what is wrong with it. Exits 0 or 2."""
+    """Say whether a policy can be used, what is wrong with it, and what it gives away. Exits 0 or 2."""
     try:
         resolved = load_policy(policy)
         plan = compile_policy(resolved)
         encode_plan(plan)
         for tool in resolved.tools:
             encode_plan(compile_policy(with_tool(resolved, tool)))
+        _check_rules(plan, policy)
     except PolicyError as error:
         if not as_json:
             raise
@@ -36,6 +38,7 @@ def command(policy: str, as_json: bool) -> int:
         )
         return error.exit_code
     warnings = [] if plan.filesystem.execute else [terminal.GRANTS_NOTHING]
+    warnings += [terminal.near(str(remark)) for remark in risks(plan)]
     if as_json:
         good = {
             "ok": True,
@@ -50,3 +53,13 @@ def command(policy: str, as_json: bool) -> int:
         for warning in warnings:
             terminal.say(f"note: {warning}")
     return 0
+
+
+def _check_rules(plan: Plan, reference: str) -> None:
+    """Rules that do not compile would deny everything: they make the policy one that cannot be used."""
+    egress = plan.network.egress
+    if egress is not None and (egress.rules or egress.detect):
+        # Only policies with rules pay for the import of what evaluates them.
+        from capsule.cli.rules.sources import load
+
+        load([reference])

@@ -7,8 +7,9 @@ import click
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
 from capsule.cli.reference import PolicyReference
+from capsule.sandbox.changes import Risk
 from capsule.sandbox.compiler import compile_policy
-from capsule.sandbox.diff import Risk, compare_plans
+from capsule.sandbox.diff import compare_plans
 
 
 @click.command("diff", epilog="Example: capsule policy diff workspace capsule.yaml")

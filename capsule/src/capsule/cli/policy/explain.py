@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,11 +15,37 @@ from capsule.cli.reference import policy_argument
 from capsule.errors import PolicyError, Problem
 from capsule.policy.parser import parse_address
 from capsule.policy.paths import PathError, parse_path
+from capsule.policy.request import Request, parse_request
 from capsule.sandbox.access import Access, Decision
 from capsule.sandbox.examples import decide
 
+if TYPE_CHECKING:
+    from capsule.cli.policy.url import UrlAnswer
 
-@click.command("explain", epilog="Example: capsule policy explain capsule.yaml --path ~/.ssh/id_ed25519")
+
+class _ExplainCommand(click.Command):
+    """`--url` takes a method and a URL as two words too: `--url POST https://…`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words: list[str] = []
+        for word in args:
+            if (
+                len(words) > 1
+                and words[-2] == "--url"
+                and re.fullmatch(r"[A-Z][A-Z-]*", words[-1])
+                and "://" in word
+            ):
+                words[-1] += f" {word}"
+            else:
+                words.append(word)
+        return super().parse_args(ctx, words)
+
+
+@click.command(
+    "explain",
+    cls=_ExplainCommand,
+    epilog="Example: capsule policy explain capsule.yaml --path ~/.ssh/id_ed25519",
+)
 @policy_argument
 @click.option("--tool", metavar="NAME", help="Explain as the policy holds for one of its tools.")
 @click.option(
@@ -36,6 +64,13 @@ from capsule.sandbox.examples import decide
     multiple=True,
     help="May tcp:HOST:PORT or unix:PATH be reached?",
 )
+@click.option(
+    "--url",
+    "urls",
+    metavar="[METHOD] URL",
+    multiple=True,
+    help="May this request be made, and what happens to it?",
+)
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(  # noqa: PLR0917 (click hands over one for each option)
     policy: str,
@@ -46,6 +81,7 @@ def command(  # noqa: PLR0917 (click hands over one for each option)
     calls: tuple[str, ...],
     variables: tuple[str, ...],
     addresses: tuple[str, ...],
+    urls: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Say what is allowed, by which line, and which line would change it.
@@ -63,23 +99,49 @@ def command(  # noqa: PLR0917 (click hands over one for each option)
     answers += [(f"syscall {name}", *access.syscall(name)) for name in calls]
     answers += [(f"env {name}", access.variable(name), ()) for name in variables]
     answers += [(f"connect {address}", _connect(access, address), ()) for address in addresses]
+    reached = _reached(access, urls)
     if as_json:
         terminal.say_json(
             [
-                {"asked": asked, "conditions": list(conditions), **terminal.decision_json(decision)}
-                for asked, decision, conditions in answers
+                *(
+                    {"asked": asked, "conditions": list(conditions), **terminal.decision_json(decision)}
+                    for asked, decision, conditions in answers
+                ),
+                *(answer.record() for answer in reached),
             ]
-            if answers
+            if answers or reached
             else terminal.summary_json(access.plan)
         )
-    elif not answers:
+    elif not answers and not reached:
         terminal.say_summary(access.plan)
     for asked, decision, conditions in () if as_json else answers:
         terminal.say(f"{asked}: {terminal.verdict(decision)}")
         for condition in conditions:
             terminal.say(f"  when {condition}")
         terminal.say_decision(decision)
-    return 0 if all(decision.granted for _, decision, _ in answers) else 1
+    for answer in () if as_json else reached:
+        answer.say()
+    granted = all(decision.granted for _, decision, _ in answers)
+    return 0 if granted and all(answer.outcome == "allowed" for answer in reached) else 1
+
+
+def _reached(access: Access, urls: tuple[str, ...]) -> list[UrlAnswer]:
+    if not urls:
+        return []
+    # Only this question costs the import of what evaluates rules.
+    from capsule.cli.policy.url import explain_url, rules_of
+
+    rules = rules_of(access)
+    return [explain_url(access, rules, _request(text)) for text in urls]
+
+
+def _request(text: str) -> Request:
+    try:
+        return parse_request(text)
+    except PathError as fault:
+        raise PolicyError(
+            [Problem("--url", 1, 1, fault.what, fault.expected, None, fault.next_step)]
+        ) from None
 
 
 def _resolved(text: str) -> str:

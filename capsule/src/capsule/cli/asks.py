@@ -1,0 +1,91 @@
+"""`capsule asks`: what runs wait for an answer to, with what a person needs to judge it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+import click
+
+from capsule.cli import terminal
+from capsule.cli.seam import Seam, UnreachedError
+
+_LONGEST = 300
+
+
+@click.command("asks", epilog="Example: capsule asks")
+@click.option(
+    "--wait", metavar="SECONDS", type=click.IntRange(1, 120), help="Wait for one when there is none."
+)
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def command(wait: int | None, as_json: bool) -> int:
+    """Show what waits for an answer: requests that a rule asks about, and hosts that no entry lists.
+
+    Exits 0 when something waits, else 1.
+    """
+    seam = Seam()
+    try:
+        asks = seam.get("/asks")["asks"]
+        if not asks and wait is not None:
+            asks = seam.get("/asks", wait)["asks"]
+    except UnreachedError:
+        asks = []
+    if as_json:
+        terminal.say_json({"asks": asks})
+        return 0 if asks else 1
+    for number, ask in enumerate(asks):
+        if number:
+            terminal.say()
+        for line in lines_of(ask, time.time() * 1000):
+            terminal.say(line)
+    if not asks:
+        terminal.say("nothing waits for an answer")
+    return 0 if asks else 1
+
+
+def lines_of(untrusted_ask: dict[str, Any], now_ms: float) -> list[str]:
+    """An ask for a person; what a program said stays on its line."""
+    ask = untrusted_ask
+    rule = ask.get("rule")
+    left = max(0, int(ask["expires"] - now_ms) // 1000)
+    lines = [f"{_flat(ask['id'])}  {what_of(ask['event'])}  ({left} s left)"]
+    argv = " ".join(shlex.quote(word) for word in map(str, ask.get("argv") or ()))
+    program = ask.get("program")
+    if program or argv:
+        lines.append(f"  by {_flat(program or 'a program')}{f': {_flat(argv)}' if argv else ''}")
+    lines.append(f"  in run {_flat(ask['run'])}: {_flat(' '.join(map(str, ask.get('command') or ())))}")
+    if rule:
+        why = f": {_flat(rule['reason'])}" if rule.get("reason") else ""
+        lines.append(
+            f"  rule {_flat(rule.get('id'))} ({terminal.near(_flat(rule.get('file')))}:{rule.get('line')}){why}"
+        )
+    else:
+        lines.append("  no host entry lists it (network: unlisted: ask)")
+    lines += [
+        f"  before: {_flat(past.get('what'))}: {_flat(past.get('outcome'))}"
+        for past in ask.get("asked_before") or ()
+    ]
+    return [*lines, f"  capsule answer {_flat(ask['id'])} allow|deny"]
+
+
+def what_of(untrusted_event: dict[str, Any]) -> str:
+    """One event in a few words."""
+    event = untrusted_event
+    http, model = event.get("http"), event.get("model")
+    if isinstance(http, dict):
+        return _flat(f"{http.get('method', '')} {http.get('url', '')}")
+    if isinstance(model, dict):
+        return _flat(f"model call to {model.get('provider', '')} {model.get('name', '')}")
+    for kind, name in (("dns", "name"), ("tcp", "host"), ("mcp", "method"), ("websocket", "host")):
+        section = event.get(kind)
+        if isinstance(section, dict):
+            port = f":{section['port']}" if "port" in section else ""
+            return _flat(f"{kind} {section.get(name, '')}{port}")
+    return _flat(event.get("event", {}).get("type", "something"))
+
+
+def _flat(untrusted: object) -> str:
+    # A line break in a URL or an argument would let a program write lines of its own into the question.
+    text = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in str(untrusted))
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
