@@ -140,7 +140,8 @@ pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Ou
             // What covers a hidden directory is empty, and may be seen to be.
             Verdict::Refused(refusal) if refusal.kind == Kind::Hidden && lists(&object) => {}
             Verdict::Refused(refusal) => {
-                let layer = if refusal.kind == Kind::Hidden {
+                // What is denied where reading is not brokered, the view covers.
+                let layer = if matches!(refusal.kind, Kind::Hidden | Kind::Denied) {
                     Layer::View
                 } else {
                     Layer::Landlock

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 pub enum Guard {
     /// Neither read nor written.
     Denied,
+    /// The same, and the view covers it: reading need not be brokered for it.
+    Masked,
     /// Never changed.
     Protected,
 }
@@ -80,6 +82,8 @@ pub struct Access {
     hidden: Vec<PathBuf>,
     read_denies: bool,
     globs: bool,
+    /// Denials that the view holds up by itself.
+    masked: Vec<RuleId>,
 }
 
 /// What holds at the end of a walk.
@@ -109,6 +113,7 @@ impl Access {
             hidden: Vec::new(),
             read_denies: false,
             globs: false,
+            masked: Vec::new(),
         };
         for place in &fs.hide {
             let rule = access.rule("hide", &place.path, &place.origin);
@@ -151,10 +156,13 @@ impl Access {
                 origin: None,
             });
             let rule = (access.rules.len() - 1) as RuleId;
+            if kept.guard == Guard::Masked {
+                access.masked.push(rule);
+            }
             access.guard(
                 kept.names.clone(),
                 rule,
-                kept.guard == Guard::Denied,
+                kept.guard != Guard::Protected,
                 extras,
             );
         }
@@ -292,7 +300,8 @@ impl Access {
     fn denies_something_readable(&self) -> bool {
         self.names.any(State::default(), |state, marks, readable| {
             state.areas(marks);
-            let denies = marks.deny.is_some() || marks.globs().iter().any(|g| g.2);
+            let open = |rule: RuleId| !self.masked.contains(&rule);
+            let denies = marks.deny.is_some_and(open) || marks.globs().iter().any(|g| g.2);
             denies && (state.read || readable)
         })
     }

@@ -10,7 +10,7 @@ use super::{Fault, at};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 
 /// Where the memory file system is attached while it is filled; `/proc` exists everywhere and is replaced last.
@@ -36,6 +36,7 @@ pub fn build(steps: &[Step], disk: Option<u64>) -> Result<(), Fault> {
         kept: Vec::new(),
         scratch: None,
         covers: 0,
+        nothing: None,
         disk,
     };
     for step in steps {
@@ -55,6 +56,8 @@ struct Builder {
     kept: Vec<OwnedFd>,
     scratch: Option<()>,
     covers: usize,
+    /// The empty file that masks show.
+    nothing: Option<OwnedFd>,
     disk: Option<u64>,
 }
 
@@ -134,6 +137,7 @@ impl Builder {
                     .map_err(told("mount: show", path))?;
             }
             Step::Devices => self.devices()?,
+            Step::Mask { path } => self.mask(path)?,
             Step::Seal { path } => {
                 let place = open(path)?;
                 system::set_attributes(place.as_fd(), ATTR_RDONLY, 0, false)
@@ -143,8 +147,33 @@ impl Builder {
         Ok(())
     }
 
-    /// Cover `path` with a new directory of the memory file system.
-    fn cover(&mut self, path: &Path, mode: u32, attributes: u64) -> Result<(), Fault> {
+    /// Cover the file `path` with an empty one without any permission: its owner, too, has no way to it without a
+    /// capability that the sandbox does not have.
+    fn mask(&mut self, path: &Path) -> Result<(), Fault> {
+        let told = |error| Fault::new(format!("mount: mask {}", path.display()), error);
+        let target = match open(path) {
+            Err(fault) if fault.error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            target => target?,
+        };
+        self.memory()?;
+        if self.nothing.is_none() {
+            let nothing = format!("{SCRATCH}/nothing");
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true).mode(0);
+            options.open(&nothing).map_err(told)?;
+            self.nothing = Some(open(Path::new(&nothing))?);
+        }
+        let Some(nothing) = &self.nothing else {
+            return Err(told(io::ErrorKind::NotFound.into()));
+        };
+        let tree = system::clone_tree(nothing.as_fd()).map_err(told)?;
+        let attributes = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+        system::set_attributes(tree.as_fd(), attributes, 0, false).map_err(told)?;
+        system::attach(tree.as_fd(), target.as_fd()).map_err(told)
+    }
+
+    /// The memory file system, made when it is first needed.
+    fn memory(&mut self) -> Result<(), Fault> {
         if self.scratch.is_none() {
             let data = self.disk.map_or_else(
                 || "mode=0755".to_owned(),
@@ -157,6 +186,12 @@ impl Builder {
                 .map_err(at("mount: memory file system"))?;
             self.scratch = Some(());
         }
+        Ok(())
+    }
+
+    /// Cover `path` with a new directory of the memory file system.
+    fn cover(&mut self, path: &Path, mode: u32, attributes: u64) -> Result<(), Fault> {
+        self.memory()?;
         let place = c_path(Path::new(&format!("{SCRATCH}/{}", self.covers)))?;
         self.covers += 1;
         let told = |error| Fault::new(format!("mount: cover {}", path.display()), error);

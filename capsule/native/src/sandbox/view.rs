@@ -116,6 +116,11 @@ pub enum Step {
     },
     /// Make the minimal `/dev`.
     Devices,
+    /// Cover a file with an empty one that nobody may open; where the view has no such file, nothing.
+    Mask {
+        /// In the view.
+        path: PathBuf,
+    },
     /// The covering directory at `path` is finished.
     Seal {
         /// In the view.

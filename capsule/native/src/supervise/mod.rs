@@ -21,6 +21,7 @@ pub mod pump;
 pub mod raw_mode;
 pub mod relay;
 pub mod report;
+pub mod secrets;
 pub mod signals;
 pub mod specify;
 pub mod streams;

@@ -4,7 +4,7 @@
 
 use super::report::{Enforced, PolicyName};
 use super::tier::{self, Host, Tier};
-use super::{Request, environment, places};
+use super::{Request, environment, places, secrets};
 use crate::monitor::{self, notified};
 use crate::plan::{Access, Audit, Condition, Extras, Kept, NetworkMode, Op, Plan, Variables, Want};
 use crate::sandbox::bpf::{Comparison, Test};
@@ -120,7 +120,7 @@ pub fn specify(
     request: &Request,
     plan: &Plan,
     variables: &Variables,
-    kept: Vec<Kept>,
+    mut kept: Vec<Kept>,
     around: Surroundings,
 ) -> Result<Specified, String> {
     let Surroundings {
@@ -142,6 +142,12 @@ pub fn specify(
     )?;
     let places =
         places::resolve(plan, variables, tier.namespaces).map_err(|error| error.to_string())?;
+    let secrets = secrets::of_root(&places.view);
+    kept.extend(
+        secrets
+            .iter()
+            .map(|path| secrets::kept(path, tier.namespaces)),
+    );
     let extras = Extras {
         kept,
         aliases: places.aliases,
@@ -167,7 +173,9 @@ pub fn specify(
             tests: Vec::new(),
         }));
     let filter = filter::build(&wanted).map_err(|error| error.to_string())?;
-    let steps = view::lay_out(&places.view, &places.links).map_err(|error| error.to_string())?;
+    let mut steps =
+        view::lay_out(&places.view, &places.links).map_err(|error| error.to_string())?;
+    secrets::mask(&mut steps, secrets);
     let given = std::env::vars_os().map(|(name, value)| {
         let value = if name == "PATH" {
             environment::reachable(&value, |part| may_look_into(&access, part))
