@@ -86,10 +86,10 @@ pub(super) fn open(path: &Path, places: &Places) -> Result<(File, Option<Genesis
         if !named && attempt < 100 {
             continue;
         }
-        if meta.len() > 0 {
-            if let Some(genesis) = read(&file, path)? {
-                return Ok((file, Some(genesis)));
-            }
+        if meta.len() > 0
+            && let Some(genesis) = read(&file, path)?
+        {
+            return Ok((file, Some(genesis)));
         }
         if !created && remembered(places, path) {
             // Another first run may have created it and not yet come to its lock.

@@ -93,13 +93,13 @@ impl Writer {
             None => genesis::new_id(path)?,
         };
         let vkey = VKey::of(&origin(&id), &signer.verifying_key());
-        if let Some(Genesis { key, .. }) = &found {
-            if *key != vkey.render() {
-                return Err(Error::Foreign {
-                    path: path.to_owned(),
-                    key: key.clone(),
-                });
-            }
+        if let Some(Genesis { key, .. }) = &found
+            && *key != vkey.render()
+        {
+            return Err(Error::Foreign {
+                path: path.to_owned(),
+                key: key.clone(),
+            });
         }
         let memory = Memory::open(places, &id)?;
         memory.lock(libc::LOCK_EX)?;

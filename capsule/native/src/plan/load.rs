@@ -155,11 +155,11 @@ fn plan_of(
     tool: Option<&str>,
     directories: &Directories,
 ) -> Result<Found, LoadError> {
-    if let (Chosen::Preset(name), None) = (chosen, tool) {
-        if let Some(preset) = presets::named(name) {
-            let plan = parse_built_in(preset.plan).map_err(LoadError::Plan)?;
-            return Ok((plan, preset.digest.to_owned(), Origination::BuiltIn, None));
-        }
+    if let (Chosen::Preset(name), None) = (chosen, tool)
+        && let Some(preset) = presets::named(name)
+    {
+        let plan = parse_built_in(preset.plan).map_err(LoadError::Plan)?;
+        return Ok((plan, preset.digest.to_owned(), Origination::BuiltIn, None));
     }
     let key = key(chosen, tool);
     let mut notices = Vec::new();
@@ -176,10 +176,11 @@ fn plan_of(
         match Cache::open(own).and_then(|cache| cache.map_or(Ok(None), |c| c.get(&key))) {
             Ok(Some(bytes)) => {
                 // Whatever is wrong with what was kept, compiling anew puts it right.
-                if let Ok(plan) = parse(&bytes) {
-                    if names(&plan, chosen) && unchanged(&plan)? {
-                        return Ok((plan, digest(&bytes), Origination::Cached, None));
-                    }
+                if let Ok(plan) = parse(&bytes)
+                    && names(&plan, chosen)
+                    && unchanged(&plan)?
+                {
+                    return Ok((plan, digest(&bytes), Origination::Cached, None));
                 }
             }
             Ok(None) => {}
@@ -196,10 +197,10 @@ fn plan_of(
     if !names(&plan, chosen) || !unchanged(&plan)? {
         return Err(LoadError::Changed(chosen.clone()));
     }
-    if let Some(own) = &directories.cache {
-        if let Err(error) = Cache::create(own).and_then(|cache| cache.put(&key, bytes)) {
-            say("write", error);
-        }
+    if let Some(own) = &directories.cache
+        && let Err(error) = Cache::create(own).and_then(|cache| cache.put(&key, bytes))
+    {
+        say("write", error);
     }
     let notice = (!notices.is_empty()).then(|| notices.join("; "));
     Ok((plan, digest(bytes), Origination::Compiled, notice))

@@ -159,7 +159,7 @@ impl Builder {
         if self.nothing.is_none() {
             let nothing = format!("{SCRATCH}/nothing");
             let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true).mode(0);
+            options.write(true).create_new(true).mode(0o0);
             options.open(&nothing).map_err(told)?;
             self.nothing = Some(open(Path::new(&nothing))?);
         }

@@ -194,19 +194,19 @@ fn log(arguments: &Arguments) -> Result<ExitCode, String> {
     progress.done();
     let mut verified =
         verified.map_err(|why| format!("{path:?} cannot be read: {why}; check the disk"))?;
-    if let (Some(before), Some(now)) = (&at_path, &id) {
-        if before != now {
-            let detail = format!("log {before} was begun at this path, and this is another");
-            verified.report.warnings.insert(
-                0,
-                Warning {
-                    kind: "replaced",
-                    seq: 0,
-                    detail,
-                },
-            );
-            verified.report.warned += 1;
-        }
+    if let (Some(before), Some(now)) = (&at_path, &id)
+        && before != now
+    {
+        let detail = format!("log {before} was begun at this path, and this is another");
+        verified.report.warnings.insert(
+            0,
+            Warning {
+                kind: "replaced",
+                seq: 0,
+                detail,
+            },
+        );
+        verified.report.warned += 1;
     }
     if let Some(places) = &places {
         remember(places, &verified, &options);
