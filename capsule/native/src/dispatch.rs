@@ -2,19 +2,38 @@
 //!
 //! ```
 //! let code = capsule::dispatch::main(vec!["--version".into()]);
-//! assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+//! assert_eq!(code, capsule::dispatch::ExitCode::SUCCESS);
 //! ```
 
 use crate::plan::{interpreter, verb};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::process::ExitCode;
 
 /// What a wrong command line ends with.
 pub const USAGE: u8 = 64;
 /// What capsule's own failure ends with.
 pub const FAILED: u8 = 125;
+
+/// What the process ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitCode(u8);
+
+impl ExitCode {
+    /// All went well.
+    pub const SUCCESS: ExitCode = ExitCode(0);
+
+    /// End the process with it, with everything written that waits to be.
+    pub fn exit(self) -> ! {
+        std::process::exit(self.0.into())
+    }
+}
+
+impl From<u8> for ExitCode {
+    fn from(code: u8) -> ExitCode {
+        ExitCode(code)
+    }
+}
 
 type Verb = fn(Vec<OsString>) -> ExitCode;
 

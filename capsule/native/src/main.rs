@@ -1,8 +1,38 @@
 //! `capsule`: one static binary; the first argument is the verb.
+//!
+//! It begins where the C library does. What Rust's runtime would do before is done here as far as it is needed; the
+//! rest (finding the stack's end in `/proc/self/maps`, a second stack to tell of an overflow) would be a fiftieth of a
+//! short run. It refuses to go on when standard input, output or error is closed and `/dev/null` cannot be opened.
+
+#![no_main]
+
+use capsule::arena::Arena;
+use capsule::dispatch;
+use std::ffi::{c_char, c_int};
 
 #[global_allocator]
-static MEMORY: capsule::arena::Arena = capsule::arena::Arena::new();
+static MEMORY: Arena = Arena::new();
 
-fn main() -> std::process::ExitCode {
-    capsule::dispatch::main(std::env::args_os().skip(1).collect())
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
+    hold_streams();
+    // A reader that left is an error of the write, not the end of the process.
+    // SAFETY: ignoring a signal takes no pointer.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    dispatch::main(std::env::args_os().skip(1).collect()).exit()
+}
+
+/// Nothing that is opened later may come to lie at 0, 1 or 2 and be read or written as a stream.
+fn hold_streams() {
+    for number in 0..3 {
+        // SAFETY: plain integers, and a valid C string. The lowest free number is the one asked about.
+        let held = unsafe {
+            libc::fcntl(number, libc::F_GETFD) >= 0
+                || libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == number
+        };
+        if !held {
+            // SAFETY: ends this process at once.
+            unsafe { libc::_exit(dispatch::FAILED.into()) }
+        }
+    }
 }

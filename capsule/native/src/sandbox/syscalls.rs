@@ -76,10 +76,35 @@ const fn decimal(text: &[u8]) -> Option<u32> {
     if text.is_empty() { None } else { Some(number) }
 }
 
+/// The first eight bytes of each name as one number: in the same order, and compared at once.
+static BEGINNINGS: [u64; count()] = beginnings();
+
+const fn beginnings() -> [u64; count()] {
+    let (mut all, mut row) = ([0; count()], 0);
+    while row < all.len() {
+        all[row] = beginning(ROWS[row].0.as_bytes());
+        row += 1;
+    }
+    all
+}
+
+const fn beginning(name: &[u8]) -> u64 {
+    let (mut bytes, mut at) = ([0; 8], 0);
+    while at < name.len() && at < bytes.len() {
+        bytes[at] = name[at];
+        at += 1;
+    }
+    u64::from_be_bytes(bytes)
+}
+
 /// Where `name` is in [`table`].
 #[must_use]
 pub fn row(name: &str) -> Option<usize> {
-    ROWS.binary_search_by_key(&name, |(known, _)| known).ok()
+    let wanted = beginning(name.as_bytes());
+    let first = BEGINNINGS.partition_point(|known| *known < wanted);
+    (first..ROWS.len())
+        .take_while(|row| BEGINNINGS[*row] == wanted)
+        .find(|row| ROWS[*row].0 == name)
 }
 
 /// The number of `name` on this architecture; `None` for a name that does not exist here.
@@ -126,5 +151,9 @@ mod tests {
             (columns[0], columns[COLUMN].parse().ok())
         });
         assert_eq!(table, lines.collect::<Vec<Row>>());
+        for (at, (name, _)) in table.iter().enumerate() {
+            assert_eq!(row(name), Some(at));
+        }
+        assert!(row("").is_none() && row("openatx").is_none() && row("open\0at").is_none());
     }
 }

@@ -18,14 +18,12 @@ pub struct Precious {
     pub what: &'static str,
 }
 
-/// Refuse when one of `precious` lies in a place that the command may write, and no monitor keeps it by name.
+/// Refuse when one of `precious` lies in a place that the command may write. For a run without a monitor, which would
+/// keep it by name.
 ///
 /// # Errors
 /// A sentence for the user.
-pub fn unwritable(precious: &[Precious], places: &[Place], supervised: bool) -> Result<(), String> {
-    if supervised {
-        return Ok(());
-    }
+pub fn unwritable(precious: &[Precious], places: &[Place]) -> Result<(), String> {
     for one in precious {
         let root = places
             .iter()
@@ -112,14 +110,13 @@ mod tests {
             }]
         };
         assert!(
-            unwritable(&log("/w/capsule.log"), &places, false)
+            unwritable(&log("/w/capsule.log"), &places)
                 .unwrap_err()
                 .contains("/w")
         );
-        assert!(unwritable(&log("/w/capsule.log"), &places, true).is_ok());
-        assert!(unwritable(&log("/r/capsule.log"), &places, false).is_ok());
-        assert!(unwritable(&log("/w2/capsule.log"), &places, false).is_ok());
-        assert!(unwritable(&log("/"), &places, false).is_err());
+        assert!(unwritable(&log("/r/capsule.log"), &places).is_ok());
+        assert!(unwritable(&log("/w2/capsule.log"), &places).is_ok());
+        assert!(unwritable(&log("/"), &places).is_err());
     }
 
     #[test]

@@ -117,32 +117,9 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let specified =
         specify::specify(request, &loaded.plan, &loaded.variables, kept, around).map_err(refuse)?;
     let group = group.ok();
-    let mut precious = vec![Precious {
-        path: log.clone(),
-        what: "the log",
-    }];
-    for (directory, what) in [
-        (&loaded.directories.data, "the log's key"),
-        (&loaded.directories.state, "the log's memory"),
-    ] {
-        precious.extend(directory.iter().map(|path| Precious {
-            path: guard::real(path),
-            what,
-        }));
-    }
-    let sources = loaded
-        .plan
-        .policy
-        .sources
-        .iter()
-        .filter(|source| source.path.starts_with('/'));
-    precious.extend(sources.map(|source| Precious {
-        path: guard::real(source.path.as_ref()),
-        what: "the policy",
-    }));
-    guard::unwritable(&precious, &specified.places, specified.tier.supervisor).map_err(refuse)?;
-
     if !specified.tier.supervisor {
+        let precious = precious(&loaded, log.clone());
+        guard::unwritable(&precious, &specified.places).map_err(refuse)?;
         let lost = guard::lost(&loaded.plan, &loaded.variables, &specified.places);
         let lines = if lost.is_empty() {
             "without the layer `supervisor` no refusal of a name is told".to_owned()
@@ -266,6 +243,30 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
             format!("the end of the run is not on the log: {why}"),
         )),
     }
+}
+
+/// What no run may change; a monitor keeps it by name.
+fn precious(loaded: &plan::Loaded, log: PathBuf) -> Vec<Precious> {
+    let mut precious = vec![Precious {
+        path: log,
+        what: "the log",
+    }];
+    for (directory, what) in [
+        (&loaded.directories.data, "the log's key"),
+        (&loaded.directories.state, "the log's memory"),
+    ] {
+        precious.extend(directory.iter().map(|path| Precious {
+            path: guard::real(path),
+            what,
+        }));
+    }
+    let sources = loaded.plan.policy.sources.iter();
+    let files = sources.filter(|source| source.path.starts_with('/'));
+    precious.extend(files.map(|source| Precious {
+        path: guard::real(source.path.as_ref()),
+        what: "the policy",
+    }));
+    precious
 }
 
 /// Directories named on the command line, as grants of the plan.

@@ -3,10 +3,10 @@
 //! Every block is checked against chain and tree before its entries are shown. Refuses to show what is not sound:
 //! it stops there, says so, and exits with the code `capsule verify` would.
 
+use crate::dispatch::ExitCode;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::audit::clock::{self, Stamp};

@@ -7,7 +7,7 @@ pub mod run;
 pub mod trace;
 pub mod verify;
 
-use std::process::ExitCode;
+use crate::dispatch::ExitCode;
 
 /// A command line that was not understood: exit 64.
 fn usage(why: &str, help: &str) -> ExitCode {

@@ -2,10 +2,10 @@
 //!
 //! Refuses logs that are not sound, and entries that no checkpoint covers yet.
 
+use crate::dispatch::ExitCode;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use crate::audit::checkpoint::{Note, VKey, decimal};
 use crate::audit::genesis;

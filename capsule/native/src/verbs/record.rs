@@ -6,11 +6,11 @@
 //!
 //! `echo '{"type":"egress.http","run":"r-1","host":"example.org"}' | capsule record --log capsule.log`
 
+use crate::dispatch::ExitCode;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::audit::block::MAX_ENTRIES;

@@ -2,6 +2,7 @@
 //!
 //! It refuses options it does not know and values it does not understand; nothing runs then.
 
+use crate::dispatch::ExitCode;
 use crate::plan::{Audit, Require};
 use crate::supervise::report::Report;
 use crate::supervise::{Request, control, launch, tier};
@@ -10,7 +11,6 @@ use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::process::ExitCode;
 
 /// What `--help` prints.
 pub const HELP: &str = "\

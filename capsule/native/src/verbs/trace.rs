@@ -3,6 +3,7 @@
 //! The same walls stand: what the policy refuses stays refused, and is counted. It refuses to run without a monitor.
 
 use super::{refuse, usage};
+use crate::dispatch::ExitCode;
 use crate::supervise::observation::Frame;
 use crate::supervise::{Request, launch};
 use crate::terminal;
@@ -11,7 +12,6 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 /// What `--help` prints.
 pub const HELP: &str = "\

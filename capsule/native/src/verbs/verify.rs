@@ -2,12 +2,12 @@
 //!
 //! Refuses to guess: without a key that was given or is known here, the best outcome is `unauthenticated`.
 
+use crate::dispatch::ExitCode;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use crate::audit::checkpoint::{Note, Refusal, VKey, origin};
 use crate::audit::genesis::{self, Genesis};
