@@ -72,7 +72,7 @@ def _places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 def _changed(rng: random.Random, value: Any) -> Any:
     places = _places(value, [])
     if not places or rng.random() < 0.02:
-        return rng.choice(_VALUES)
+        return json.loads(json.dumps(rng.choice(_VALUES)))
     inside, key = rng.choice(places)
     match rng.randrange(5):
         case 0 if isinstance(inside, dict):
