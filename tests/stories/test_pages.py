@@ -123,6 +123,11 @@ def test_the_decorator(reader: Reader) -> None:
     assert reader.heard[:2] == ["#", "['capsule.log', 'main.py', 'notes.txt', 'tools.py']"]
 
 
+def test_name_the_hosts(reader: Reader) -> None:
+    follow(ROOT / "docs/tutorial/network.md", reader)
+    assert (reader.where / "wider.yaml").exists()
+
+
 @pytest.mark.needs("userns", "landlock", "seccomp-notify")
 def test_the_first_screen(reader: Reader) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

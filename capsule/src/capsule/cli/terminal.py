@@ -153,6 +153,7 @@ def say_change(change: Change) -> None:
 def summary_json(plan: Plan) -> dict[str, Any]:
     """What a plan grants, in numbers and short lists."""
     fs = plan.filesystem
+    egress = plan.network.egress
     return {
         "name": plan.name,
         "digest": plan.policy.digest,
@@ -166,6 +167,15 @@ def summary_json(plan: Plan) -> dict[str, Any]:
         "hide": [shown(place.path) for place in fs.hide],
         "ports": list(plan.network.ports),
         "unix": [shown(grant.path) for grant in plan.network.unix],
+        "network": plan.network.mode,
+        "hosts": list(dict.fromkeys(entry.host for entry in egress.hosts)) if egress is not None else [],
+        "secrets": [f"{secret.name} → {', '.join(secret.to)}" for secret in egress.secrets]
+        if egress is not None
+        else [],
+        "rules": [shown(rule.path) for rule in egress.rules] if egress is not None else [],
+        "detect": [entry.pack or shown(entry.path or "") for entry in egress.detect]
+        if egress is not None
+        else [],
         "syscalls": len({entry.name for entry in plan.syscalls.allowed()}),
         "require": list(plan.require),
         "audit": plan.audit,
