@@ -24,6 +24,7 @@ PURE_PACKAGES = (
     "capsule.egress.certificates", "capsule.egress.trust",
     "capsule.egress.placeholders", "capsule.egress.secrets", "capsule.egress.credential",
     "capsule.egress.budget", "capsule.egress.asks", "capsule.egress.mcp_message", "capsule.egress.strictness",
+    "capsule.sessions",
 )  # fmt: skip
 IMPURE_MODULES = (
     "capsule.sandbox.launcher",
@@ -31,6 +32,10 @@ IMPURE_MODULES = (
     "capsule.profile.trace",
     "capsule.overlay.layer",
     "capsule.overlay.apply",
+    "capsule.sessions.compare",
+    "capsule.sessions.database",
+    "capsule.sessions.ingest",
+    "capsule.sessions.query",
 )
 
 

@@ -20,6 +20,7 @@ LEVELS = {
     "capsule.doctor": 3,
     "capsule.overlay": 3,
     "capsule.profile": 3,
+    "capsule.sessions": 3,
     "capsule.cli.files": 3,  # where policy files are opened, for the verbs and for the tools
     "capsule.sdk.result": 2,
     "capsule.sdk.runner": 3,

@@ -42,6 +42,7 @@ MIRRORED = (
     "rules",
     "sandbox",
     "sdk",
+    "sessions",
 )
 
 

@@ -86,3 +86,12 @@ def test_changes(capsys: pytest.CaptureFixture[str]) -> None:
         "low       A is set",
     ]
     assert terminal.change_json(Change(Risk.LOW, "A"))["file"] is None
+
+
+def test_json_cannot_drive_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"a": "\x1b[2J\x7f\x9b31m\u202e\U000e0001 é 日本"}
+    terminal.say_json(value)
+    line = capsys.readouterr().out
+    assert line.rstrip("\n").isprintable()
+    assert "é 日本" in line
+    assert json.loads(line) == value

@@ -103,6 +103,38 @@ def test_killed_at_any_moment_the_next_one_goes_on(log: Log) -> None:
     assert {warning["kind"] for warning in report["warnings"]} <= {"recovery"}
 
 
+@pytest.mark.serial
+def test_killed_it_loses_the_last_tenth_of_a_second_at_most(log: Log) -> None:
+    """What was handed over longer ago than 100 ms is on the log, whatever kills the writer; verify says the rest."""
+    lost = []
+    for kill in range(5):
+        with subprocess.Popen([log.binary, "record", "--log", log.path], stdin=subprocess.PIPE) as recording:
+            assert recording.stdin is not None
+            sent: dict[int, float] = {}
+            stop = time.monotonic() + 0.5
+            while time.monotonic() < stop:
+                number = len(sent)
+                recording.stdin.write(
+                    json.dumps({"type": "exec", "run": f"r-{kill}", "n": number}).encode() + b"\n"
+                )
+                recording.stdin.flush()
+                sent[number] = time.monotonic()
+                time.sleep(0.002)
+            recording.send_signal(signal.SIGKILL)
+            killed = time.monotonic()
+            recording.wait()
+        there = [entry.fields["n"] for entry in store.entries(log.path) if entry.run == f"r-{kill}"]
+        assert there == list(range(len(there))), "in order, and nothing left out"
+        lost.append(max((killed - at for number, at in sent.items() if number >= len(there)), default=0.0))
+        outcome, _, report = log.verify()
+        assert outcome == "unsealed", report["fault"]
+    # The machine may be busy with other things: of five kills the middle one counts, and none may be far off.
+    assert sorted(lost)[2] <= 0.11, lost
+    assert max(lost) <= 0.5, lost
+    log.fill(1)
+    assert log.verify()[0] == "verified"
+
+
 @pytest.mark.parametrize("cut", range(1, 400, 7))
 def test_torn_at_any_byte_the_next_one_records_it(log: Log, cut: int) -> None:
     """As a crash leaves it: the memory is from before the block, and the block is there in part."""

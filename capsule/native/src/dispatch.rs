@@ -57,6 +57,7 @@ const PYTHON: &[&str] = &[
     "doctor",
     "attack",
     "completion",
+    "sessions",
     "diff",
     "apply",
     "discard",
@@ -73,6 +74,7 @@ capsule: one command, or one Python tool call, under a policy, on the record
   capsule verify                     check the log
   capsule prove N                    prove an entry of the log
   capsule record                     put entries of another program on the log
+  capsule sessions …                 what ran: list, show, timeline, query
   capsule trace -- CMD…              observe what a command uses
   capsule profile -- CMD…            suggest a policy from what commands use
   capsule rules list | lint | test   the rules that decide during a run

@@ -39,14 +39,15 @@ def state_directory() -> Path:
     return (named if named.is_absolute() else Path.home() / ".local/state") / "capsule"
 
 
-def chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The bytes of a log, in pieces.
+def chunks(path: str | os.PathLike[str], start: int = 0) -> Iterator[bytes]:
+    """The bytes of a log from byte `start` on, in pieces.
 
     Raises:
         LogError: the file cannot be read.
     """
     try:
         with Path(path).open("rb", buffering=0) as file:
+            file.seek(start)
             while piece := file.read(CHUNK):
                 yield piece
     except OSError as error:

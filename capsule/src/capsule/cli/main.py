@@ -33,6 +33,7 @@ from capsule.errors import CapsuleError
         "prove": ("capsule.cli.native:prove", "Prove that an entry is in a log."),
         "rules": ("capsule.cli.rules", "List, check and test what decides during a run."),
         "run": ("capsule.cli.native:run", "Run one command under a policy."),
+        "sessions": ("capsule.cli.sessions", "Look at past runs: list, show, timeline, query."),
         "verify": ("capsule.cli.native:verify", "Check a log."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -46,8 +46,16 @@ def say_painted(lines: Iterable[str]) -> None:
 
 
 def say_json(value: Any) -> None:
-    """The answer as one line of JSON."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n")
+    """The answer as one line of JSON; characters that could drive a terminal are escaped as JSON escapes them."""
+    line = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    sys.stdout.write(escaped(line) + "\n")
+
+
+def escaped(text: str) -> str:
+    """JSON text whose unprintable characters (JSON leaves DEL, C1 and directions as they are) are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def say_bytes(data: bytes) -> None:

@@ -1,0 +1,228 @@
+"""Asking the database: a connection that can only read, within a time and a number of rows. I/O.
+
+It refuses every statement but a SELECT, whatever a caller writes: the file is opened read-only, an authorizer allows
+reading and functions, and nothing else (no ATTACH, no PRAGMA, no extension). `REGEXP` and `cidr(address, network)`
+are added.
+
+    with Reader.open(directory) as reader:
+        answer = reader.ask("SELECT host, count(*) FROM http GROUP BY host", limit=100, seconds=5.0)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import re
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from capsule.errors import CapsuleError, Fault
+from capsule.sessions.database import SessionsError, damaged, reader
+
+MAX_VALUE = 16 << 20
+"""Longest text or blob a query may make, in bytes."""
+MAX_TEXT = 64 * 1024
+"""What a regular expression looks at, in characters."""
+
+_ALLOWED = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)
+_REFUSED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"})
+_STEPS = 1000
+
+
+class QueryError(CapsuleError):
+    """The question cannot be answered."""
+
+    fault = Fault.CALLER
+    exit_code = 2
+
+
+class SlowError(QueryError):
+    """The question took longer than it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The columns' names, the rows, and whether there were more."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    more: bool
+
+
+class Reader:
+    """A reading connection, with a deadline for each question."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._until = float("inf")
+        self._why = ""
+        connection.set_authorizer(_authorize)
+        connection.set_progress_handler(self._late, _STEPS)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
+        connection.create_function("regexp", 2, self._telling(_regexp), deterministic=True)
+        connection.create_function("cidr", 2, self._telling(_cidr), deterministic=True)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, place: Path) -> Iterator[Reader]:
+        """Open the database in this directory.
+
+        Raises:
+            SessionsError: there is none.
+        """
+        with contextlib.closing(reader(place)) as connection:
+            yield cls(connection)
+
+    def ask(
+        self, sql: str, values: Sequence[Any] | dict[str, Any] = (), *, limit: int, seconds: float
+    ) -> Answer:
+        """One SELECT.
+
+        Args:
+            sql: the question.
+            values: for its placeholders.
+            limit: rows at most.
+            seconds: how long it may take.
+
+        Raises:
+            QueryError: it is no SELECT, or not of the language.
+            SlowError: it took too long.
+            SessionsError: the file is damaged.
+        """
+        self._until = time.monotonic() + seconds
+        try:
+            with _alarm(seconds):
+                cursor = self._connection.execute(sql, values)
+                rows = cursor.fetchmany(limit + 1)
+                columns = tuple(str(column[0]) for column in cursor.description or ())
+                cursor.close()
+        except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, TimeoutError) as error:
+            raise self._said(error, seconds) from error
+        finally:
+            self._until = float("inf")
+        return Answer(columns, rows[:limit], len(rows) > limit)
+
+    def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a question of our own, which has no deadline."""
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._said(error, 0.0) from error
+
+    def each(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a question of our own, one at a time."""
+        try:
+            yield from self._connection.execute(sql, values)
+        except sqlite3.Error as error:
+            raise self._said(error, 0.0) from error
+
+    def _telling(self, function: Callable[[Any, Any], bool | None]) -> Callable[[Any, Any], bool | None]:
+        """The function, its complaint kept: SQLite says no more than that there was one."""
+
+        def call(first: Any, second: Any) -> bool | None:
+            try:
+                return function(first, second)
+            except ValueError as error:
+                self._why = str(error)
+                raise
+
+        return call
+
+    def _late(self) -> bool:
+        return time.monotonic() > self._until
+
+    def _said(self, error: Exception, seconds: float) -> CapsuleError:
+        if isinstance(error, sqlite3.Error) and damaged(error):
+            return SessionsError(
+                f"the session database is damaged: {error}",
+                next_step="`capsule sessions rebuild` makes it again from the logs",
+            )
+        if time.monotonic() > self._until:
+            return SlowError(
+                f"the query took longer than {seconds:g} s and was ended",
+                next_step="ask for less, or give it more with --seconds",
+            )
+        if any(word in str(error) for word in ("not authorized", "prohibited", "authorization denied")):
+            return QueryError(
+                "a query only reads: one SELECT, no PRAGMA, no ATTACH",
+                next_step="see docs/formats/sessions.md for the tables",
+            )
+        why = self._why if "user-defined function" in str(error) else str(error)
+        return QueryError(
+            f"the query is wrong: {why}", next_step="see docs/formats/sessions.md for the tables"
+        )
+
+
+def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+    if action not in _ALLOWED:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and (second or first or "").lower() in _REFUSED_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+@functools.lru_cache(maxsize=256)
+def _pattern(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except (re.error, OverflowError) as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+
+
+def _regexp(expression: Any, value: Any) -> bool | None:
+    """`value REGEXP expression`: whether it is found anywhere in the value."""
+    if expression is None or value is None:
+        return None
+    return _pattern(str(expression)).search(str(value)[:MAX_TEXT]) is not None
+
+
+@functools.lru_cache(maxsize=256)
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text, strict=False)
+
+
+def _cidr(address: Any, network: Any) -> bool | None:
+    """Whether an address lies in a network; null for what is no address."""
+    if address is None or network is None:
+        return None
+    net = _network(str(network))
+    try:
+        return ipaddress.ip_address(str(address)) in net
+    except ValueError:
+        return None
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """End what the progress handler cannot see: a regular expression that goes on and on within one step.
+
+    Signals reach the main thread only; elsewhere the progress handler alone is the limit. A timer that somebody else
+    had set goes on afterwards.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_: int, __: FrameType | None) -> None:
+        raise TimeoutError
+
+    began = time.monotonic()
+    before = signal.signal(signal.SIGALRM, ring)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds + 0.05)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, left - (time.monotonic() - began)), interval)

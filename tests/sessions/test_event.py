@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from capsule.sessions.event import address_of, event_of, text, words
+from tests.sessions.recorded import PYTHON, denied, exec_, http, write
+
+TIME = "2026-11-25T19:13:30.574058Z"
+
+
+def event(entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return event_of({"seq": 3, "time": TIME, "mono": 9, **entry})
+
+
+def test_what_runs_is_a_process() -> None:
+    kind, found = event(exec_("r-1", "git", "log", "-1"))
+    assert kind == "process"
+    assert found["process"] == {
+        "path": "/usr/bin/git", "name": "git", "pid": 2, "argv": ["git", "log", "-1"], "command": "git log -1",
+    }  # fmt: skip
+    assert found["event"] == {"type": "process", "time": TIME}
+
+
+def test_what_is_written_is_a_file() -> None:
+    kind, found = event(write("/w/src/a.tar.gz", "rename", source="/w/b"))
+    assert (kind, found["program"]["name"]) == ("file", "git")
+    assert found["file"] == {
+        "operation": "rename", "path": "/w/src/a.tar.gz", "name": "a.tar.gz", "ext": "gz", "from": "/w/b",
+    }  # fmt: skip
+    assert "ext" not in event(write("/home/u/.env"))[1]["file"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "target", "kind", "section"),
+    [
+        ("read", "/w/x.y", "file", {"operation": "read", "path": "/w/x.y", "name": "x.y", "ext": "y"}),
+        ("execute", "/bin/nc", "process", {"path": "/bin/nc", "name": "nc"}),
+        ("connect", "tcp:[::1]:25", "tcp", {"address": "::1", "port": 25}),
+        ("connect", "unix:/run/x", "tcp", {"address": "unix:/run/x"}),
+    ],
+)
+def test_a_denial_is_an_event_of_its_operation(
+    operation: str, target: str, kind: str, section: dict[str, Any]
+) -> None:
+    name, found = event(denied(target, operation))
+    assert (name, found[kind]) == (kind, section)
+    assert found["decision"]["action"] == "block"
+    assert found["decision"]["rule"] == {"file": "preset:toolchains", "line": 62}
+    assert found["denial"]["target"] == target
+
+
+def test_a_denied_call_is_of_no_section() -> None:
+    name, found = event(denied("mount(…)", "syscall", rule=None))
+    assert (name, sorted(found)) == ("denied", ["decision", "denial", "event", "program"])
+    assert found["decision"] == {"action": "block", "by": "default"}
+
+
+def test_an_entry_of_egress_is_the_event() -> None:
+    entry = http("api.example.org")
+    name, found = event(entry)
+    assert name == "http"
+    assert found == {key: value for key, value in entry.items() if key not in ("type", "run")}
+    assert found["program"] == PYTHON
+
+
+def test_an_unknown_entry_is_its_own_event() -> None:
+    assert event({"type": "machine.started", "run": None, "odd": [1]}) == ("machine.started", {"odd": [1]})
+
+
+def test_texts() -> None:
+    assert text({"bytes": "L/8="}) == "/\\xff"
+    assert text({"bytes": "!"}) is None
+    assert text({"bytes": "L/8=", "more": 1}) is text(3) is None
+    assert words(["a", 3, {"bytes": "Yg=="}]) == ["a", "b"]
+    assert words("ab") == []
+    assert address_of("tcp:1.2.3.4:x") == {"address": "tcp:1.2.3.4:x"}
