@@ -183,6 +183,7 @@ def test_a_log_that_is_gone_is_marked(log: Log, taken: Take) -> None:
 
 INGEST = """
 import sys
+from capsule.sessions import ingest
 from capsule.sessions.database import Writer, directory
 ingest.BATCH = 200
 with Writer.open(directory()) as writer:

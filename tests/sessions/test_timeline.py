@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from capsule.rules.entry import event_of
 from capsule.sessions import timeline
-from capsule.sessions.event import event_of
 from capsule.sessions.timeline import Happened, microseconds, tell
 from tests.sessions.recorded import denied, exec_, http, session, write
 

@@ -14,7 +14,7 @@ def test_what_it_did_counted(log: Log, capsys: pytest.CaptureFixture[str]) -> No
     for part in (
         "programs  git, python3", "/w/src  1 create, 1 rename", "api.example.org", "4.1 kB", "claude", "$0.0081",
         "no name   evil.example \u00d73", "finding   high: Secret read, then sent", "tools     grep, add",
-        'by deny: ["~/.ssh"] (preset:toolchains:62)', "looked 1 times for names",
+        'by deny: ["~/.ssh"] (preset:toolchains:62)', "looked 1 times for what",
     ):  # fmt: skip
         assert part in answer.out, part
     assert all(len(line) <= 80 for line in answer.out.splitlines())

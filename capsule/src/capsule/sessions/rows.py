@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from capsule.audit.entry import EntryError, parse
-from capsule.sessions.event import EGRESS, event_of, text, words
+from capsule.rules.entry import EGRESS, event_of, text, words
 from capsule.sessions.schema import INDEXED, SEQ_BITS
 
 _LARGEST = 2**63 - 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from capsule.sessions.event import text, words
+from capsule.rules.entry import text, words
 
 MAX_BEATS = 20_000
 MAX_NAMES = 200

@@ -212,7 +212,7 @@ def _files(told: Told, view: View) -> Iterator[str]:
         title = view.paint("bold", "files".ljust(9)) if at == 0 else " " * 9
         yield f"  {title} {path}  {what}"
     if len(places) > 8:
-        yield f"{'':12}… {len(places) - 8} more directories"
+        yield view.line(f"{'':12}… {len(places) - 8} more directories")
 
 
 def _hosts(told: Told, view: View) -> Iterator[str]:
@@ -270,4 +270,6 @@ def _denied(told: Told, view: View) -> Iterator[str]:
         yield f"    … {len(real) - 10} more kinds"
     probes = sum(found.count for found in told.denied.values() if found.probe)
     if probes:
-        yield view.paint("dim", f"  looked {probes} times for names that do not exist on the host either")
+        yield view.paint(
+            "dim", view.line(f"  looked {probes} times for what does not exist on the host either")
+        )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from capsule.sessions.event import address_of, event_of, text, words
+from capsule.rules.entry import address_of, event_of, text, words
 from tests.sessions.recorded import PYTHON, denied, exec_, http, write
 
 TIME = "2026-11-25T19:13:30.574058Z"
