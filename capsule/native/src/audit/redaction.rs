@@ -26,7 +26,11 @@ pub enum Context<'a> {
 /// The redaction with its salt.
 pub struct Redactor {
     salt: [u8; 32],
+    known: Vec<Vec<u8>>,
 }
+
+/// Bytes of a known value below which it is not looked for: it would be found in every word.
+const SHORTEST_KNOWN: usize = 6;
 
 struct Span {
     from: usize,
@@ -37,7 +41,40 @@ struct Span {
 impl Redactor {
     /// A redaction whose commitments are keyed with `salt`.
     pub fn with_salt(salt: [u8; 32]) -> Redactor {
-        Redactor { salt }
+        Redactor {
+            salt,
+            known: Vec::new(),
+        }
+    }
+
+    /// Also take out this very value, wherever it stands. One shorter than 6 bytes is passed over.
+    pub fn know(&mut self, value: &[u8]) {
+        if value.len() >= SHORTEST_KNOWN && !self.known.iter().any(|known| known == value) {
+            self.known.push(value.to_vec());
+        }
+    }
+
+    /// Where known values stand, the longest of those that begin at one place.
+    fn known_in(&self, text: &[u8]) -> Vec<Span> {
+        let (mut spans, mut at) = (Vec::new(), 0);
+        while at < text.len() {
+            let here = self
+                .known
+                .iter()
+                .filter(|value| text[at..].starts_with(value));
+            match here.map(Vec::len).max() {
+                Some(length) => {
+                    spans.push(Span {
+                        from: at,
+                        to: at + length,
+                        kind: "secret",
+                    });
+                    at += length;
+                }
+                None => at += 1,
+            }
+        }
+        spans
     }
 
     /// The commitment to `secret`: 32 hexadecimal digits.
@@ -47,7 +84,10 @@ impl Redactor {
 
     /// `text` with its secrets replaced.
     pub fn clean<'a>(&self, text: &'a [u8], context: Context<'_>) -> Cow<'a, [u8]> {
-        let spans = find(text, context);
+        let mut spans = find(text, context);
+        if !self.known.is_empty() {
+            spans = joined(spans, self.known_in(text));
+        }
         if spans.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -65,6 +105,20 @@ impl Redactor {
         out.extend_from_slice(&text[done..]);
         Cow::Owned(out)
     }
+}
+
+/// Both lists as one, in order; what overlaps becomes one span.
+fn joined(mut spans: Vec<Span>, mut more: Vec<Span>) -> Vec<Span> {
+    spans.append(&mut more);
+    spans.sort_by_key(|span| span.from);
+    let mut out: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match out.last_mut() {
+            Some(last) if span.from < last.to => last.to = last.to.max(span.to),
+            _ => out.push(span),
+        }
+    }
+    out
 }
 
 fn find(text: &[u8], context: Context<'_>) -> Vec<Span> {

@@ -141,6 +141,21 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Take this very value out of everything that is written from now on: a secret that is known.
+    pub fn know(&mut self, secret: &str) {
+        self.redactor.know(secret.as_bytes());
+    }
+
+    /// The line of an entry as it is on the log at place `seq`; nothing when it cannot be written.
+    pub fn line(&self, entry: &Entry, seq: u64) -> Vec<u8> {
+        let mut line = Vec::new();
+        let stamp = entry.stamp.unwrap_or_else(Stamp::now);
+        match line::render(&mut line, entry, seq, stamp, &self.redactor) {
+            Ok(()) => line,
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// A commitment to bytes that are not written themselves: who lacks the operator's salt cannot test guesses.
     pub fn commitment(&self, bytes: &[u8]) -> String {
         self.redactor.commitment(bytes)

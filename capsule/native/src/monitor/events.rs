@@ -45,6 +45,33 @@ pub fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
+/// Tells one event at once, beside what the loop has queued.
+#[derive(Debug)]
+pub struct Herald(OwnedFd);
+
+impl Herald {
+    /// Send it; waits until there is room, and ends this process when nobody is there to receive.
+    pub fn tell(&self, event: &Event) {
+        let message = wire::encode(event);
+        loop {
+            // SAFETY: the message outlives the call.
+            let sent = unsafe {
+                libc::send(
+                    self.0.as_raw_fd(),
+                    message.as_ptr().cast(),
+                    message.len(),
+                    libc::MSG_NOSIGNAL,
+                )
+            };
+            match Errno::last() {
+                _ if sent >= 0 => return,
+                Errno::EINTR | Errno::EAGAIN | Errno::ENOBUFS => {}
+                _ => std::process::exit(1),
+            }
+        }
+    }
+}
+
 impl Events {
     /// Over a connected socket that keeps message boundaries.
     pub fn new(socket: OwnedFd) -> Self {
@@ -81,6 +108,11 @@ impl Events {
     pub fn send_now(&mut self, event: &Event) {
         self.send(event);
         self.send_queued();
+    }
+
+    /// Something that tells from another thread; `None` when no descriptor is left.
+    pub fn herald(&self) -> Option<Herald> {
+        self.socket.try_clone().ok().map(Herald)
     }
 
     /// Whether messages wait.

@@ -21,6 +21,7 @@ mod dispatch;
 mod errno;
 mod events;
 mod how;
+mod internet;
 mod memory;
 mod notified;
 mod notify;
@@ -40,6 +41,7 @@ use crate::plan::{Access, Audit, Syscalls};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+pub use internet::Network;
 pub use notified::{Notified, notified};
 pub use serve::exited;
 
@@ -70,8 +72,8 @@ pub struct MonitorContext {
     pub terminal: Option<PathBuf>,
     /// For `capsule trace`: the calls that are only counted. `None` counts nothing.
     pub observed: Option<std::collections::HashSet<u32>>,
-    /// Whether the command has a network namespace of its own; without one every address is refused.
-    pub network_isolated: bool,
+    /// What the command's network is.
+    pub network: Network,
     /// Tell each process's refusals before it goes on, instead of counting the same ones together.
     pub prompt: bool,
 }

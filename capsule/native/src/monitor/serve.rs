@@ -61,7 +61,7 @@ pub fn serve(context: MonitorContext) -> ! {
         observed: context.observed.map(Observed::new),
         table: Table::new(context.syscalls, context.syscall_name),
         workers: Workers::default(),
-        sockets: Sockets::new(context.ports, unix, context.network_isolated),
+        sockets: Sockets::new(context.ports, unix, context.network),
         dials: dial::Dials::default(),
         terminal: context
             .terminal

@@ -1,6 +1,6 @@
 //! `connect`, `bind`, `sendto`, `socket`: performed on a copy of the caller's socket, with our copy of the address.
 //!
-//! Inside, only the sandbox's own loopback and the sockets bound inside can be reached. Ports and sockets of the host
+//! Inside, only the sandbox's own loopback and the sockets bound inside can be reached, beside what `internet` lets pass. Ports and sockets of the host
 //! that the plan names are dialled by the supervisor, and the connected descriptor takes the place of the caller's.
 //! What it refuses: every other address, Unix sockets of the host that happen to lie in a readable directory, Unix
 //! datagram sockets (each message could name another address), TCP Fast Open.
@@ -8,11 +8,12 @@
 use super::address::{Address, LONGEST};
 use super::broker::{Answer, Broker, Outcome};
 use super::caller::{Base, Caller};
-use super::dial::{dial, dial_path};
+use super::dial::dial_path;
 use super::errno::Errno;
+use super::internet::{self, Network};
 use super::resolve::Object;
 use super::sys;
-use super::wire::{Layer, Operation, Target, text};
+use super::wire::{Layer, Operation, text};
 use crate::plan::{Kind, Verdict, Want};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -29,8 +30,8 @@ pub struct Sockets {
     pub ports: Vec<u16>,
     /// Host sockets that may be dialled, resolved.
     pub unix: Vec<Vec<u8>>,
-    /// Whether the network is the sandbox's own.
-    pub isolated: bool,
+    /// What the network is.
+    pub network: Network,
     /// Bound inside: device and inode, and a descriptor so that the number stays theirs.
     bound: HashMap<(u64, u64), OwnedFd>,
 }
@@ -46,11 +47,11 @@ pub struct Socket {
 
 impl Sockets {
     /// With what the plan names.
-    pub fn new(ports: Vec<u16>, unix: Vec<Vec<u8>>, isolated: bool) -> Self {
+    pub fn new(ports: Vec<u16>, unix: Vec<Vec<u8>>, network: Network) -> Self {
         Self {
             ports,
             unix,
-            isolated,
+            network,
             bound: HashMap::new(),
         }
     }
@@ -105,7 +106,11 @@ pub fn nonblocking(fd: &OwnedFd) -> bool {
     unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) & libc::O_NONBLOCK != 0 }
 }
 
-fn call(number: libc::c_long, fd: &OwnedFd, address: &[u8]) -> Outcome {
+/// A call that takes a socket and an address.
+///
+/// # Errors
+/// As the kernel.
+pub fn call(number: libc::c_long, fd: &OwnedFd, address: &[u8]) -> Outcome {
     let arguments = [
         fd.as_raw_fd() as u64,
         address.as_ptr() as u64,
@@ -118,7 +123,8 @@ fn call(number: libc::c_long, fd: &OwnedFd, address: &[u8]) -> Outcome {
     Ok(Answer::Value(unsafe { sys::raw(number, arguments) }?))
 }
 
-fn scheme(socket: &Socket) -> &'static str {
+/// What a target begins with in reports.
+pub fn scheme(socket: &Socket) -> &'static str {
     match (socket.domain, socket.kind) {
         (libc::AF_UNIX, _) => "unix",
         (_, libc::SOCK_STREAM) => "tcp",
@@ -127,7 +133,8 @@ fn scheme(socket: &Socket) -> &'static str {
     }
 }
 
-fn refuse(
+/// Report a refusal of the network's; the error the program will see.
+pub fn refuse(
     broker: &mut Broker,
     caller: &Caller,
     operation: Operation,
@@ -156,27 +163,15 @@ pub fn connect(broker: &mut Broker, caller: Caller) -> Outcome {
     let socket = socket(&caller, number)?;
     broker.confirm(&caller)?;
     let to = Address::parse(&bytes, socket.domain)?;
-    let target = format!("{}:{to}", scheme(&socket));
     match &to {
-        Address::Internet(ip, port) => {
-            let stream = socket.kind == libc::SOCK_STREAM;
-            if to.is_loopback() && stream && broker.sockets.ports.contains(port) {
-                let question = Target::Tcp {
-                    port: *port,
-                    v6: ip.is_ipv6(),
-                };
-                return dial(broker, caller, number, &socket, target, question);
-            }
-            if !to.is_loopback() || !broker.sockets.isolated {
-                let allow =
-                    (to.is_loopback() && stream).then(|| format!("network: ports: [{port}]"));
-                return Err(refuse(broker, &caller, Operation::Connect, target, allow));
-            }
+        Address::Internet(..) => {
+            return internet::connect(broker, caller, number, socket, bytes, &to);
         }
         Address::Path(path) => return connect_path(broker, caller, number, socket, path),
-        Address::Abstract(_) if broker.sockets.isolated => {}
+        Address::Abstract(_) if broker.sockets.network.apart() => {}
         Address::Netlink | Address::Unspecified | Address::Unnamed => {}
         Address::Abstract(_) | Address::Other(_) => {
+            let target = format!("{}:{to}", scheme(&socket));
             return Err(refuse(broker, &caller, Operation::Connect, target, None));
         }
     }
@@ -280,7 +275,13 @@ pub fn bind(broker: &mut Broker, caller: &Caller) -> Outcome {
         Address::Path(path) => return bind_path(broker, caller, &socket, path, &bytes),
         Address::Netlink => {}
         Address::Internet(..) | Address::Abstract(_) | Address::Unnamed | Address::Unspecified
-            if broker.sockets.isolated => {}
+            if broker.sockets.network.apart() => {}
+        Address::Internet(..) if broker.sockets.network == Network::Open => {
+            let target = format!("{}:{to}", scheme(&socket));
+            call(libc::SYS_bind, &socket.fd, &bytes)?;
+            broker.done(caller, Operation::Bind, target.as_bytes(), None);
+            return Ok(Answer::Value(0));
+        }
         _ => {
             let target = format!("{}:{to}", scheme(&socket));
             return Err(refuse(broker, caller, Operation::Bind, target, None));
@@ -363,9 +364,9 @@ pub fn send(broker: &mut Broker, caller: Caller) -> Outcome {
             Address::parse(&bytes, socket.domain)?
         };
         let inside = match &to {
-            Address::Internet(..) => to.is_loopback() && broker.sockets.isolated,
+            Address::Internet(..) => broker.sockets.network.takes_datagram(&to),
             Address::Netlink | Address::Unspecified => true,
-            Address::Abstract(_) => broker.sockets.isolated,
+            Address::Abstract(_) => broker.sockets.network.apart(),
             _ => false,
         };
         if !inside {

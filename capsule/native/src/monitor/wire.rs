@@ -140,6 +140,21 @@ pub enum Event {
         /// Name of the error, when it failed.
         errno: Option<String>,
     },
+    /// A connection was begun to an address that leads to egress.
+    Egress {
+        /// When it happened.
+        mono: u64,
+        /// Process inside the sandbox.
+        pid: i32,
+        /// Path of the executable.
+        program: String,
+        /// At most 4 KiB.
+        argv: Vec<String>,
+        /// From where, `ip:port`.
+        source: String,
+        /// Where to, `ip:port`.
+        target: String,
+    },
     /// A question: connect to `target` on the host. Answered by [`Order::Dialled`] with the same `id`.
     Dial {
         /// Names the question.

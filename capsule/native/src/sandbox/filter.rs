@@ -55,8 +55,8 @@ pub struct Wanted<'a> {
     pub notify: Vec<Notified>,
     /// Whether a monitor answers.
     pub supervised: bool,
-    /// Whether the command has a network namespace of its own.
-    pub isolated_network: bool,
+    /// Whether the command may make internet sockets: whoever answers its calls decides where they lead.
+    pub internet_sockets: bool,
 }
 
 /// Why no filter can be made.
@@ -151,7 +151,7 @@ pub fn build(wanted: &Wanted) -> Result<Vec<Instruction>, FilterError> {
         .zip(&calls)
         .map(|((name, number), call)| {
             let known = number.is_some() && !call.allowed.never();
-            known.then(|| allow(name, call, wanted.isolated_network, refused))
+            known.then(|| allow(name, call, wanted.internet_sockets, refused))
         })
         .collect();
     for denied in &wanted.deny {
@@ -202,12 +202,12 @@ const NEVER: [&str; 5] = [
 
 /// Whether a call that a plan allows is let through only with some arguments.
 #[must_use]
-pub fn restricted(name: &str, isolated_network: bool) -> bool {
-    harmless(name, isolated_network).is_some() || NEVER.contains(&name)
+pub fn restricted(name: &str, internet_sockets: bool) -> bool {
+    harmless(name, internet_sockets).is_some() || NEVER.contains(&name)
 }
 
-fn allow(name: &str, call: &Call, isolated_network: bool, refused: Action) -> Decision {
-    let harmless = harmless(name, isolated_network);
+fn allow(name: &str, call: &Call, internet_sockets: bool, refused: Action) -> Decision {
+    let harmless = harmless(name, internet_sockets);
     if call.allowed.always && harmless.is_none() && call.asked.never() {
         return Decision::always(Action::Allow);
     }
@@ -289,7 +289,7 @@ const fn differs(argument: u8, value: u64) -> Test {
 }
 
 /// The alternatives under which a call is harmless, whatever the plan says; `None`: always.
-fn harmless(name: &str, isolated_network: bool) -> Option<Vec<Vec<Test>>> {
+fn harmless(name: &str, internet_sockets: bool) -> Option<Vec<Vec<Test>>> {
     // The kernel takes these arguments as 32-bit numbers and ignores the upper half: so must a test that refuses.
     let low_is = |argument, value| Test::masked(argument, LOW, value);
     Some(match name {
@@ -303,7 +303,7 @@ fn harmless(name: &str, isolated_network: bool) -> Option<Vec<Vec<Test>>> {
             differs(1, 0x541c),
         ]],
         "personality" => vec![vec![low_is(0, 0)], vec![low_is(0, LOW)]],
-        "socket" => sockets(isolated_network),
+        "socket" => sockets(internet_sockets),
         // A datagram socket can name its receiver in `sendmsg`, where no filter sees it.
         "socketpair" => vec![
             vec![equal(0, libc::AF_UNIX as u64), kind(libc::SOCK_STREAM)],
@@ -322,12 +322,12 @@ fn kind(value: i32) -> Test {
     )
 }
 
-fn sockets(isolated_network: bool) -> Vec<Vec<Test>> {
+fn sockets(internet_sockets: bool) -> Vec<Vec<Test>> {
     let mut list = vec![
         vec![equal(0, libc::AF_UNIX as u64), kind(libc::SOCK_STREAM)],
         vec![equal(0, libc::AF_UNIX as u64), kind(libc::SOCK_SEQPACKET)],
     ];
-    if isolated_network {
+    if internet_sockets {
         for family in [libc::AF_INET, libc::AF_INET6] {
             for (socket, protocol) in [
                 (libc::SOCK_STREAM, 0),
@@ -369,7 +369,7 @@ mod tests {
                 })
                 .collect(),
             supervised: true,
-            isolated_network: true,
+            internet_sockets: true,
             ..Wanted::default()
         }
     }
@@ -456,7 +456,7 @@ mod tests {
                 "{domain} {kind} {protocol}"
             );
         }
-        w.isolated_network = false;
+        w.internet_sockets = false;
         assert_eq!(ask(&w, 2, 1, 0), ASK);
         assert_eq!(ask(&w, 1, 1, 0), ALLOW);
         assert_eq!(answer(&w, "socketpair", [1, 2, 0, 0, 0, 0]), ASK);

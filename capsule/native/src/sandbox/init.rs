@@ -10,7 +10,7 @@ use super::landlock::Rule;
 use super::limits::{self, Limits};
 use super::namespaces::Identity;
 use super::view::Step;
-use super::{Fault, at, landlock, messages, mounts, namespaces, privileges, system};
+use super::{Fault, at, landlock, messages, mounts, namespaces, network, privileges, system};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::io;
@@ -25,6 +25,10 @@ pub struct Spec {
     pub namespaces: bool,
     /// Who we are.
     pub identity: Identity,
+    /// Whether the network is the host's.
+    pub open: bool,
+    /// Ports at which connections to any address are handed out; `None`: nothing is reached by name.
+    pub hosts: Option<Vec<u16>>,
     /// The view of files.
     pub steps: Vec<Step>,
     /// Bytes in private directories.
@@ -61,7 +65,8 @@ pub struct Spec {
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Report {
-    /// Everything stands. Descriptors beside it: the sandbox's `/proc`, and the terminal's master where there is one.
+    /// Everything stands. Descriptors beside it: the sandbox's `/proc`, what listens where hosts are reached
+    /// by name, and the terminal's master where there is one.
     Ready {},
     /// There is no such program in the view, or it may not be executed (`EACCES`).
     NoProgram {
@@ -207,12 +212,21 @@ fn isolate_descriptors(spec: &Spec, socket: OwnedFd) -> io::Result<OwnedFd> {
 
 fn prepare(spec: &mut Spec, socket: &OwnedFd) -> Result<Prepared, Obstacle> {
     if spec.namespaces {
-        let network = namespaces::Network::begin()?;
+        let network = match spec.open {
+            true => None,
+            false => Some(namespaces::Network::begin()?),
+        };
         namespaces::map_identity(spec.identity)?;
         namespaces::bound(spec.limits.processes)?;
         mounts::build(&spec.steps, spec.disk)?;
-        network.enter()?;
+        if let Some(network) = network {
+            network.enter()?;
+        }
     }
+    let listening = match &spec.hosts {
+        Some(ports) => network::listeners(ports)?,
+        None => Vec::new(),
+    };
     system::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)
         .map_err(at("privileges: follow the supervisor"))?;
     let (master, terminal, slave_path) = terminal(spec)?;
@@ -252,6 +266,7 @@ fn prepare(spec: &mut Spec, socket: &OwnedFd) -> Result<Prepared, Obstacle> {
     let processes = system::open(c"/proc", libc::O_RDONLY | libc::O_DIRECTORY)
         .map_err(at("view: open /proc"))?;
     let mut descriptors = vec![processes.as_raw_fd()];
+    descriptors.extend(listening.iter().map(AsRawFd::as_raw_fd));
     descriptors.extend(master.as_ref().map(AsRawFd::as_raw_fd));
     tell(socket, &Report::Ready {}, &descriptors);
     Ok(Prepared {

@@ -8,18 +8,21 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The most descriptors one message carries.
-pub const MOST_DESCRIPTORS: usize = 4;
+/// (`SCM_MAX_FD` of the kernel).
+pub const MOST_DESCRIPTORS: usize = 253;
+/// Bytes of a control message with that many: a header of 16 bytes, and padding.
+const CONTROL: usize = 16 + MOST_DESCRIPTORS * size_of::<RawFd>() + 4;
 
 /// Room for the control message, aligned as the kernel's header asks.
 #[repr(align(8))]
-struct Control([u8; 64]);
+struct Control([u8; CONTROL]);
 
 /// Send one message.
 ///
 /// # Errors
 /// As `sendmsg(2)`; a closed peer is `EPIPE` and never a signal.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<()> {
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; CONTROL]);
     let mut part = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
@@ -66,7 +69,7 @@ pub fn receive(
     buffer: &mut [u8],
     wait: bool,
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; CONTROL]);
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),

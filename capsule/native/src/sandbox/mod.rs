@@ -6,6 +6,7 @@
 
 pub mod attempt;
 pub mod bpf;
+pub mod brought;
 pub mod command;
 pub mod conjunction;
 pub mod filter;
@@ -15,6 +16,7 @@ pub mod limits;
 pub mod messages;
 pub mod mounts;
 pub mod namespaces;
+pub mod network;
 pub mod privileges;
 pub mod syscalls;
 pub mod system;

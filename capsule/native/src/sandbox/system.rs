@@ -389,6 +389,40 @@ pub fn overlay(lower: &CStr, upper: &CStr, work: &CStr) -> io::Result<OwnedFd> {
     }
 }
 
+/// A new file system of a kind that needs no options, attached nowhere.
+///
+/// # Errors
+/// As `fsopen(2)`, `fsconfig(2)`, `fsmount(2)`.
+pub fn unattached(kind: &CStr) -> io::Result<OwnedFd> {
+    const CREATE: libc::c_uint = 6;
+    const CLOSE_ON_EXEC: libc::c_uint = 1;
+    // SAFETY: a valid C string, null pointers and plain integers; both descriptors are new and unowned.
+    unsafe {
+        let context = check(libc::syscall(
+            libc::SYS_fsopen,
+            kind.as_ptr(),
+            CLOSE_ON_EXEC,
+        ))?;
+        let context = OwnedFd::from_raw_fd(context as RawFd);
+        let nothing = std::ptr::null::<libc::c_char>();
+        check(libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            CREATE,
+            nothing,
+            nothing,
+            0,
+        ))?;
+        let tree = check(libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            CLOSE_ON_EXEC,
+            0,
+        ))?;
+        Ok(OwnedFd::from_raw_fd(tree as RawFd))
+    }
+}
+
 /// `prctl` with integer arguments.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! grant wins over a private directory, and that over a hidden one. A read-only grant inside a writable one is
 //! shown read-only. It refuses: grants inside `/proc`, and private directories where none can be made.
 
+use super::brought::{self, Brought};
 use std::cmp::Ordering;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -171,7 +172,11 @@ type Grounds<'a> = Vec<(&'a Path, Ground, bool)>;
 ///
 /// # Errors
 /// [`ViewError::Private`] for a private directory that neither exists nor can be made.
-pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError> {
+pub fn lay_out(
+    places: &[Place],
+    links: &[Link],
+    brought: &[Brought],
+) -> Result<Vec<Step>, ViewError> {
     let mut places: Vec<&Place> = places.iter().collect();
     places.sort_by(|a, b| match a.path.cmp(&b.path) {
         // The strongest first.
@@ -262,6 +267,11 @@ pub fn lay_out(places: &[Place], links: &[Link]) -> Result<Vec<Step>, ViewError>
             build.push(Step::Link(link.clone()));
         }
     }
+    let covered = |path: &Path| match ground_of(&grounds, path).0 {
+        Ground::Processes => None,
+        ground => Some(ground == Ground::Cover),
+    };
+    brought::lay(brought, covered, &mut keep, &mut build);
     let mut steps = keep;
     steps.push(Step::Freeze);
     steps.append(&mut build);
@@ -320,7 +330,7 @@ mod tests {
             place("/home/u/.cargo", Use::Read),
             place("/usr", Use::Read),
         ];
-        let steps = lay_out(&places, &[]).unwrap();
+        let steps = lay_out(&places, &[], &[]).unwrap();
         assert_eq!(
             steps,
             [
@@ -365,6 +375,7 @@ mod tests {
                 place("/w/secret", Use::Hide),
                 place("/w/secret/open", Use::Read),
             ],
+            &[],
             &[],
         )
         .unwrap();
@@ -416,7 +427,7 @@ mod tests {
             },
         ];
         assert_eq!(
-            lay_out(&places, &[]).unwrap(),
+            lay_out(&places, &[], &[]).unwrap(),
             [
                 Step::Freeze,
                 Step::Devices,
@@ -455,7 +466,7 @@ mod tests {
             never("/w", Use::Write),
             never("/tmp", Use::Private),
         ];
-        let steps = lay_out(&places, &[]).unwrap();
+        let steps = lay_out(&places, &[], &[]).unwrap();
         let shown = |path: &str| {
             steps.iter().find_map(|step| match step {
                 Step::Show {
@@ -492,7 +503,7 @@ mod tests {
             target: "/data/work".into(),
         };
         let places = [place("/home/u", Use::Hide), place("/data/work", Use::Write)];
-        let steps = lay_out(&places, &[link("/home/u/work"), link("/srv/work")]).unwrap();
+        let steps = lay_out(&places, &[link("/home/u/work"), link("/srv/work")], &[]).unwrap();
         assert!(steps.contains(&Step::Link(link("/home/u/work"))));
         assert!(!steps.contains(&Step::Link(link("/srv/work"))));
     }
@@ -504,20 +515,21 @@ mod tests {
             ..place("/nowhere", Use::Private)
         };
         assert_eq!(
-            lay_out(&[missing], &[]),
+            lay_out(&[missing], &[], &[]),
             Err(ViewError::Private("/nowhere".into()))
         );
         let missing = Place {
             exists: false,
             ..place("/nowhere", Use::Hide)
         };
-        assert_eq!(lay_out(&[missing], &[]), Ok(vec![Step::Freeze]));
+        assert_eq!(lay_out(&[missing], &[], &[]), Ok(vec![Step::Freeze]));
     }
 
     #[test]
     fn a_name_that_only_begins_alike_is_another_place() {
         let steps = lay_out(
             &[place("/home/u", Use::Hide), place("/home/u2", Use::Read)],
+            &[],
             &[],
         )
         .unwrap();

@@ -5,6 +5,7 @@
 
 use super::control::Denied;
 use super::dial::Reachable;
+use super::egress::fitting;
 use super::ledger::Ledger;
 use super::observation::Observation;
 use super::relay::Recorder;
@@ -34,6 +35,8 @@ pub struct Journal {
     refusals: Vec<Denied>,
     driven: bool,
     reachable: Reachable,
+    /// Lines that went on the log, for somebody who wants them.
+    forwarded: Option<Vec<Vec<u8>>>,
     /// What is counted for `capsule trace`.
     pub observation: Option<Observation>,
     /// Counts for the report.
@@ -65,6 +68,7 @@ impl Journal {
             refusals: Vec::new(),
             driven: false,
             reachable,
+            forwarded: None,
             observation: None,
             ledger: Ledger::default(),
         }
@@ -73,6 +77,11 @@ impl Journal {
     /// A program drives the run and wants to know of refusals as they come.
     pub fn driven(&mut self) {
         self.driven = true;
+    }
+
+    /// Every line that goes on the log from now on is kept until it is taken.
+    pub fn forward(&mut self) {
+        self.forwarded = Some(Vec::new());
     }
 
     fn entry(&self, kind: &'static str) -> Entry {
@@ -127,6 +136,12 @@ impl Journal {
             .writer
             .append(entries, seal)
             .map_err(|error| format!("the log: {error}"))?;
+        if let Some(lines) = &mut self.forwarded {
+            let numbered = entries.iter().zip(at.first..);
+            let told = |entry: &Entry| !entry.kind().starts_with("egress.");
+            let told = numbered.filter(|(entry, _)| told(entry));
+            lines.extend(told.map(|(entry, seq)| self.writer.line(entry, seq)));
+        }
         let first = self.place.map_or(at.first, |place| place.first);
         self.place = Some(Positions {
             first,
@@ -302,6 +317,39 @@ impl Recorder for Journal {
         self.append(&entries, Seal::No)?;
         self.unsealed = true;
         Ok(self.place.map_or(0, |place| place.last))
+    }
+
+    fn egress(
+        &mut self,
+        kind: String,
+        fields: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<bool, String> {
+        let mut entry = Entry::new(kind, Some(&self.run));
+        for (name, field) in fields {
+            let Some(field) = fitting::value(field) else {
+                return Ok(false);
+            };
+            entry = entry.with(fitting::name(&name), field);
+        }
+        if !self.writer.writable(&entry) {
+            return Ok(false);
+        }
+        self.pending.push(entry.at(Stamp::now()));
+        if self.pending.len() >= MOST_WAITING {
+            self.flush()?;
+        }
+        Ok(true)
+    }
+
+    fn secret(&mut self, value: &str) {
+        self.writer.know(value);
+    }
+
+    fn forwarded(&mut self) -> Vec<Vec<u8>> {
+        self.forwarded
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     fn refusals(&mut self) -> Vec<Denied> {

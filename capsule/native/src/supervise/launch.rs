@@ -7,6 +7,7 @@ use super::Request;
 use super::cgroup::{self, Group};
 use super::control::Control;
 use super::dial::Reachable;
+use super::egress::{self, Prepared};
 use super::guard::{self, Precious};
 use super::journal::{Journal, value};
 use super::overlay::{self, About};
@@ -16,11 +17,12 @@ use super::relay::{Ended, Relay};
 use super::report::{Cause, Exit, Report, Seen, Usage};
 use super::signals::Signals;
 use super::specify::{self, Monitored, Specified, Surroundings};
+use super::standing::{self, Standing, no_program};
 use super::streams::{self, Streams};
 use super::usage::{Bounds, Tree};
 use crate::audit::{Places, Value, Writer};
 use crate::monitor::{self, wire};
-use crate::plan::{self, Grant, Origin, Plan};
+use crate::plan::{self, Grant, Origin, Plan, Program};
 use crate::sandbox::command::{Progress, Stage};
 use crate::sandbox::init::{self, GO, Handover, Spec};
 use crate::sandbox::{messages, namespaces, privileges, system};
@@ -37,11 +39,11 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// The log's name when none is given.
 const LOG: &str = "capsule.log";
 
-fn refuse(why: impl ToString) -> Exit {
+pub(super) fn refuse(why: impl ToString) -> Exit {
     Exit::of_capsule(Cause::Refused, why.to_string())
 }
 
-fn failed(what: &'static str) -> impl Fn(io::Error) -> Exit {
+pub(super) fn failed(what: &'static str) -> impl Fn(io::Error) -> Exit {
     move |error| refuse(format!("{what}: {error}"))
 }
 
@@ -99,6 +101,9 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         (ours, theirs) = (Some(OwnedFd::from(left)), Some(OwnedFd::from(right)));
     }
     grant_reads(&mut loaded.plan, &request.read);
+    grant_programs(&mut loaded.plan, &request.programs);
+    let state = loaded.directories.state.as_deref();
+    let mut egress = egress::prepare(&mut loaded.plan, &loaded.variables, state).map_err(refuse)?;
     let input = theirs.as_ref().map_or(0, AsRawFd::as_raw_fd);
     let run = name()?;
     let group = Group::make(
@@ -112,6 +117,9 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         before: signals.before,
         terminals,
         input,
+        brought: egress
+            .as_mut()
+            .map_or_else(Vec::new, |egress| std::mem::take(&mut egress.brought)),
         cgroup: group.as_ref().map(drop).map_err(Clone::clone),
     };
     let specified =
@@ -162,13 +170,17 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         report.notice = Some(notices.collect::<Vec<_>>().join("; "));
     }
     let control = control(request)?;
+    let interactive = spec.terminal.is_some() && terminals[2];
     let streams = Streams::choose(loaded.plan.limits.output.is_some(), spec.terminal);
     let streams = streams.map_err(failed("streams"))?;
     spec.streams[1..].copy_from_slice(&streams.output);
     let sandbox = start(spec, monitored, tier.namespaces, group)?;
     drop(theirs);
     let pumps = streams.into_pumps();
-    let fields = vec![
+    if let Some(egress) = &mut egress {
+        egress.gather().map_err(refuse)?;
+    }
+    let mut fields = vec![
         ("command", value(&report.command)),
         ("cwd", Value::from(report.cwd.clone())),
         ("policy", value(&report.policy)),
@@ -182,7 +194,14 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         ("version", Value::from(env!("CARGO_PKG_VERSION"))),
     ];
     let places = Places::from_env().map_err(refuse)?;
-    let writer = Writer::open(&log, &places).map_err(refuse)?;
+    let mut writer = Writer::open(&log, &places).map_err(refuse)?;
+    if !request.programs.is_empty() {
+        fields.push(("programs", value(&request.programs)));
+    }
+    if let Some(egress) = &egress {
+        egress.values().for_each(|secret| writer.know(secret));
+        fields.push(("sources", value(&egress.sources())));
+    }
     let reachable = Reachable {
         ports: loaded.plan.network.ports.clone(),
         unix: sockets,
@@ -190,6 +209,9 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let mut journal = Journal::new(writer, &log, run.clone(), reachable);
     journal.observation = request.observe.then(Default::default);
     journal.start(fields).map_err(refuse)?;
+    if egress.as_ref().is_some_and(Prepared::detects) {
+        journal.forward();
+    }
     let control = match control {
         Some(program) => {
             journal.driven();
@@ -197,18 +219,25 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         }
         None => None,
     };
-    report.run = Some(run);
+    report.run = Some(run.clone());
     report.enforced = Some(tier.enforced);
-    // What the set-up needed, the rest does not.
-    privileges::keep_capabilities(0).map_err(failed("privileges"))?;
-    system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("privileges"))?;
+    let egress = egress.map(|egress| {
+        let about = egress::About {
+            run,
+            command: report.command.clone(),
+            cwd: report.cwd.clone(),
+            policy: serde_json::json!(report.policy),
+            interactive: interactive && !request.worker,
+        };
+        (egress, about)
+    });
 
     let exit = supervise(
         request,
         &loaded.plan,
-        (sandbox, control, pumps),
-        &signals,
-        started,
+        sandbox,
+        (control, pumps, egress),
+        (&signals, started),
         &mut journal,
         report,
     );
@@ -269,16 +298,32 @@ fn precious(loaded: &plan::Loaded, log: PathBuf) -> Vec<Precious> {
     precious
 }
 
+/// An option of the command line, as the place where something was written.
+fn option(name: &str) -> Origin {
+    Origin {
+        file: name.to_owned(),
+        line: 1,
+        column: 1,
+    }
+}
+
+/// Programs named on the command line, where the plan names some.
+fn grant_programs(plan: &mut Plan, programs: &[String]) {
+    if let Some(list) = &mut plan.process.programs {
+        list.extend(programs.iter().map(|path| Program {
+            path: path.clone(),
+            digest: None,
+            origin: option("--program"),
+        }));
+    }
+}
+
 /// Directories named on the command line, as grants of the plan.
 fn grant_reads(plan: &mut Plan, directories: &[String]) {
     let grants = directories.iter().map(|path| Grant {
         path: path.clone(),
         optional: true,
-        origin: Origin {
-            file: "--read".to_owned(),
-            line: 1,
-            column: 1,
-        },
+        origin: option("--read"),
     });
     plan.filesystem.read.extend(grants.clone());
     plan.filesystem.execute.extend(grants);
@@ -395,46 +440,33 @@ fn serve(monitored: Monitored, handover: Handover) {
     );
 }
 
-/// Wait until the sandbox stands: its `/proc`, and its terminal's master.
-fn stands(sandbox: &Sandbox) -> Result<(OwnedFd, Option<OwnedFd>), Exit> {
-    let mut buffer = [0; 8192];
-    let received = messages::receive(sandbox.socket.as_fd(), &mut buffer, true);
-    let (length, mut descriptors) = received.map_err(failed("the sandbox's first process"))?;
-    match serde_json::from_slice::<init::Report>(&buffer[..length]) {
-        Ok(init::Report::Ready {}) if !descriptors.is_empty() => {
-            Ok((descriptors.remove(0), descriptors.pop()))
-        }
-        Ok(init::Report::NoProgram { errno }) => {
-            Err(no_program(&io::Error::from_raw_os_error(errno)))
-        }
-        Ok(init::Report::Unable { doing, errno }) => Err(refuse(format!(
-            "{doing}: {}",
-            io::Error::from_raw_os_error(errno)
-        ))),
-        Ok(init::Report::Ready {}) | Err(_) => Err(refuse(
-            "the sandbox's first process ended before it was set up",
-        )),
-    }
-}
-
-fn no_program(error: &io::Error) -> Exit {
-    let cause = match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ENOTDIR) => Cause::NotFound,
-        _ => Cause::NotExecutable,
-    };
-    Exit::of_capsule(cause, error.to_string())
-}
+/// What the run is connected with: the program that drives it, its streams, egress with what that one is told.
+type Ends = (
+    Option<Control>,
+    Vec<Pump>,
+    Option<(Prepared, egress::About)>,
+);
 
 fn supervise(
     request: &Request,
     plan: &Plan,
-    (sandbox, control, mut pumps): (Sandbox, Option<Control>, Vec<Pump>),
-    signals: &Signals,
-    started: Instant,
+    sandbox: Sandbox,
+    (control, mut pumps, egress): Ends,
+    (signals, started): (&Signals, Instant),
     journal: &mut Journal,
     report: &mut Report,
 ) -> Result<(Exit, Rest), Exit> {
-    let (processes, master) = stands(&sandbox)?;
+    let sockets = egress.as_ref().map_or(0, |(egress, _)| egress.sockets());
+    let Standing {
+        processes,
+        listeners,
+        master,
+    } = standing::wait(sandbox.socket.as_fd(), sockets)?;
+    let session = egress.map(|(egress, about)| egress.open(&about, listeners));
+    let session = session.transpose().map_err(refuse)?;
+    // What the set-up needed, the rest does not.
+    privileges::keep_capabilities(0).map_err(failed("privileges"))?;
+    system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("privileges"))?;
     let wall = [plan.limits.wall_time, request.timeout_ms]
         .into_iter()
         .flatten()
@@ -473,6 +505,7 @@ fn supervise(
         group: sandbox.group,
         control,
         buffer: Vec::new(),
+        egress: session,
     };
     messages::send(relay.socket.as_fd(), GO, &[]).map_err(failed("the sandbox's first process"))?;
     let ended = relay.run(journal);

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod control;
 pub mod delegation;
 pub mod dial;
+pub mod egress;
 pub mod environment;
 pub mod guard;
 pub mod journal;
@@ -24,6 +25,7 @@ pub mod report;
 pub mod secrets;
 pub mod signals;
 pub mod specify;
+pub mod standing;
 pub mod streams;
 pub mod tier;
 pub mod usage;
@@ -61,6 +63,8 @@ pub struct Request {
     pub worker: bool,
     /// Directories that may be read and executed from beyond the policy.
     pub read: Vec<String>,
+    /// Programs that may be executed beyond those that the policy names.
+    pub programs: Vec<String>,
     /// The command.
     pub command: Vec<OsString>,
 }

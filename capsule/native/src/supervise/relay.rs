@@ -6,6 +6,7 @@
 
 use super::cgroup::Group;
 use super::control::{self, Control, Denied, Verdict};
+use super::egress::session::Session;
 use super::pump::Pump;
 use super::raw_mode::RawMode;
 use super::report::{Cause, Exit};
@@ -59,6 +60,19 @@ pub trait Recorder {
     fn refusals(&mut self) -> Vec<Denied>;
     /// A commitment to bytes that may hold a secret.
     fn commitment(&self, bytes: &[u8]) -> String;
+    /// An entry of egress's; false when the log cannot hold it.
+    ///
+    /// # Errors
+    /// When it cannot be recorded: the run ends.
+    fn egress(
+        &mut self,
+        kind: String,
+        fields: serde_json::Map<String, Value>,
+    ) -> Result<bool, String>;
+    /// A value that must not be on the log from now on.
+    fn secret(&mut self, value: &str);
+    /// The lines that went on the log since it was last asked, where somebody wants them.
+    fn forwarded(&mut self) -> Vec<Vec<u8>>;
     /// Answer a question of the monitor's: a connected descriptor, or an error number.
     ///
     /// # Errors
@@ -94,6 +108,8 @@ pub struct Relay<'a> {
     pub control: Option<Control>,
     /// Room for a message; empty before the first.
     pub buffer: Vec<u8>,
+    /// The session with egress.
+    pub egress: Option<Session>,
 }
 
 /// What the control connection sees of the run.
@@ -182,6 +198,7 @@ impl Relay<'_> {
                     .as_ref()
                     .and_then(Control::deadline)
                     .filter(|_| state.cause.is_none()),
+                self.egress.as_ref().and_then(Session::deadline),
             ];
             let ready = self.poll(soonest.into_iter().flatten().min(), state.open);
             let now = Instant::now();
@@ -194,6 +211,7 @@ impl Relay<'_> {
             if state.cause.is_none() {
                 self.turn_control(&mut state, recorder);
             }
+            self.turn_egress(&mut state, recorder);
             for at in ready.pumps {
                 self.turn(at, &mut state, recorder);
             }
@@ -228,6 +246,7 @@ impl Relay<'_> {
             self.take_messages(&mut state, recorder);
         }
         self.judge_memory(&mut state, recorder);
+        self.part_from_egress(&mut state, recorder);
         if let Some(mut control) = self.control.take() {
             let reason = state.cause.as_ref().and_then(|exit| exit.reason.clone());
             let reason = reason.unwrap_or_else(|| "the worker has ended".to_owned());
@@ -275,6 +294,35 @@ impl Relay<'_> {
                 self.end(state, Exit::of_capsule(Cause::Interrupted, reason), true);
             }
             Verdict::Stop(reason) => self.end(state, Exit::of_capsule(Cause::Failed, reason), true),
+        }
+    }
+
+    /// It hears of everything that happened, and has the last word.
+    fn part_from_egress(&mut self, state: &mut Progress, recorder: &mut dyn Recorder) {
+        if self.egress.is_none() {
+            return;
+        }
+        let mut parted = recorder.flush();
+        self.turn_egress(state, recorder);
+        if let Some(session) = self.egress.take() {
+            parted = parted.and(session.finish(recorder));
+        }
+        if let Err(why) = parted {
+            state.cause = Some(Exit::of_capsule(Cause::Failed, why));
+        }
+    }
+
+    fn turn_egress(&mut self, state: &mut Progress, recorder: &mut dyn Recorder) {
+        let Some(session) = &mut self.egress else {
+            return;
+        };
+        if session.detects() {
+            for line in recorder.forwarded() {
+                session.entry(&line);
+            }
+        }
+        if let Err(why) = session.turn(recorder) {
+            self.end(state, Exit::of_capsule(Cause::Failed, why), true);
         }
     }
 
@@ -378,6 +426,11 @@ impl Relay<'_> {
                     );
                 }
                 Ok(Event::Dial { id, target }) => self.answer(id, recorder.dial(&target)),
+                Ok(event @ Event::Egress { .. }) => {
+                    if let Some(session) = &mut self.egress {
+                        session.flow(&event);
+                    }
+                }
                 Ok(event) => {
                     if let Err(why) = recorder.event(event) {
                         self.end(state, Exit::of_capsule(Cause::Failed, why), true);
@@ -468,13 +521,19 @@ impl Relay<'_> {
             watch(self.signals.descriptor()),
             watch(self.control.as_ref().map_or(-1, Control::fd)),
         ];
+        // While a person is asked, the keys are the answer's.
+        let asks = self.egress.as_ref().is_some_and(Session::asks);
         let interests: Vec<(usize, libc::pollfd)> = self
             .pumps
             .iter()
             .enumerate()
+            .filter(|(at, _)| !asks || *at < self.outputs)
             .filter_map(|(at, pump)| Some((at, pump.interest()?)))
             .collect();
         list.extend(interests.iter().map(|(_, interest)| *interest));
+        if let Some(session) = &self.egress {
+            list.extend(session.interests());
+        }
         let timeout = until.map_or(-1, |at| {
             let left = at.saturating_duration_since(Instant::now());
             // Rounded up: waking a moment early would spin.

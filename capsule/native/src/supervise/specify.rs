@@ -6,10 +6,14 @@ use super::report::{Enforced, PolicyName};
 use super::tier::{self, Host, Tier};
 use super::{Request, environment, places, secrets};
 use crate::monitor::{self, notified};
-use crate::plan::{Access, Audit, Condition, Extras, Kept, NetworkMode, Op, Plan, Variables, Want};
+use crate::plan::{
+    Access, Audit, Condition, Egress, Extras, Kept, NetworkMode, Op, Plan, Variables, Want,
+};
 use crate::sandbox::bpf::{Comparison, Test};
+use crate::sandbox::brought::Brought;
 use crate::sandbox::filter::{self, Allowed, Denied, Notified, Wanted};
 use crate::sandbox::init::{Handover, Spec};
+use crate::sandbox::landlock::{Rights, Rule};
 use crate::sandbox::limits::Limits;
 use crate::sandbox::namespaces::Identity;
 use crate::sandbox::view::Place;
@@ -44,7 +48,7 @@ pub struct Monitored {
     observed: Option<HashSet<u32>>,
     ports: Vec<u16>,
     unix: Vec<PathBuf>,
-    isolated: bool,
+    network: monitor::Network,
     prompt: bool,
 }
 
@@ -68,7 +72,7 @@ impl Monitored {
             ports: self.ports,
             unix: self.unix,
             terminal: handover.terminal,
-            network_isolated: self.isolated,
+            network: self.network,
             prompt: self.prompt,
         })
     }
@@ -108,6 +112,8 @@ pub struct Surroundings {
     pub terminals: [bool; 3],
     /// What the command reads on standard input.
     pub input: RawFd,
+    /// Files of ours for the view.
+    pub brought: Vec<Brought>,
     /// Whether there is a control group for the run, or why not.
     pub cgroup: Result<(), String>,
 }
@@ -127,20 +133,16 @@ pub fn specify(
         before,
         terminals,
         input,
+        brought,
         cgroup,
     } = around;
-    if plan.network.mode != NetworkMode::None {
-        return Err(
-            "network.mode: this version of capsule enforces `none` alone; take `hosts` or `open` out of the policy"
-                .to_owned(),
-        );
-    }
     let mut tier = tier::choose(
         &Host::probe(cgroup, &request.waived),
+        plan.network.mode,
         &plan.require,
         &request.waived,
     )?;
-    let places =
+    let mut places =
         places::resolve(plan, variables, tier.namespaces).map_err(|error| error.to_string())?;
     let secrets = secrets::of_root(&places.view);
     kept.extend(
@@ -174,8 +176,17 @@ pub fn specify(
         }));
     let filter = filter::build(&wanted).map_err(|error| error.to_string())?;
     let mut steps =
-        view::lay_out(&places.view, &places.links).map_err(|error| error.to_string())?;
+        view::lay_out(&places.view, &places.links, &brought).map_err(|error| error.to_string())?;
     secrets::mask(&mut steps, secrets);
+    let ours = brought.into_iter().map(|file| Rule {
+        path: file.to,
+        rights: Rights {
+            read: true,
+            ..Rights::default()
+        },
+        optional: true,
+    });
+    places.rules.extend(ours);
     let given = std::env::vars_os().map(|(name, value)| {
         let value = if name == "PATH" {
             environment::reachable(&value, |part| may_look_into(&access, part))
@@ -188,6 +199,8 @@ pub fn specify(
     let limits = &plan.limits;
     let spec = Spec {
         namespaces: tier.namespaces,
+        open: plan.network.mode == NetworkMode::Open,
+        hosts: plan.network.egress.as_ref().map(Egress::ports),
         identity: Identity::own(),
         steps,
         disk: limits.disk,
@@ -216,6 +229,12 @@ pub fn specify(
         mask: before,
     };
     tier.enforced.digest = digest(&spec, &places.view, plan, &tier.enforced);
+    let network = match (plan.network.mode, &plan.network.egress) {
+        (NetworkMode::Hosts, Some(egress)) => monitor::Network::Hosts(egress.ports()),
+        (NetworkMode::Open, _) => monitor::Network::Open,
+        _ if tier.namespaces => monitor::Network::Apart,
+        _ => monitor::Network::Closed,
+    };
     let monitored = Monitored {
         access,
         syscalls: plan.syscalls.clone(),
@@ -225,7 +244,7 @@ pub fn specify(
             .then(|| watched.iter().map(|&(_, number)| number).collect()),
         ports: plan.network.ports.clone(),
         unix: places.sockets.clone(),
-        isolated: tier.namespaces,
+        network,
         prompt: request.worker,
     };
     Ok(Specified {
@@ -299,7 +318,7 @@ fn wanted<'a>(plan: &'a Plan, tier: &Tier, audit: Audit, read_denies: bool) -> W
             })
             .collect(),
         supervised: tier.supervisor,
-        isolated_network: tier.namespaces,
+        internet_sockets: tier.namespaces || plan.network.mode == NetworkMode::Open,
     }
 }
 
@@ -382,7 +401,7 @@ const HOT: &[&str] = &[
 fn watched(plan: &Plan, wanted: &Wanted) -> Vec<(&'static str, u32)> {
     let table = syscalls::table();
     let decided = |name: &str| {
-        filter::restricted(name, wanted.isolated_network)
+        filter::restricted(name, wanted.internet_sockets)
             || wanted.notify.iter().any(|asked| asked.name == name)
             || plan.syscalls.deny.iter().any(|denied| denied.name == name)
     };

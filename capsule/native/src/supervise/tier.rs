@@ -4,7 +4,7 @@
 //! had refuses the run with the layer, the cause, the fix and the flag. What a policy lists in `require` the flag
 //! cannot waive.
 
-use crate::plan::Require;
+use crate::plan::{NetworkMode, Require};
 use crate::sandbox::{attempt, landlock};
 use crate::supervise::report::Enforced;
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,15 +137,23 @@ pub fn parse(text: &str) -> Option<Require> {
         .find(|layer| name(*layer) == text)
 }
 
-/// Decide. `require` is the policy's own list, `waived` the user's.
+/// Decide. `mode` is the network's, `require` is the policy's own list, `waived` the user's.
 ///
 /// # Errors
 /// A sentence for the user: the first layer that is needed and cannot be had.
 pub fn choose(
     host: &Host,
+    mode: NetworkMode,
     require: &[Require],
     waived: &BTreeSet<Require>,
 ) -> Result<Tier, String> {
+    if mode == NetworkMode::Open && require.contains(&Require::Network) {
+        return Err(
+            "the policy requires the layer `network`, and its `network.mode` is `open`, which has none; \
+             take one of them out"
+                .to_owned(),
+        );
+    }
     let mut layers = BTreeMap::new();
     let mut degraded = Vec::new();
     let mut missing: Vec<(&'static str, String)> = Vec::new();
@@ -187,7 +195,9 @@ pub fn choose(
         .namespaces
         .clone()
         .map_err(|_| "it needs the layer `namespaces`".to_owned());
-    have(Require::Network, &network)?;
+    if mode != NetworkMode::Open {
+        have(Require::Network, &network)?;
+    }
     let landlock = if have(Require::Landlock, &landlock)? {
         host.landlock
     } else {
@@ -196,6 +206,9 @@ pub fn choose(
     have(Require::Seccomp, &Ok(()))?;
     let supervisor = have(Require::Supervisor, &host.supervisor)?;
     have(Require::Cgroup, &host.cgroup)?;
+    if mode == NetworkMode::Open {
+        layers.insert(name(Require::Network), "open");
+    }
     if !namespaces && landlock == 0 {
         return Err(if host.nested() {
             "this is a run inside a run, and in here nothing could keep files apart or the log safe; the outer run's \
@@ -218,6 +231,17 @@ pub fn choose(
             "{}; to run without: {}",
             why.join("; "),
             flags.join(" ")
+        ));
+    }
+    let needs = match mode {
+        NetworkMode::None => None,
+        NetworkMode::Hosts => Some(("hosts", namespaces && supervisor)),
+        NetworkMode::Open => Some(("open", supervisor)),
+    };
+    if let Some((mode, false)) = needs {
+        return Err(format!(
+            "`network.mode: {mode}` needs the layers `namespaces` and `supervisor`: without them nobody would decide \
+             which addresses are reached; take `--allow-degraded` away, or the hosts out of the policy"
         ));
     }
     degraded.sort_unstable();
@@ -261,7 +285,13 @@ mod tests {
 
     #[test]
     fn everything_is_enforced_where_everything_is_there() {
-        let tier = choose(&host(), &[Require::Landlock], &waived(&[])).unwrap();
+        let tier = choose(
+            &host(),
+            NetworkMode::None,
+            &[Require::Landlock],
+            &waived(&[]),
+        )
+        .unwrap();
         assert_eq!(tier.enforced.tier, "full");
         assert!(tier.enforced.degraded.is_empty());
         assert_eq!(tier.enforced.layers["cgroup"], "unavailable");
@@ -274,20 +304,32 @@ mod tests {
             supervisor: Err("nested".into()),
             ..host()
         };
-        let error = choose(&poor, &[], &waived(&[])).unwrap_err();
+        let error = choose(&poor, NetworkMode::None, &[], &waived(&[])).unwrap_err();
         assert!(
             error.contains("`supervisor`")
                 && error.contains("nested")
                 && error.contains("--allow-degraded supervisor")
         );
-        let tier = choose(&poor, &[], &waived(&[Require::Supervisor])).unwrap();
+        let tier = choose(
+            &poor,
+            NetworkMode::None,
+            &[],
+            &waived(&[Require::Supervisor]),
+        )
+        .unwrap();
         assert_eq!(tier.enforced.degraded, ["supervisor"]);
         assert_eq!((tier.enforced.tier, tier.supervisor), ("reduced", false));
     }
 
     #[test]
     fn what_the_policy_requires_cannot_be_waived() {
-        let error = choose(&host(), &[Require::Cgroup], &waived(&[Require::Cgroup])).unwrap_err();
+        let error = choose(
+            &host(),
+            NetworkMode::None,
+            &[Require::Cgroup],
+            &waived(&[Require::Cgroup]),
+        )
+        .unwrap_err();
         assert!(error.contains("requires") && error.contains("`cgroup`"));
     }
 
@@ -298,19 +340,63 @@ mod tests {
             ..host()
         };
         assert!(
-            choose(&poor, &[], &waived(&[Require::Namespaces]))
-                .unwrap_err()
-                .contains("`network`")
+            choose(
+                &poor,
+                NetworkMode::None,
+                &[],
+                &waived(&[Require::Namespaces])
+            )
+            .unwrap_err()
+            .contains("`network`")
         );
         let both = waived(&[Require::Namespaces, Require::Network]);
-        let tier = choose(&poor, &[], &both).unwrap();
+        let tier = choose(&poor, NetworkMode::None, &[], &both).unwrap();
         assert_eq!((tier.enforced.tier, tier.namespaces), ("confined", false));
         let none = Host {
             landlock: 0,
             ..poor
         };
         let all = waived(&[Require::Namespaces, Require::Network, Require::Landlock]);
-        assert!(choose(&none, &[], &all).is_err());
+        assert!(choose(&none, NetworkMode::None, &[], &all).is_err());
+    }
+
+    #[test]
+    fn an_open_network_is_no_layer_and_cannot_be_required() {
+        let tier = choose(&host(), NetworkMode::Open, &[], &waived(&[])).unwrap();
+        assert_eq!(tier.enforced.layers["network"], "open");
+        assert_eq!(tier.enforced.layers["namespaces"], "enforced");
+        let error = choose(
+            &host(),
+            NetworkMode::Open,
+            &[Require::Network],
+            &waived(&[]),
+        );
+        assert!(error.unwrap_err().contains("`open`"));
+    }
+
+    #[test]
+    fn hosts_are_not_reached_without_somebody_who_decides() {
+        let tier = choose(&host(), NetworkMode::Hosts, &[], &waived(&[])).unwrap();
+        assert_eq!(tier.enforced.layers["network"], "enforced");
+        for (poor, waives) in [
+            (
+                Host {
+                    supervisor: Err("nested".into()),
+                    ..host()
+                },
+                vec![Require::Supervisor],
+            ),
+            (
+                Host {
+                    namespaces: Err("forbidden".into()),
+                    ..host()
+                },
+                vec![Require::Namespaces, Require::Network],
+            ),
+        ] {
+            let error = choose(&poor, NetworkMode::Hosts, &[], &waived(&waives)).unwrap_err();
+            assert!(error.contains("needs the layers"), "{error}");
+        }
     }
 
     #[test]
@@ -320,7 +406,7 @@ mod tests {
             supervisor: Err("taken".into()),
             ..host()
         };
-        let error = choose(&poor, &[], &waived(&[])).unwrap_err();
+        let error = choose(&poor, NetworkMode::None, &[], &waived(&[])).unwrap_err();
         assert!(error.ends_with(
             "to run without: --allow-degraded namespaces --allow-degraded network --allow-degraded supervisor"
         ));
@@ -335,10 +421,16 @@ mod tests {
             supervisor: Err("taken".into()),
             ..host()
         };
-        let error = choose(&inner, &[], &waived(&DEFAULT)).unwrap_err();
+        let error = choose(&inner, NetworkMode::None, &[], &waived(&DEFAULT)).unwrap_err();
         assert!(error.contains("a run inside a run") && error.contains("without capsule"));
         // What the policy requires is said first.
-        let error = choose(&inner, &[Require::Landlock], &waived(&DEFAULT)).unwrap_err();
+        let error = choose(
+            &inner,
+            NetworkMode::None,
+            &[Require::Landlock],
+            &waived(&DEFAULT),
+        )
+        .unwrap_err();
         assert!(error.contains("requires the layer `landlock`"));
     }
 

@@ -29,6 +29,7 @@ usage: capsule run [options] [--] COMMAND [ARGUMENT…]
   --audit LEVEL            run, writes or all: record more than the policy asks for
   --allow-degraded LAYER   run without a layer this host cannot give; may be repeated; is recorded
   --read DIRECTORY         may be read and executed from, beyond the policy; may be repeated; is recorded
+  --program FILE           may be executed where the policy names programs; may be repeated; is recorded
   --control-fd N           a program drives this run over descriptor N and ends it (docs/formats/control.md)
   --worker                 with --control-fd: the command is a worker
   -h, --help               this text
@@ -80,8 +81,9 @@ fn tell(report: &Report, output: Output) {
 }
 
 /// Options that take a value.
-const WITH_VALUE: [&str; 10] = [
+const WITH_VALUE: [&str; 11] = [
     "read",
+    "program",
     "policy",
     "tool",
     "log",
@@ -130,6 +132,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> 
             "report-fd" => output = Output::Descriptor(descriptor("--report-fd", &value)?),
             "control-fd" => request.control = Some(descriptor("--control-fd", &value)?),
             "read" => request.read.push(directory(&value)?),
+            "program" => request.programs.push(directory(&value)?),
             "timeout" => request.timeout_ms = Some(milliseconds(&value)?),
             "env" => request.environment.push(assignment(&value)?),
             "audit" => request.audit = Some(level(&value)?),

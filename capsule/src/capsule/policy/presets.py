@@ -12,8 +12,8 @@ from typing import Final
 from capsule.policy.model import Source
 
 NAMES: Final = (
-    "anthropic", "c", "crates", "debian", "git", "github", "go", "google-ai", "node", "npm", "openai", "pypi", "python",
-    "readonly", "rust", "secret-files", "strict", "toolchains", "workspace",
+    "anthropic", "c", "crates", "debian", "egress", "git", "github", "go", "google-ai", "node", "npm", "openai", "pypi",
+    "python", "readonly", "rust", "secret-files", "strict", "toolchains", "workspace",
 )  # fmt: skip
 
 

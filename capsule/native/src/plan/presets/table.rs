@@ -1,7 +1,7 @@
 // Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
-    "6a1889991941a0b1fb4626d0bcf8d04ad8759a1350359ad8fb2fcd4edfab2f3a";
+    "1c013b166c633d285b0ccec8c455ce603856bf33fda6a2cdf34212a740201b3b";
 /// All presets, by name.
 pub const ALL: &[Preset] = &[
     Preset {
@@ -27,6 +27,12 @@ pub const ALL: &[Preset] = &[
         source: "blake3:2981626534db1ca3c0fb4c9c51a7d6d7b2c4d873dc80fd7335b1a4d6183f1fa8",
         digest: "blake3:86926fbc32487f69a0d3af1ca88d0e32893e179c39a8f0e92404dd946872a38f",
         plan: include_str!("debian.json"),
+    },
+    Preset {
+        name: "egress",
+        source: "blake3:5f5478b6d91cf65d54daa5d61a37372fc0c2eaeffe2b41af7b89c898a253580a",
+        digest: "blake3:f32efd49cbca5b7fbda4ff4f64b496ca8ca633067b77e7405cab4cdab611d13b",
+        plan: include_str!("egress.json"),
     },
     Preset {
         name: "git",

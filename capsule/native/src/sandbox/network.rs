@@ -1,0 +1,184 @@
+//! The network of a run that reaches hosts by name: every IPv4 address is the sandbox's own, and what listens there is
+//! handed out.
+//!
+//! Runs in the first process while it still holds the namespace's capabilities. A connection to any address arrives at
+//! a listener made here, and `getsockname` on it is the address that was meant. It refuses: TCP Fast Open, by which a
+//! connection would begin without a `connect` that is seen.
+//!
+//! ```no_run
+//! let sockets = capsule::sandbox::network::listeners(&[80, 443]).unwrap();
+//! assert_eq!(sockets.len(), 4); // UDP 53, TCP 53, 80, 443
+//! ```
+
+use super::system::{self, check};
+use super::{Fault, at};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Connections that wait for egress, at each port.
+const BACKLOG: i32 = 1024;
+/// Where names are resolved.
+const NAMES: u16 = 53;
+
+/// The messages of rtnetlink(7) that are needed here, as the kernel lays them out.
+#[repr(C)]
+struct NewRoute {
+    header: libc::nlmsghdr,
+    route: RouteMessage,
+    attribute: libc::nlattr,
+    interface: u32,
+}
+
+/// `struct rtmsg` (linux/rtnetlink.h).
+#[repr(C)]
+struct RouteMessage {
+    family: u8,
+    destination_length: u8,
+    source_length: u8,
+    service: u8,
+    table: u8,
+    protocol: u8,
+    scope: u8,
+    kind: u8,
+    flags: u32,
+}
+
+/// `struct nlmsgerr` without the header it echoes.
+#[repr(C)]
+struct Answer {
+    header: libc::nlmsghdr,
+    error: i32,
+}
+
+/// The loopback interface is the first of every network namespace.
+const LOOPBACK: u32 = 1;
+
+fn owned(result: i32) -> io::Result<OwnedFd> {
+    let raw = check(result.into())?;
+    // SAFETY: the call succeeded and returned a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+}
+
+/// `ip route add local 0.0.0.0/0 dev lo`: every address is here.
+fn route_everything() -> io::Result<()> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: plain integers.
+    let socket = owned(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
+    let request = NewRoute {
+        header: libc::nlmsghdr {
+            nlmsg_len: size_of::<NewRoute>() as u32,
+            nlmsg_type: libc::RTM_NEWROUTE,
+            nlmsg_flags: flags as u16,
+            nlmsg_seq: 1,
+            nlmsg_pid: 0,
+        },
+        route: RouteMessage {
+            family: libc::AF_INET as u8,
+            destination_length: 0,
+            source_length: 0,
+            service: 0,
+            table: libc::RT_TABLE_LOCAL,
+            protocol: libc::RTPROT_BOOT,
+            scope: libc::RT_SCOPE_HOST,
+            kind: libc::RTN_LOCAL,
+            flags: 0,
+        },
+        attribute: libc::nlattr {
+            nla_len: 8,
+            nla_type: libc::RTA_OIF,
+        },
+        interface: LOOPBACK,
+    };
+    // SAFETY: a plain structure without padding, of the length given.
+    let sent = unsafe {
+        libc::send(
+            socket.as_raw_fd(),
+            (&raw const request).cast(),
+            size_of::<NewRoute>(),
+            0,
+        )
+    };
+    check(sent as libc::c_long)?;
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut answer: Answer = unsafe { std::mem::zeroed() };
+    // SAFETY: the place has the length given; the kernel cuts off what is longer.
+    let length = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            (&raw mut answer).cast(),
+            size_of::<Answer>(),
+            0,
+        )
+    };
+    let length = check(length as libc::c_long)? as usize;
+    if length < size_of::<Answer>() || i32::from(answer.header.nlmsg_type) != libc::NLMSG_ERROR {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    match answer.error {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(-error)),
+    }
+}
+
+/// No connection begins within a `sendmsg`, which nobody sees. The setting is the network namespace's own.
+fn forbid_fast_open() -> io::Result<()> {
+    // The view's `/proc` is read-only, and rightly; this one is attached nowhere.
+    let proc = system::unattached(c"proc")?;
+    // SAFETY: a valid C string; the descriptor is open.
+    let file = owned(unsafe {
+        libc::openat(
+            proc.as_raw_fd(),
+            c"sys/net/ipv4/tcp_fastopen".as_ptr(),
+            libc::O_WRONLY | libc::O_CLOEXEC,
+        )
+    })?;
+    // SAFETY: one byte of constant memory.
+    check(unsafe { libc::write(file.as_raw_fd(), b"0".as_ptr().cast(), 1) } as libc::c_long)
+        .map(drop)
+}
+
+fn bound(kind: i32, port: u16) -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: plain integers.
+    let socket = owned(unsafe { libc::socket(libc::AF_INET, kind | flags, 0) })?;
+    // SAFETY: all-zero is a valid address: any, port 0.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as libc::sa_family_t;
+    address.sin_port = port.to_be();
+    let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // No `SO_REUSEADDR`: the command must not put a socket of its own beside it.
+    // SAFETY: a valid address of the size given.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) }.into())?;
+    if kind == libc::SOCK_STREAM {
+        // SAFETY: plain integers.
+        check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) }.into())?;
+    } else {
+        let on = 1i32;
+        let (level, name) = (libc::IPPROTO_IP, libc::IP_PKTINFO);
+        // SAFETY: four bytes that outlive the call.
+        let set =
+            unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), 4) };
+        check(set.into())?;
+    }
+    Ok(socket)
+}
+
+/// Lead every address to this namespace and listen: UDP 53, TCP 53, then each of `ports`.
+///
+/// # Errors
+/// The step that failed and why.
+pub fn listeners(ports: &[u16]) -> Result<Vec<OwnedFd>, Fault> {
+    route_everything().map_err(at("network: lead every address here"))?;
+    forbid_fast_open().map_err(at("network: forbid TCP Fast Open"))?;
+    let names = [(libc::SOCK_DGRAM, NAMES), (libc::SOCK_STREAM, NAMES)];
+    let streams = ports.iter().map(|port| (libc::SOCK_STREAM, *port));
+    names
+        .into_iter()
+        .chain(streams)
+        .map(|(kind, port)| {
+            bound(kind, port)
+                .map_err(|error| Fault::new(format!("network: listen at port {port}"), error))
+        })
+        .collect()
+}

@@ -1,0 +1,277 @@
+//! The files that egress cannot read itself: rules, detection rules, authorities. They are read before the run and again
+//! when they change, and their digests are on the log.
+//!
+//! It refuses: a file that is not there at the start, is no text, or is longer than 1 MiB, and more than 8 MiB together.
+//! During the run a file that cannot be read is told to egress as empty of sense, so that everything is denied until it
+//! is mended.
+
+use super::wire::Source;
+use crate::plan::{Egress, Variables};
+use crate::sandbox::system::check;
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes of one file, and of all together.
+const MOST: u64 = 1 << 20;
+const MOST_TOGETHER: usize = 8 << 20;
+/// Files of one directory of detection rules.
+const MOST_FILES: usize = 1000;
+/// Directories beneath one another.
+const DEEPEST: usize = 8;
+
+/// What is read, and from where.
+#[derive(Debug, Default)]
+pub struct Sources {
+    files: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
+    packs: Vec<String>,
+    watch: Option<OwnedFd>,
+}
+
+impl Sources {
+    /// Those of a plan.
+    ///
+    /// # Errors
+    /// A variable that has no value here.
+    pub fn of(egress: &Egress, variables: &Variables) -> Result<Sources, String> {
+        let mut sources = Sources::default();
+        let path = |text: &str| variables.path(text).map_err(|error| error.to_string());
+        for rule in &egress.rules {
+            sources.files.push(path(&rule.path)?);
+        }
+        for detection in &egress.detect {
+            if let Some(text) = &detection.path {
+                let path = path(text)?;
+                if path.is_dir() {
+                    sources.directories.push(path);
+                } else {
+                    sources.files.push(path);
+                }
+            }
+            sources.packs.extend(detection.pack.clone());
+        }
+        for grant in &egress.authorities {
+            let path = path(&grant.path)?;
+            if !grant.optional || path.exists() {
+                sources.files.push(path);
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Everything, as it is now.
+    ///
+    /// # Errors
+    /// The file and why it cannot be used.
+    pub fn read(&self) -> Result<Vec<Source>, String> {
+        let mut found = Vec::new();
+        for path in &self.files {
+            found.push(text(path)?);
+        }
+        for directory in &self.directories {
+            let mut paths = Vec::new();
+            beneath(directory, DEEPEST, &mut paths)?;
+            paths.sort_unstable();
+            for path in paths {
+                found.push(text(&path)?);
+            }
+        }
+        let together: usize = found.iter().map(|source| source.text.len()).sum();
+        if together > MOST_TOGETHER {
+            return Err(format!(
+                "rules, detection and authorities are {together} bytes together, more than {MOST_TOGETHER}"
+            ));
+        }
+        Ok(found)
+    }
+
+    /// What a changed set comes to: a file that cannot be read becomes one that does not compile.
+    #[must_use]
+    pub fn read_again(&self) -> Vec<Source> {
+        self.read().unwrap_or_else(|why| {
+            let path = self.files.first().or(self.directories.first());
+            let path = path.map(|path| path.to_string_lossy().into_owned());
+            vec![Source {
+                path: path.unwrap_or_default(),
+                text: format!("unreadable: [{why:?}\n"),
+            }]
+        })
+    }
+
+    /// Begin to watch: the directories that hold them, because editors put a new file in the old one's place.
+    ///
+    /// # Errors
+    /// As `inotify_init1(2)`, `inotify_add_watch(2)`.
+    pub fn watch(&mut self) -> io::Result<()> {
+        let mut places: BTreeSet<&Path> = self.files.iter().filter_map(|f| f.parent()).collect();
+        places.extend(self.directories.iter().map(PathBuf::as_path));
+        if places.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: plain integers.
+        let raw =
+            check(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) }.into())?;
+        // SAFETY: a new descriptor that nothing else owns.
+        let watch = unsafe { OwnedFd::from_raw_fd(raw as RawFd) };
+        let mask = libc::IN_CLOSE_WRITE
+            | libc::IN_CREATE
+            | libc::IN_DELETE
+            | libc::IN_MOVED_FROM
+            | libc::IN_MOVED_TO;
+        for place in places {
+            let path = CString::new(place.as_os_str().as_bytes())?;
+            // SAFETY: a valid C string.
+            let added = unsafe { libc::inotify_add_watch(watch.as_raw_fd(), path.as_ptr(), mask) };
+            check(added.into())?;
+        }
+        self.watch = Some(watch);
+        Ok(())
+    }
+
+    /// For `poll`; -1 where nothing is watched.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.watch.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    /// Take what the kernel tells; whether something changed in a watched directory.
+    pub fn changed(&self) -> bool {
+        let Some(watch) = &self.watch else {
+            return false;
+        };
+        let mut buffer = [0u8; 8192];
+        let mut any = false;
+        // SAFETY: the buffer has the length given.
+        while unsafe { libc::read(watch.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } > 0
+        {
+            any = true;
+        }
+        any
+    }
+}
+
+fn text(path: &Path) -> Result<Source, String> {
+    let told = |why: String| format!("{}: {why}", path.display());
+    let found = fs::metadata(path).map_err(|error| told(error.to_string()))?;
+    if !found.is_file() {
+        return Err(told("is not a file".into()));
+    }
+    if found.len() > MOST {
+        return Err(told(format!(
+            "is {} bytes long, more than {MOST}",
+            found.len()
+        )));
+    }
+    let bytes = fs::read(path).map_err(|error| told(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| told("is not UTF-8".into()))?;
+    Ok(Source {
+        path: path
+            .to_str()
+            .ok_or_else(|| told("has a name that is not UTF-8".into()))?
+            .to_owned(),
+        text,
+    })
+}
+
+/// The `.yml` and `.yaml` files of a directory of detection rules; links are not followed.
+fn beneath(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), String> {
+    let told = |error: io::Error| format!("{}: {error}", directory.display());
+    for entry in fs::read_dir(directory).map_err(told)? {
+        let entry = entry.map_err(told)?;
+        let kind = entry.file_type().map_err(told)?;
+        let path = entry.path();
+        if kind.is_dir() && depth > 0 {
+            beneath(&path, depth - 1, paths)?;
+        } else if kind.is_file()
+            && path
+                .extension()
+                .is_some_and(|end| end == "yml" || end == "yaml")
+        {
+            if paths.len() >= MOST_FILES {
+                return Err(format!(
+                    "{}: more than {MOST_FILES} files",
+                    directory.display()
+                ));
+            }
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What the start of the run says of them: path and digest.
+#[must_use]
+pub fn digests(sources: &[Source]) -> Vec<serde_json::Value> {
+    sources
+        .iter()
+        .map(|source| {
+            let digest = blake3::hash(source.text.as_bytes()).to_hex();
+            serde_json::json!({"path": source.path, "digest": format!("blake3:{digest}")})
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(files: &[&Path], directories: &[&Path]) -> Sources {
+        let owned = |list: &[&Path]| list.iter().map(|path| path.to_path_buf()).collect();
+        let mut sources = Sources {
+            files: owned(files),
+            directories: owned(directories),
+            ..Sources::default()
+        };
+        sources.watch().unwrap();
+        sources
+    }
+
+    #[test]
+    fn files_and_directories_are_read_and_a_change_is_seen() {
+        let here = tempfile::tempdir().unwrap();
+        let rules = here.path().join("rules.yaml");
+        let sigma = here.path().join("sigma");
+        fs::create_dir_all(sigma.join("deep")).unwrap();
+        fs::write(&rules, "rules: []").unwrap();
+        fs::write(sigma.join("deep/one.yml"), "title: x").unwrap();
+        fs::write(sigma.join("notes.txt"), "no").unwrap();
+        let sources = watched(&[&rules], &[&sigma]);
+        let read = sources.read().unwrap();
+        let texts: Vec<&str> = read.iter().map(|source| source.text.as_str()).collect();
+        assert_eq!(texts, ["rules: []", "title: x"]);
+        assert!(!sources.changed());
+        fs::write(here.path().join("new"), "rules: [1]").unwrap();
+        fs::rename(here.path().join("new"), &rules).unwrap();
+        assert!(sources.changed() && !sources.changed());
+        assert_eq!(sources.read_again()[0].text, "rules: [1]");
+    }
+
+    #[test]
+    fn what_cannot_be_read_refuses_the_start_and_denies_later() {
+        let here = tempfile::tempdir().unwrap();
+        let rules = here.path().join("rules.yaml");
+        let sources = watched(&[&rules], &[]);
+        assert!(sources.read().unwrap_err().contains("rules.yaml"));
+        fs::write(&rules, [0xff]).unwrap();
+        assert!(sources.read().unwrap_err().contains("UTF-8"));
+        let again = sources.read_again();
+        assert_eq!(again.len(), 1);
+        assert!(again[0].text.starts_with("unreadable: ["));
+    }
+
+    #[test]
+    fn digests_are_of_the_text() {
+        let source = Source {
+            path: "/r".into(),
+            text: "a".into(),
+        };
+        let digest = &digests(&[source])[0]["digest"];
+        let expected = format!("blake3:{}", blake3::hash(b"a").to_hex());
+        assert_eq!(digest, &serde_json::Value::from(expected));
+    }
+}
