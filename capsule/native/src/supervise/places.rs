@@ -3,6 +3,7 @@
 //! Reads the host's directories and nothing else. It refuses: a grant that must exist and does not, and a working
 //! directory that would not be in the view.
 
+use super::egress::trust::INSIDE;
 use super::programs;
 use crate::plan::{Alias, Grant, Plan, Program, VariableError, Variables};
 use crate::sandbox::landlock::{Rights, Rule};
@@ -197,6 +198,7 @@ fn rules(rights: Granted, there: impl Fn(&Path) -> bool) -> Vec<Rule> {
 fn made_by_us(path: &Path, view: &[Place]) -> bool {
     lies_in(path, Path::new("/proc"))
         || lies_in(path, Path::new("/dev"))
+        || lies_in(path, Path::new(INSIDE))
         || view
             .iter()
             .any(|place| place.wanted == Use::Private && lies_in(path, &place.path))
