@@ -63,6 +63,10 @@ def test_what_gives_away_more_than_it_seems_to_is_noted(
     )
     (warning,) = json.loads(invoke(capsys, "policy", "check", "--json").out)["warnings"]
     assert "anybody can publish" in warning
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\ntools: {t: {network: {mode: open}}}\n"
+    )
+    assert "note: capsule.yaml:3: network.mode is 'open'" in invoke(capsys, "policy", "check").out
 
 
 def test_rules_that_do_not_compile_make_a_policy_that_cannot_be_used(

@@ -83,9 +83,17 @@ def test_hosts_that_are_not_listed_are_asked_about_when_the_policy_says_so(asked
     assert asked("https://c.example/", policy).outcome == "asked"
     assert asked("PUT https://c.example/", policy).outcome == "denied"
     assert asked("PUT https://b.example/", policy).outcome == "denied", "listed, and refused by its entry"
+    assert asked("https://c.example:5432/", policy).outcome == "asked"
+    assert asked("https://c.example:22/", policy).outcome == "denied", "nothing listens there"
     metadata = asked("http://169.254.169.254/latest", policy)
     assert metadata.outcome == "denied"
     assert "metadata" in (metadata.address or "")
+
+
+def test_what_is_not_encrypted_is_looked_at(asked: Ask) -> None:
+    policy = "version: 1\nnetwork: {hosts: [a.example]}\n"
+    assert not asked("https://a.example/", policy).inspected
+    assert asked("http://a.example/", policy).inspected
 
 
 @pytest.mark.parametrize(("mode", "outcome"), [("none", "denied"), ("open", "allowed")])

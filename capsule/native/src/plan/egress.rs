@@ -210,7 +210,7 @@ pub struct Detection {
 }
 
 impl Egress {
-    /// Every port that an entry names, sorted, each once.
+    /// Every port that an entry names, and those of HTTP where a person is asked about other hosts; sorted, each once.
     #[must_use]
     pub fn ports(&self) -> Vec<u16> {
         let mut ports: Vec<u16> = self
@@ -218,9 +218,35 @@ impl Egress {
             .iter()
             .flat_map(|entry| entry.ports.iter().copied())
             .collect();
+        if self.unlisted == Unlisted::Ask {
+            ports.extend([443, 80]);
+        }
         ports.sort_unstable();
         ports.dedup();
         ports
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_asked_about_other_hosts_has_the_ports_of_http_to_be_asked_at() {
+        let mut egress = Egress {
+            unlisted: Unlisted::Deny,
+            hosts: Vec::new(),
+            budget: Budget::default(),
+            upstreams: Vec::new(),
+            authorities: Vec::new(),
+            proxy: None,
+            secrets: Vec::new(),
+            rules: Vec::new(),
+            detect: Vec::new(),
+        };
+        assert_eq!(egress.ports(), Vec::<u16>::new());
+        egress.unlisted = Unlisted::Ask;
+        assert_eq!(egress.ports(), [80, 443]);
     }
 }
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from capsule.errors import PolicyError, Problem, nearest_name
 from capsule.policy.grants import covers
-from capsule.policy.model import HostEntry, Keyed, Origin, PathEntry, Policy, SecretEntry
+from capsule.policy.model import DEFAULT_PORTS, HostEntry, Keyed, Origin, PathEntry, Policy, SecretEntry
 from capsule.sandbox.plan import (
     PlanBudget,
     PlanDetection,
@@ -88,7 +88,7 @@ def compile_hosts(policy: Policy) -> CompiledHosts:
     )
     if not wanted and closed:
         return CompiledHosts("none")
-    problems += _ports(hosts)
+    problems += _ports(hosts, asks=asks)
     problems += _never(hosts)
     for secret in secrets:
         problems += _secret(secret, hosts, policy)
@@ -216,8 +216,9 @@ def _plan_secret(secret: SecretEntry) -> PlanSecret:
     )
 
 
-def _ports(hosts: list[HostEntry]) -> list[Problem]:
-    seen: set[int] = set()
+def _ports(hosts: list[HostEntry], *, asks: bool) -> list[Problem]:
+    # A host that is asked about is reached by HTTP.
+    seen = set(DEFAULT_PORTS) if asks else set()
     for entry in hosts:
         seen.update(entry.ports)
         if len(seen) > MAX_PORTS:

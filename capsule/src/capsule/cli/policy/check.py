@@ -22,9 +22,9 @@ def command(policy: str, as_json: bool) -> int:
     try:
         resolved = load_policy(policy)
         plan = compile_policy(resolved)
-        encode_plan(plan)
-        for tool in resolved.tools:
-            encode_plan(compile_policy(with_tool(resolved, tool)))
+        plans = [plan, *(compile_policy(with_tool(resolved, tool)) for tool in resolved.tools)]
+        for one in plans:
+            encode_plan(one)
         _check_rules(plan, policy)
     except PolicyError as error:
         if not as_json:
@@ -38,7 +38,7 @@ def command(policy: str, as_json: bool) -> int:
         )
         return error.exit_code
     warnings = [] if plan.filesystem.execute else [terminal.GRANTS_NOTHING]
-    warnings += [terminal.near(str(remark)) for remark in risks(plan)]
+    warnings += dict.fromkeys(terminal.near(str(remark)) for one in plans for remark in risks(one))
     if as_json:
         good = {
             "ok": True,

@@ -15,6 +15,7 @@ from capsule.cli import terminal
 from capsule.cli.files import load_source
 from capsule.policy.addresses import forbidden, normalise_host
 from capsule.policy.grants import Refusal
+from capsule.policy.model import DEFAULT_PORTS
 from capsule.policy.request import Request
 from capsule.rules.decision import UNDECIDED
 from capsule.rules.decision import Decision as RuleDecision
@@ -139,10 +140,17 @@ def explain_url(access: Access, rules: RuleSet, request: Request) -> UrlAnswer:
     found = grants.request(request.host, request.port, request.method, request.path)
     entry = None if isinstance(found, Refusal) else found
     egress = access.plan.network.egress
-    listed = grants.names(request.host) is not None
-    unlisted = not listed and egress is not None and egress.unlisted == "ask"
+    assert egress is not None
+    unlisted = (
+        egress.unlisted == "ask"
+        and grants.names(request.host) is None
+        and request.port in {*DEFAULT_PORTS, *(port for one in egress.hosts for port in one.ports)}
+    )
     literal = normalise_host(request.host).address
-    inspected = grants.needs_inspection(request.host, request.port)
+    # What is not encrypted is read in any case, to know the host; but for those that are never looked at.
+    never = entry is not None and grants.at(request.host, request.port)[0].inspect == "never"
+    plain = request.scheme == "http" and not never
+    inspected = unlisted or plain or grants.needs_inspection(request.host, request.port)
     return UrlAnswer(
         request,
         grant,
