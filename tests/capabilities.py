@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import os
 import platform
 import shutil
@@ -167,6 +168,13 @@ def _sigma_rules() -> str | None:
     return None if found else "no Sigma rules for Linux here; CAPSULE_SIGMA_RULES names their folder"
 
 
+def _egress() -> str | None:
+    """What `network: hosts:` needs is installed: the extra, and a Python for it."""
+    if sys.version_info < (3, 12):
+        return "egress needs Python 3.12"
+    return None if importlib.util.find_spec("mitmproxy") else "the extra `egress` is not installed"
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "ordinary-user": _ordinary,
@@ -190,9 +198,11 @@ PROBES: dict[str, Callable[[], str | None]] = {
             "runc",
             "strace",
             "curl",
+            "wget",
             "docker",
         )
     },
+    "egress": _egress,
     "go": _program("go", "version"),
     "java": _program("java", "-version"),
     "javac": _program("javac", "-version"),

@@ -178,7 +178,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     drop(theirs);
     let pumps = streams.into_pumps();
     if let Some(egress) = &mut egress {
-        egress.gather().map_err(refuse)?;
+        egress.gather(request.policy.is_some()).map_err(refuse)?;
     }
     let mut fields = vec![
         ("command", value(&report.command)),

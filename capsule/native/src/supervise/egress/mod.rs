@@ -117,8 +117,9 @@ impl Prepared {
     ///
     /// # Errors
     /// A sentence that names the secret.
-    pub fn gather(&mut self) -> Result<(), String> {
+    pub fn gather(&mut self, named: bool) -> Result<(), String> {
         let secrets = &self.egress.secrets;
+        secrets::trusted(secrets, named)?;
         self.held = secrets::gather(secrets, &self.placeholders, &self.variables)?;
         Ok(())
     }
