@@ -14,8 +14,13 @@ BLOCK = {
     "action": "block", "by": "rule", "reason": "gists are public", "missing": ["http.body"],
     "rule": {"id": "no-gists", "file": "/w/rules.yaml", "line": 9, "owner": "user", "priority": 100},
 }  # fmt: skip
-ASK = {"id": "a-1", "rule": {"id": "ask-before-publish", "reason": "publishes"}}
-ANSWER = {"id": "a-1", "outcome": "deny", "scope": "once", "by": "terminal"}
+ASK = {
+    "id": "a-1",
+    "what": "PUT https://a.example/x",
+    "expires": 9,
+    "rule": {"id": "ask-before-publish", "reason": "publishes"},
+}
+ANSWER = {"id": "a-1", "allowed": False, "outcome": "answered", "by": "terminal"}
 
 
 def exec_(run: str | None = "r-1", *argv: str, program: str = "/usr/bin/git", pid: int = 2) -> Json:
@@ -83,8 +88,14 @@ def model(name: str = "claude", run: str | None = "r-1", **more: Any) -> Json:
 
 
 def finding(run: str | None = "r-1") -> Json:
-    rule = {"id": "secret-then-egress", "title": "Secret read, then sent", "level": "high"}
-    return {"type": "egress.finding", "run": run, "finding": {"rule": rule, "about": {"path": "/w/.env"}}}
+    rule = {
+        "id": "secret-then-egress",
+        "title": "Secret read, then sent",
+        "level": "high",
+        "file": "x.yml",
+        "line": 1,
+    }
+    return {"type": "egress.finding", "run": run, "rule": rule, "events": ["e-1", "e-2"], "count": 2}
 
 
 def connect(target: str, run: str | None = "r-1", errno: str | None = None) -> Json:

@@ -80,6 +80,14 @@ def test_wrong_questions_say_why(asked: Reader, sql: str, why: str) -> None:
         ask(asked, sql)
 
 
+def test_lists_in_json_are_tables(asked: Reader) -> None:
+    rows = ask(
+        asked, "SELECT value FROM events, json_each(event, '$.process.argv') WHERE type = 'process' LIMIT 2"
+    )
+    assert rows == [("git",), ("status",)]
+    assert ask(asked, "SELECT count(*) FROM json_tree('[1,[2]]')") == [(4,)]
+
+
 def test_functions(asked: Reader) -> None:
     assert ask(asked, "SELECT 'abc' REGEXP 'b.$', 'abc' REGEXP '^b', NULL REGEXP 'x', 12 REGEXP '2'") == [
         (1, 0, None, 1)

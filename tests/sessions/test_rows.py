@@ -65,8 +65,8 @@ def test_columns_hold_what_they_say() -> None:
         ("model", "bash", 0), ("model", "edit", 1), ("mcp", "grep", 0), ("call", "add", 0), ("call", None, 0),
     ]  # fmt: skip
     finding, ask = row("findings", made.rows["findings"][0]), row("asks", made.rows["asks"][1])
-    assert (finding["level"], finding["about"]) == ("high", '{"path":"/w/.env"}')
-    assert (ask["ask"], ask["outcome"], ask["by"]) == ("a-1", "deny", "terminal")
+    assert (finding["level"], finding["events"], finding["count"]) == ("high", '["e-1","e-2"]', 2)
+    assert (ask["ask"], ask["allowed"], ask["by"]) == ("a-1", 0, "terminal")
     assert row("denials", made.rows["denials"][3])["probe"] == 1
 
 

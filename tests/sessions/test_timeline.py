@@ -61,7 +61,7 @@ def test_everything_is_counted() -> None:
         ("read", False, True), ("connect", False, False), ("execute", False, True), ("syscall", True, True),
     ]  # fmt: skip
     assert dict(told.findings) == {("high", "Secret read, then sent"): 1}
-    assert dict(told.asks) == {"asked": 1, "deny": 1}
+    assert dict(told.asks) == {"asked": 1, "denied": 1}
     assert dict(told.unknown) == {"egress.lost": 1, "limit": 1}
     assert len(told.refusals) == 5
 

@@ -58,6 +58,9 @@ const PYTHON: &[&str] = &[
     "attack",
     "completion",
     "sessions",
+    "hunt",
+    "learn",
+    "replay",
     "diff",
     "apply",
     "discard",
@@ -74,7 +77,10 @@ capsule: one command, or one Python tool call, under a policy, on the record
   capsule verify                     check the log
   capsule prove N                    prove an entry of the log
   capsule record                     put entries of another program on the log
-  capsule sessions …                 what ran: list, show, timeline, query
+  capsule sessions …                 what ran: list, show, timeline, query, export
+  capsule hunt RULES…                look through past runs for what rules describe
+  capsule learn SESSION…             the smallest policy that past runs would have needed
+  capsule replay --policy F SESSION… what another policy would have decided
   capsule trace -- CMD…              observe what a command uses
   capsule profile -- CMD…            suggest a policy from what commands use
   capsule rules list | lint | test   the rules that decide during a run

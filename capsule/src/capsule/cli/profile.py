@@ -64,7 +64,7 @@ def command(
     if show_diff or prune:
         assert policy is not None
         return _compare(seen, policy, out_dir if prune else None, as_json=as_json)
-    suggestion = suggest(seen, base=_base(seen))
+    suggestion = suggest(seen, base=base_of(seen))
     text = render_suggestion(suggestion)
     if out_dir is not None:
         write_whole(out_dir / "capsule.yaml", text.encode())
@@ -98,7 +98,8 @@ def _variables(seen: Observation) -> Variables:
     return Variables(seen.workspace, seen.home, seen.workspace)
 
 
-def _base(seen: Observation) -> Base:
+def base_of(seen: Observation) -> Base:
+    """What the preset beneath a suggestion grants already."""
     policy = load_policy(BASE)
     files = compile_policy(policy).filesystem
     variables = _variables(seen)

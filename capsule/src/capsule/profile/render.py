@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"\.|(?:\.?/)[A-Za-z0-9_./+@-]*[A-Za-z0-9_/+@-]|[a-z]+(?:-[a
 _WORDS_OF_YAML = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _SECTIONS = (
     ("filesystem", ("read", "write", "execute")),
-    ("network", ("ports", "unix")),
+    ("network", ("hosts", "ports", "unix")),
     ("syscalls", ("groups",)),
 )
 _WIDTH = 36
@@ -76,6 +76,7 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
 
 def _render_line(line: Line) -> str:
     port = line.section == "network.ports" and line.value.isascii() and line.value.isdigit()
-    value = f"    - {line.value if port else quote(line.value)}"
+    # A host entry is a mapping already, made of names and numbers that were checked.
+    value = f"    - {line.value if port or line.section == 'network.hosts' else quote(line.value)}"
     comment = line.evidence + (f"   LOOK TWICE: {line.warning}" if line.warning else "")
     return f"{value:<{_WIDTH}}  # {comment}"

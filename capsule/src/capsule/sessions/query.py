@@ -18,7 +18,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -66,6 +66,9 @@ class Reader:
         self._connection = connection
         self._until = float("inf")
         self._why = ""
+        # What makes these two tables out of JSON declares them when it is first used: before nothing may be declared.
+        for source in ("json_each", "json_tree"):
+            connection.execute(f"SELECT 1 FROM {source}('[]')").fetchall()
         connection.set_authorizer(_authorize)
         connection.set_progress_handler(self._late, _STEPS)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
@@ -82,6 +85,11 @@ class Reader:
         """
         with contextlib.closing(reader(place)) as connection:
             yield cls(connection)
+
+    def add(self, functions: Mapping[str, tuple[int, Callable[..., bool]]]) -> None:
+        """Functions by name, with the number of their arguments; they take the place of those of that name."""
+        for name, (arguments, function) in functions.items():
+            self._connection.create_function(name, arguments, function, deterministic=True)
 
     def ask(
         self, sql: str, values: Sequence[Any] | dict[str, Any] = (), *, limit: int, seconds: float
@@ -119,12 +127,17 @@ class Reader:
         except sqlite3.Error as error:
             raise self._said(error, 0.0) from error
 
-    def each(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """The rows of a question of our own, one at a time."""
+    def each(
+        self, sql: str, values: Sequence[Any] = (), *, until: float = float("inf")
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of a question of our own, one at a time; `until` on the clock `time.monotonic`."""
+        self._until = until
         try:
             yield from self._connection.execute(sql, values)
         except sqlite3.Error as error:
             raise self._said(error, 0.0) from error
+        finally:
+            self._until = float("inf")
 
     def _telling(self, function: Callable[[Any, Any], bool | None]) -> Callable[[Any, Any], bool | None]:
         """The function, its complaint kept: SQLite says no more than that there was one."""

@@ -249,23 +249,22 @@ def _denied(rows: Rows, number: int, run: str | None, event: Json) -> None:
 
 
 def _finding(rows: Rows, number: int, run: str | None, event: Json) -> None:
-    finding = section(event, "finding") or event
-    rule = section(finding, "rule")
+    rule = section(event, "rule")
     rows["findings"].append((
-        number, run, text(rule.get("id")) or text(finding.get("rule")),
-        text(rule.get("title")) or text(finding.get("title")), text(rule.get("level")) or text(finding.get("level")),
-        text(finding.get("reason")) or text(finding.get("description")),
-        listed(finding.get("about")) or text(finding.get("about")),
+        number, run, text(rule.get("id")), text(rule.get("title")), text(rule.get("level")), text(rule.get("file")),
+        integer(rule.get("line")), listed(words(event.get("events"))), integer(event.get("count")),
     ))  # fmt: skip
 
 
 def _ask(rows: Rows, number: int, run: str | None, event: Json) -> None:
-    ask = section(event, "ask") or section(event, "answer") or event
+    asked = "ask" in event
+    ask = section(event, "ask" if asked else "answer")
     rule = section(ask, "rule")
+    what = ask.get("what")
     rows["asks"].append((
-        number, run, scalar(ask.get("id")), text(ask.get("outcome")) or text(ask.get("action")),
-        text(ask.get("scope")), text(ask.get("by")), text(rule.get("id")) or text(ask.get("rule")),
-        text(ask.get("reason")) or text(rule.get("reason")),
+        number, run, scalar(ask.get("id")), text(what) or listed(what),
+        None if asked else integer(ask.get("allowed")), text(ask.get("outcome")), text(ask.get("by")),
+        text(rule.get("id")), text(rule.get("reason")),
     ))  # fmt: skip
 
 

@@ -165,8 +165,10 @@ FINDINGS = Table(
         ("rule", "TEXT", "id of the rule"),
         ("title", "TEXT", "of the rule"),
         ("level", "TEXT", "`informational` to `critical`"),
-        ("reason", "TEXT", "in words"),
-        ("about", "TEXT", "JSON: what it was seen in"),
+        ("file", "TEXT", "where the rule is written"),
+        ("line", "INTEGER", "and its line"),
+        ("events", "TEXT", "JSON list of ids of the events that led to it"),
+        ("count", "INTEGER", "how many events, or different values, of a correlation"),
     ),
 )
 
@@ -350,8 +352,9 @@ ASKS = Table(
         _ID,
         _RUN,
         ("ask", "TEXT", "id of the question"),
+        ("what", "TEXT", "what was asked about; null in an answer"),
+        ("allowed", "INTEGER", "1 where the answer was yes; null in a question"),
         ("outcome", "TEXT", "null: the question; else how it ended"),
-        ("scope", "TEXT", "`once`, `path`, `host`"),
         ("by", "TEXT", "who answered"),
         ("rule", "TEXT", "id of the rule that asked"),
         ("reason", "TEXT", ""),

@@ -305,20 +305,29 @@ def _tool(told: Told, at: int, happened: Happened) -> None:
 
 
 def _finding(told: Told, at: int, happened: Happened) -> None:
-    finding = _section(happened.event, "finding") or happened.event
-    rule = _section(finding, "rule") or finding
-    title = text(rule.get("title")) or text(rule.get("id")) or text(finding.get("rule")) or "?"
-    level = text(rule.get("level")) or text(finding.get("level")) or "?"
-    told.findings[level, title] += 1
+    rule = _section(happened.event, "rule")
+    title, level = text(rule.get("title")) or text(rule.get("id")) or "?", text(rule.get("level")) or "?"
+    told.findings[level, _keyed(told.findings, title)] += 1
     _beat(told, (at, happened), ("found", level), title)
 
 
 def _ask(told: Told, at: int, happened: Happened) -> None:
-    ask = _section(happened.event, "ask") or _section(happened.event, "answer") or happened.event
-    outcome = text(ask.get("outcome")) or text(ask.get("action")) or "asked"
+    ask = _section(happened.event, "ask")
+    told.asks["asked"] += 1
+    _beat(
+        told,
+        (at, happened),
+        ("asked", ""),
+        text(ask.get("what")) or "?",
+        text(_section(ask, "rule").get("reason")) or "",
+    )
+
+
+def _answer(told: Told, at: int, happened: Happened) -> None:
+    answer = _section(happened.event, "answer")
+    outcome = "allowed" if answer.get("allowed") is True else "denied"
     told.asks[outcome] += 1
-    verb = "asked" if outcome == "asked" else "answered"
-    _beat(told, (at, happened), (verb, ""), outcome, text(ask.get("reason")) or "")
+    _beat(told, (at, happened), ("answered", ""), outcome, text(answer.get("outcome")) or "")
 
 
 def _quiet(told: Told, at: int, happened: Happened) -> None:
@@ -350,5 +359,5 @@ _TELLERS = {
     "call.ended": _quiet,
     "egress.finding": _finding,
     "egress.ask": _ask,
-    "egress.answer": _ask,
+    "egress.answer": _answer,
 }
