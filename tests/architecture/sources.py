@@ -32,6 +32,7 @@ IMPURE_MODULES = (
     "capsule.profile.trace",
     "capsule.overlay.layer",
     "capsule.overlay.apply",
+    "capsule.sessions.collector",
     "capsule.sessions.compare",
     "capsule.sessions.database",
     "capsule.sessions.ingest",

@@ -36,7 +36,7 @@ from capsule.errors import CapsuleError
         "replay": ("capsule.cli.replay", "Say what another policy would have decided of past sessions."),
         "rules": ("capsule.cli.rules", "List, check and test what decides during a run."),
         "run": ("capsule.cli.native:run", "Run one command under a policy."),
-        "sessions": ("capsule.cli.sessions", "Look at past runs: list, show, timeline, query."),
+        "sessions": ("capsule.cli.sessions", "Look at past runs: list, show, timeline, query, export."),
         "verify": ("capsule.cli.native:verify", "Check a log."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

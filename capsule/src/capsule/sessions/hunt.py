@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from capsule.rules.detection.correlation import Window
@@ -48,14 +48,6 @@ class Hit:
     count: int = 1
 
 
-@dataclass(slots=True)
-class _Following:
-    """One correlation, and the rules whose hits it is fed with."""
-
-    window: Window
-    ids: frozenset[str] = field(default_factory=frozenset)
-
-
 def hunt(
     ask: Ask, rules: SigmaFile, *, begin: str = "", run: tuple[str, int, int] | None = None
 ) -> Iterator[Hit]:
@@ -74,19 +66,19 @@ def hunt(
     for correlation in rules.correlations:
         window = Window(correlation)
         parts = [each for each in rules.detections if each.about.id in correlation.detections]
-        streams = [
-            (
-                (seen[2], seen[1], place, detection.about.id, seen)
-                for seen in _rows(ask, detection, begin, run)
-            )
-            for place, detection in enumerate(parts)
-        ]
-        for time, _, _, name, (name_of_run, seq, _, event) in heapq.merge(
-            *streams, key=lambda item: item[:3]
-        ):
+        streams = [_stream(place, detection, ask, begin, run) for place, detection in enumerate(parts)]
+        for time, seq, _, name, (name_of_run, event) in heapq.merge(*streams, key=lambda item: item[:3]):
             found = window.observe(name, {**event, "run": name_of_run or ""}, time_us(time) or 0)
             if found is not None:
                 yield Hit(correlation.about, name_of_run, seq, time, event, found.events, found.count)
+
+
+def _stream(
+    place: int, detection: Detection, ask: Ask, begin: str, run: tuple[str, int, int] | None
+) -> Iterator[tuple[str, int, int, str, tuple[str | None, dict[str, Any]]]]:
+    """The hits of one rule, beginning with what they are put in order by."""
+    for name, seq, time, event in _rows(ask, detection, begin, run):
+        yield time, seq, place, detection.about.id, (name, event)
 
 
 def _rows(

@@ -122,7 +122,7 @@ class Learner:
         if name in ("127.0.0.1", "::1", "localhost"):
             self.addresses[f"tcp:127.0.0.1:{port}"] += count
             return
-        found = self._host(name)
+        found = self._host(name) if isinstance(port, int) else None
         if found is None or not isinstance(port, int):
             self.left_out[f"connect {place_of(tcp)}"] += count
             return
@@ -131,12 +131,9 @@ class Learner:
 
     def _http(self, http: Json, count: int) -> None:
         name, port, method = text(http.get("host")) or "", http.get("port"), text(http.get("method")) or ""
-        found = self._host(name)
-        if (
-            found is None
-            or not isinstance(port, int)
-            or not (method.isascii() and method.isalpha() and method.isupper())
-        ):
+        plain = method.isascii() and method.isalpha() and method.isupper()
+        found = self._host(name) if plain and isinstance(port, int) else None
+        if found is None or not isinstance(port, int):
             self.left_out[f"{method} {name}"] += count
             return
         found.ports[port] += count

@@ -126,6 +126,8 @@ class Replay:
         return subject_of({key: value for key, value in event.items() if key != "program"})
 
     def _file(self, file: Mapping[str, Any], _: Mapping[str, Any]) -> Answer:
+        if "path" not in file:
+            raise KeyError("path")
         want: Want = "read" if file["operation"] == "read" else "write"
         answers = [
             _granted(self.access.path(_absolute(file[name]), want))
@@ -163,6 +165,7 @@ class Replay:
             return Answer("block", "no host is listed")
         # As it was at the request's head: the answer, and what was decided, were not known then.
         known = {key: value for key, value in http.items() if key not in _LATER}
+        known["host"] = normalise_host(str(http["host"])).name
         shown = {"event": {"type": "http"}, "program": event.get("program", {}), "http": known}
         judged = self.judge.request(shown, "request")
         if judged.pending:

@@ -11,6 +11,7 @@ from capsule.cli.lazy import LazyGroup
     "sessions",
     cls=LazyGroup,
     verbs={
+        "export": ("capsule.cli.sessions.export", "Export sessions as JSON lines, or for OpenTelemetry."),
         "list": ("capsule.cli.sessions.list", "List sessions, newest first."),
         "query": ("capsule.cli.sessions.query", "Ask the database in SQL; it only reads."),
         "rebuild": ("capsule.cli.sessions.rebuild", "Make the database again from the logs, or compare it."),
