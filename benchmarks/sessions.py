@@ -1,6 +1,6 @@
 """How fast is the session database filled from a log, compared with it, and asked? End to end, from a real log.
 
-The log is written by `capsule record`, of a mix of entries as runs and egress write them. Target: 50,000 entries a second
+The log is written by `capsule record`, of a mix of entries as runs and egress write them. Target: 50,000 a second
 taken in (read, chain followed, rows of every table with their indexes, on the disk).
 
 Run: ``python -m benchmarks.sessions [--entries N] [--rounds N]``

@@ -32,11 +32,8 @@ def test_what_is_found_is_shown_by_rule(log: Log, capsys: pytest.CaptureFixture[
 
 def test_json_and_filters(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(invoke(capsys, "hunt", "agents", "--json", "--hits", "9").out)["found"]
-    assert [(each["rule"]["level"], each["count"], len(each["hits"])) for each in found][0] == (
-        "critical",
-        1,
-        1,
-    )
+    first = found[0]
+    assert (first["rule"]["level"], first["count"], len(first["hits"])) == ("critical", 1, 1)
     assert any(each["count"] == 5 for each in found)
     high = json.loads(invoke(capsys, "hunt", "agents", "--json", "--level", "critical").out)["found"]
     assert len(high) == 1

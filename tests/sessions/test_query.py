@@ -82,7 +82,8 @@ def test_wrong_questions_say_why(asked: Reader, sql: str, why: str) -> None:
 
 def test_lists_in_json_are_tables(asked: Reader) -> None:
     rows = ask(
-        asked, "SELECT value FROM events, json_each(event, '$.process.argv') WHERE type = 'process' LIMIT 2"
+        asked,
+        "SELECT value FROM events, json_each(event, '$.process.argv') WHERE events.type = 'process' LIMIT 2",
     )
     assert rows == [("git",), ("status",)]
     assert ask(asked, "SELECT count(*) FROM json_tree('[1,[2]]')") == [(4,)]
