@@ -64,7 +64,6 @@ const PYTHON: &[&str] = &[
     "diff",
     "apply",
     "discard",
-    "rules",
 ];
 
 /// What `capsule --help` prints.
@@ -86,7 +85,6 @@ capsule: one command, or one Python tool call, under a policy, on the record
   capsule rules list | lint | test   the rules that decide during a run
   capsule asks | answer ID allow     what runs wait for an answer to
   capsule policy …                   check, compile, explain, test, compare policies
-  capsule rules …                    list, check and test what decides during a run
   capsule doctor                     what this machine can enforce
   capsule attack                     try the attack corpus against your policy
   capsule completion SHELL           completion for bash, zsh, fish
