@@ -115,6 +115,12 @@ impl Pump {
         }
     }
 
+    /// Read nothing more, and pass on at most `keep` bytes of what was read last.
+    pub fn cut(&mut self, keep: usize) {
+        self.from = None;
+        self.buffer.truncate(self.sent.saturating_add(keep));
+    }
+
     /// Write what is left, for at most `milliseconds`, after the source has ended or been given up.
     pub fn finish(&mut self, milliseconds: i32) {
         while !self.finished() {

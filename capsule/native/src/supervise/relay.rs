@@ -494,10 +494,15 @@ impl Relay<'_> {
             return;
         }
         if let Some(left) = &mut self.output {
+            let allowed = *left;
             *left = left.saturating_sub(turn.read as u64);
-            if *left == 0 && turn.read > 0 && state.cause.is_none() {
-                self.over("output", limit("output"), state, recorder);
-                self.kill(state);
+            if *left == 0 && turn.read > 0 {
+                // What is over the limit goes nowhere, however long the command takes to die.
+                self.pumps[at].cut(usize::try_from(allowed).unwrap_or(usize::MAX));
+                if state.cause.is_none() {
+                    self.over("output", limit("output"), state, recorder);
+                    self.kill(state);
+                }
             }
         }
     }
