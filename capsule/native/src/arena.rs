@@ -103,7 +103,7 @@ impl Arena {
             return None;
         }
         let begin = self.begin();
-        let mut given = self.given.load(Ordering::Relaxed);
+        let mut given = self.given.load(Ordering::Acquire);
         loop {
             let place = given.next_multiple_of(layout.align());
             let end = place + layout.size();
@@ -121,9 +121,10 @@ impl Arena {
         }
     }
 
+    /// What was written to a place before it was taken back is done before it is given out again.
     fn advance(&self, from: usize, to: usize) -> Result<(), usize> {
         self.given
-            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
     }
 
