@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from tests.cli.invoke import invoke
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="egress needs Python 3.12")
+@pytest.mark.needs("egress")
 @pytest.mark.needs("userns", "unshare", "curl")
 def test_answers_to_real_asks(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

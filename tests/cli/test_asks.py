@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def test_nobody_asks(
     assert json.loads(invoke(capsys, "asks", "--json", "--wait", "1").out) == {"asks": []}
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="egress needs Python 3.12")
+@pytest.mark.needs("egress")
 @pytest.mark.needs("userns", "unshare", "curl")
 def test_a_real_ask(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
