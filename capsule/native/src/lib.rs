@@ -5,6 +5,7 @@
 pub mod arena;
 pub mod audit;
 pub mod dispatch;
+pub mod lent;
 pub mod log_story;
 pub mod log_terminal;
 pub mod monitor;

@@ -149,13 +149,8 @@ fn crossed(kind: &str, fields: &Fields) -> (String, String) {
     let has = |key: &str| word(&event, key);
     let said = match name {
         "http" => format!("{} {} {}", has("method"), has("url"), has("status")),
-        "dns" => format!(
-            "{} {} {}{}",
-            has("name"),
-            has("qtype"),
-            has("answer"),
-            has("rcode")
-        ),
+        "dns" => asked(fields, &event),
+        "websocket" => spoken(&event),
         "tcp" => format!("{}:{} {}", has("host"), has("port"), has("error")),
         "model" => format!(
             "{} {} {} in, {} out",
@@ -164,9 +159,61 @@ fn crossed(kind: &str, fields: &Fields) -> (String, String) {
             has("input_tokens"),
             has("output_tokens")
         ),
+        "finding" => return found(fields),
         _ => rest(fields),
     };
     (said.trim_end().to_owned(), aside)
+}
+
+/// A question for a name: who asked, and what came of it.
+fn asked(fields: &Fields, event: &Fields) -> String {
+    let has = |key: &str| word(event, key);
+    let by = word(&inner(fields, "program"), "name");
+    let by = if by.is_empty() { by } else { format!("{by} ") };
+    let answer = Some(has("answer")).filter(|answer| !answer.is_empty());
+    let answer = answer.unwrap_or_else(|| has("rcode"));
+    let more = match has("count").as_str() {
+        "" => String::new(),
+        count => format!(", and {count} more"),
+    };
+    format!("{by}{} {} → {answer}{more}", has("name"), has("qtype"))
+}
+
+/// The frames of a WebSocket, when it is over.
+fn spoken(event: &Fields) -> String {
+    let has = |key: &str| word(event, key);
+    let way = |messages: &str, bytes: &str| {
+        let (messages, bytes) = (has(messages), has(bytes));
+        format!("{messages} messages ({bytes} bytes)")
+    };
+    let (out, back) = (
+        way("messages_out", "bytes_out"),
+        way("messages_in", "bytes_in"),
+    );
+    let mut said = format!("{}: {out} out, {back} in", has("host"));
+    let closer = has("closed_by");
+    if !closer.is_empty() {
+        let _ = write!(said, ", closed by {closer} {}", has("close_code"));
+    }
+    let error = has("error");
+    if !error.is_empty() {
+        let _ = write!(said, ", {error}");
+    }
+    said
+}
+
+/// What detection found.
+fn found(fields: &Fields) -> (String, String) {
+    let rule = inner(fields, "rule");
+    let title = Some(word(&rule, "title")).filter(|title| !title.is_empty());
+    let title = title.unwrap_or_else(|| word(&rule, "id"));
+    let times = match word(fields, "times").as_str() {
+        "" | "1" => String::new(),
+        times => format!(" ×{times}"),
+    };
+    let said = format!("{}: {title}{times}", word(&rule, "level"));
+    let place = format!("{}:{}", word(&rule, "file"), word(&rule, "line"));
+    (said, place)
 }
 
 fn inner(fields: &Fields, name: &str) -> Fields {
@@ -275,6 +322,26 @@ mod tests {
         assert!(
             shown(denied, 0)
                 .ends_with("cat read /w/.env ×3 · deny: [\".env\"] at capsule.yaml:4\n")
+        );
+        let asked = r#""type":"egress.dns","program":{"name":"curl","pid":5},"dns":{"name":"a.example","qtype":"A","answer":"198.18.0.2","rcode":"NOERROR","count":3},"decision":{"action":"allow","by":"grant"}"#;
+        assert!(
+            shown(asked, 0)
+                .ends_with("curl a.example A → 198.18.0.2, and 3 more · allow by grant\n"),
+            "{}",
+            shown(asked, 0)
+        );
+        let refused = r#""type":"egress.dns","dns":{"name":"b.example","qtype":"A","rcode":"NXDOMAIN"},"decision":{"action":"block","by":"default","reason":"no host entry lists b.example"}"#;
+        assert!(shown(refused, 0).ends_with(
+            "b.example A → NXDOMAIN · block by default: no host entry lists b.example\n"
+        ));
+        let socket = r#""type":"egress.websocket","websocket":{"host":"a.example","messages_out":2,"bytes_out":30,"messages_in":1,"bytes_in":5,"closed_by":"capsule","close_code":1008,"entropy":"1"},"decision":{"action":"block","by":"secret","reason":"secret elsewhere"}"#;
+        assert!(
+            shown(socket, 0).ends_with(
+                "a.example: 2 messages (30 bytes) out, 1 messages (5 bytes) in, closed by capsule 1008 · block by secret: \
+                 secret elsewhere\n"
+            ),
+            "{}",
+            shown(socket, 0)
         );
         let unknown = r#""type":"machine.x","a":1,"b":null,"c":["d e"]"#;
         assert!(shown(unknown, 0).ends_with("machine.x     a=1 c='d e'\n"));

@@ -19,17 +19,22 @@ const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
 const PLAIN: &str = "\x1b[0m";
 
+/// Lines of one failure that are told.
+const MOST_LINES: usize = 100;
+
 /// Whether standard output is a terminal that wants colour.
 pub fn colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::io::stdout().is_terminal()
 }
 
-/// Control characters, and characters that turn text around, as escapes.
+/// Control characters, and characters that turn text around, as escapes; ends of lines and tabs as everybody writes them.
 pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || disguises(c) {
+        if matches!(c, '\n' | '\t' | '\r') {
+            out.extend(c.escape_default());
+        } else if c.is_control() || disguises(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
@@ -50,6 +55,17 @@ pub fn print(text: &str) -> bool {
 pub fn error(text: &str) {
     // A reader that left is no fault.
     let _ = writeln!(std::io::stderr(), "capsule: {}", clean(text));
+}
+
+/// A failure that is told in several lines, on standard error; each of them is clean.
+pub fn error_lines(text: &str) {
+    for (number, line) in text.lines().take(MOST_LINES).enumerate() {
+        if number == 0 {
+            error(line);
+        } else {
+            let _ = writeln!(std::io::stderr(), "{}", clean(line));
+        }
+    }
 }
 
 /// How many columns a line may have: those of the terminal, or 0 where standard output is none.
@@ -353,6 +369,10 @@ mod tests {
             "{text:?}"
         );
         assert!(text.contains("denied"));
+        assert_eq!(
+            clean("a\n\tb\r\u{1b}[2J\u{202e}"),
+            "a\\n\\tb\\r\\u{1b}[2J\\u{202e}"
+        );
     }
 
     #[test]

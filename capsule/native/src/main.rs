@@ -2,7 +2,8 @@
 //!
 //! It begins where the C library does. What Rust's runtime would do before is done here as far as it is needed; the
 //! rest (finding the stack's end in `/proc/self/maps`, a second stack to tell of an overflow) would be a fiftieth of a
-//! short run. It refuses to go on when standard input, output or error is closed and `/dev/null` cannot be opened.
+//! short run. A standard stream that is closed stays useless: writing to it, or reading, is the error it would be without
+//! us. It refuses to go on when one is closed and `/dev/null` cannot be opened.
 
 #![no_main]
 
@@ -25,10 +26,16 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
 /// Nothing that is opened later may come to lie at 0, 1 or 2 and be read or written as a stream.
 fn hold_streams() {
     for number in 0..3 {
+        // Held so that it cannot do what its stream is for (`EBADF`): the command has to see that it is closed.
+        let useless = if number == 0 {
+            libc::O_WRONLY
+        } else {
+            libc::O_RDONLY
+        };
         // SAFETY: plain integers, and a valid C string. The lowest free number is the one asked about.
         let held = unsafe {
             libc::fcntl(number, libc::F_GETFD) >= 0
-                || libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == number
+                || libc::open(c"/dev/null".as_ptr(), useless) == number
         };
         if !held {
             // SAFETY: ends this process at once.

@@ -4,12 +4,14 @@
 
 use crate::log_terminal::clean;
 use crate::monitor::wire::Layer;
-use crate::supervise::report::{Cause, Denial, Report};
+use crate::supervise::report::{Cause, Denial, Finding, Report};
 use std::io::{IsTerminal, Write};
 use std::os::fd::RawFd;
 
 /// The most denials told to a person.
 const MOST_TOLD: usize = 10;
+/// The most findings told to a person.
+const MOST_FOUND: usize = 10;
 
 /// The report as one line of JSON on `descriptor`.
 pub fn json(report: &Report, descriptor: RawFd) {
@@ -50,13 +52,94 @@ pub fn story(report: &Report) {
     for denial in told.iter().take(MOST_TOLD) {
         text.push_str(&refusal(denial, colour));
     }
-    if told.len() > MOST_TOLD {
+    let shown: u64 = told.iter().take(MOST_TOLD).map(|denial| denial.count).sum();
+    text.push_str(&untold(report, shown));
+    for repository in report.repositories.iter().take(MOST_TOLD) {
+        text.push_str(&made(repository, &report.cwd));
+    }
+    if report.repositories.len() > MOST_TOLD {
         text.push_str(&format!(
-            "capsule: and {} more denials; all are on the log\n",
-            told.len() - MOST_TOLD
+            "capsule: and {} more repositories; all are on the log\n",
+            report.repositories.len() - MOST_TOLD
+        ));
+    }
+    for finding in report.findings.iter().take(MOST_FOUND) {
+        text.push_str(&found(finding, colour));
+    }
+    if report.findings.len() > MOST_FOUND {
+        text.push_str(&format!(
+            "capsule: and {} more findings; all are on the log\n",
+            report.findings.len() - MOST_FOUND
         ));
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// How many refusals were not shown, and the command that shows all of them. Besides what is too much to show, these
+/// are looks at names that the host has not got either, which are no warning.
+fn untold(report: &Report, shown: u64) -> String {
+    let rest = report.denials_total.saturating_sub(shown);
+    let (Some(run), Some(log), 1..) = (&report.run, &report.log, rest) else {
+        return String::new();
+    };
+    let what = if shown > 0 {
+        format!("{rest} more")
+    } else {
+        format!("refused {rest} looks for what is not there;")
+    };
+    let from = if log.path == format!("{}/capsule.log", report.cwd) {
+        String::new()
+    } else {
+        format!(" {}", quoted(&log.path))
+    };
+    format!(
+        "capsule: {what} on the record: capsule log{} --run {run} --denied\n",
+        clean(&from)
+    )
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn made(repository: &str, cwd: &str) -> String {
+    let below = repository.strip_prefix(cwd);
+    let name = below.and_then(|rest| rest.strip_prefix('/'));
+    format!(
+        "capsule: made a repository: {}; git runs what its hooks and config name: look before you use git there\n",
+        clean(name.unwrap_or(repository))
+    )
+}
+
+fn found(finding: &Finding, colour: bool) -> String {
+    let (yellow, plain) = if colour {
+        ("\x1b[33m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    let times = if finding.count > 1 {
+        format!(" ×{}", finding.count)
+    } else {
+        String::new()
+    };
+    let title = if finding.title.is_empty() {
+        &finding.id
+    } else {
+        &finding.title
+    };
+    format!(
+        "capsule: {yellow}found{plain}   {}  {}{times}   ({}:{})\n",
+        clean(&finding.level),
+        clean(title),
+        clean(&finding.file),
+        finding.line
+    )
 }
 
 fn ending(report: &Report) -> String {
@@ -67,8 +150,21 @@ fn ending(report: &Report) -> String {
         .unwrap_or("no reason was given");
     let command = report.command.first().map_or("", String::as_str);
     match report.exit.cause {
-        Cause::NotFound => format!("{command}: command not found in the sandbox"),
-        Cause::NotExecutable => format!("{command}: cannot be executed: {reason}"),
+        Cause::NotFound | Cause::NotExecutable => {
+            let found = report.exit.cause != Cause::NotFound;
+            let what = if found {
+                "cannot be executed"
+            } else {
+                "command not found in the sandbox"
+            };
+            match reason.split_once("; to allow: ") {
+                Some((why, allow)) => {
+                    format!("{command}: {what}: {why}\n        to allow: {allow}")
+                }
+                None if found => format!("{command}: {what}: {reason}"),
+                None => format!("{command}: {what}"),
+            }
+        }
         // Each line of a policy's problems begins with its place, as an editor wants it.
         Cause::Refused if reason.contains('\n') => format!("{reason}\nrefused: nothing ran"),
         Cause::Refused => format!("refused: {reason}"),
@@ -84,6 +180,8 @@ fn refusal(denial: &Denial, colour: bool) -> String {
         ("", "")
     };
     let program = denial.program.rsplit('/').next().unwrap_or(&denial.program);
+    // A name is asked for in a datagram that says nothing of who sent it.
+    let program = if program.is_empty() { "-" } else { program };
     let operation = serde_json::to_value(denial.operation).ok();
     let operation = operation
         .as_ref()
@@ -94,6 +192,9 @@ fn refusal(denial: &Denial, colour: bool) -> String {
         Some(rule) => rule.text.clone(),
         None if denial.layer == Layer::Permissions => {
             "the file's owner and permissions; nothing in the policy can allow it".to_owned()
+        }
+        None if asks_for_a_name(denial) => {
+            "a host's name was looked up, and the policy names no hosts".to_owned()
         }
         None => "nothing in the policy allows it".to_owned(),
     };
@@ -117,4 +218,89 @@ fn refusal(denial: &Denial, colour: bool) -> String {
         text.push_str(&format!("capsule:         to allow: {}\n", clean(allow)));
     }
     text
+}
+
+/// Whether it was kept from a resolver where there is no network: which name it wanted, nobody was told.
+fn asks_for_a_name(denial: &Denial) -> bool {
+    use crate::monitor::wire::Operation;
+    let port = denial.target.rsplit_once(':').map(|(_, port)| port);
+    denial.layer == Layer::Network
+        && matches!(denial.operation, Operation::Connect | Operation::Send)
+        && port == Some("53")
+        && denial
+            .allow
+            .as_deref()
+            .is_some_and(|allow| allow.starts_with("network: hosts:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervise::report::{Exit, LogPlace, Usage};
+
+    fn report(total: u64, path: &str) -> Report {
+        Report {
+            capsule: 1,
+            run: Some("r-1".into()),
+            command: vec!["true".into()],
+            cwd: "/w".into(),
+            exit: Exit::from_status(0, false),
+            policy: None,
+            enforced: None,
+            denials: vec![],
+            denials_total: total,
+            findings: vec![],
+            repositories: vec![],
+            executed: 1,
+            written: 0,
+            usage: Usage::default(),
+            log: Some(LogPlace {
+                path: path.into(),
+                id: "i".into(),
+                first: 1,
+                last: 2,
+            }),
+            seen: None,
+            notice: None,
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_looked_up_without_a_network_is_told_as_that() {
+        let mut denial = Denial {
+            time: String::new(),
+            program: "/usr/bin/curl".into(),
+            pid: 2,
+            operation: crate::monitor::wire::Operation::Connect,
+            syscall: "connect".into(),
+            target: "udp:10.255.255.53:53".into(),
+            layer: Layer::Network,
+            errno: "EACCES".into(),
+            rule: None,
+            allow: Some("network: hosts: [NAME]".into()),
+            count: 1,
+            probe: false,
+        };
+        let told = refusal(&denial, false);
+        assert!(told.contains("(a host's name was looked up, and the policy names no hosts)"));
+        assert!(told.ends_with("to allow: network: hosts: [NAME]\n"));
+        denial.target = "tcp:192.0.2.1:5353".into();
+        assert!(refusal(&denial, false).contains("(nothing in the policy allows it)"));
+    }
+
+    #[test]
+    fn what_was_not_shown_is_counted_with_the_command_that_shows_it() {
+        let usual = "/w/capsule.log";
+        assert_eq!(untold(&report(0, usual), 0), "");
+        assert_eq!(untold(&report(3, usual), 3), "");
+        assert_eq!(
+            untold(&report(4, usual), 3),
+            "capsule: 1 more on the record: capsule log --run r-1 --denied\n"
+        );
+        let alone = untold(&report(2, "/l/it's here"), 0);
+        assert!(
+            alone.starts_with("capsule: refused 2 looks for what is not there; on the record:")
+        );
+        assert!(alone.ends_with("capsule log '/l/it'\\''s here' --run r-1 --denied\n"));
+    }
 }

@@ -39,12 +39,28 @@ pub enum Error {
         /// What contradicts what.
         why: String,
     },
+    /// A copy of the log was gone on with elsewhere.
+    Copied {
+        /// Which log.
+        path: PathBuf,
+        /// Where it was gone on with.
+        other: PathBuf,
+        /// Entries that were signed there.
+        signed: u64,
+    },
     /// The log belongs to another key.
     Foreign {
         /// Which log.
         path: PathBuf,
         /// The key it names.
         key: String,
+    },
+    /// Another process holds the log's lock for longer than it was waited for.
+    Busy {
+        /// Which log.
+        path: PathBuf,
+        /// Whether a deadline or a signal ended the wait: nothing is lost yet.
+        interrupted: bool,
     },
     /// An entry cannot be written in the log's dialect.
     Entry {
@@ -81,6 +97,30 @@ impl Error {
     }
 }
 
+/// A free name beside a log, to keep it under.
+fn aside(path: &Path) -> PathBuf {
+    let name = |n: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".copied-{n}"));
+        PathBuf::from(name)
+    };
+    (1..)
+        .map(name)
+        .find(|name| std::fs::symlink_metadata(name).is_err())
+        .unwrap_or_else(|| name(1))
+}
+
+/// As a word for a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',');
+    if text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,9 +142,23 @@ impl fmt::Display for Error {
                 "{path:?} is not the log that was signed here: {why}; look with `capsule verify {}`, keep the file as evidence by moving it away, and a new log will be started that names this one",
                 path.display()
             ),
+            Error::Copied {
+                path,
+                other,
+                signed,
+            } => write!(
+                f,
+                "{path:?} and {other:?} were one log, and {other:?} was gone on with: {signed} entries were signed there, and this is not how they end; to go on here with a log of its own that names this one: mv {} {}",
+                quoted(path),
+                quoted(&aside(path))
+            ),
             Error::Foreign { path, key } => write!(
                 f,
                 "{path:?} is signed by another key ({key}); choose another log with --log, or set XDG_DATA_HOME to where its key is"
+            ),
+            Error::Busy { path, .. } => write!(
+                f,
+                "another process has held the lock of {path:?} for too long; look which `capsule` is stopped or stuck (fuser, ps) and end it, or choose another log with --log"
             ),
             Error::Entry { why } => write!(f, "an entry cannot be recorded: {why}"),
             Error::Environment { why } => {

@@ -13,6 +13,7 @@ use super::error::Error;
 use super::heads::{self, Memory};
 use super::json;
 use super::keys::{self, Places};
+use super::lock::{Hurry, LogLock};
 use super::recovery;
 use super::value::{Entry, Value};
 
@@ -75,10 +76,19 @@ impl Genesis {
 ///
 /// # Errors
 /// When the file is unsafe, is no log, or has been emptied.
-pub(super) fn open(path: &Path, places: &Places) -> Result<(File, Option<Genesis>), Error> {
+pub(super) fn open(
+    path: &Path,
+    places: &Places,
+) -> Result<(File, LogLock, Option<Genesis>), Error> {
     for attempt in 0.. {
         let (file, created) = open_file(path)?;
-        keys::flock(&file, libc::LOCK_EX, path)?;
+        let lock = LogLock::of(places, &file, path)?;
+        lock.take(libc::F_WRLCK, Hurry::default())?;
+        let empty = keys::check(&file, path, 0o022)?.len() == 0;
+        if empty {
+            // Whose keys are elsewhere has another lock: a log is begun once. Nothing runs yet on one that is empty.
+            keys::flock(&file, libc::LOCK_EX, path, Hurry::default())?;
+        }
         let meta = keys::check(&file, path, 0o022)?;
         // Between opening and locking it may have been moved away: what has no name is nobody's log.
         let named = std::fs::symlink_metadata(path)
@@ -89,7 +99,7 @@ pub(super) fn open(path: &Path, places: &Places) -> Result<(File, Option<Genesis
         if meta.len() > 0
             && let Some(genesis) = read(&file, path)?
         {
-            return Ok((file, Some(genesis)));
+            return Ok((file, lock, Some(genesis)));
         }
         if !created && remembered(places, path) {
             // Another first run may have created it and not yet come to its lock.
@@ -103,7 +113,7 @@ pub(super) fn open(path: &Path, places: &Places) -> Result<(File, Option<Genesis
         if meta.len() > 0 {
             recovery::set_aside(&file, path, 0, meta.len())?;
         }
-        return Ok((file, None));
+        return Ok((file, lock, None));
     }
     Err(Error::contradiction(path, "its name keeps changing"))
 }
@@ -198,7 +208,7 @@ pub(super) fn entry(path: &Path, places: &Places, id: &str, key: &str) -> Entry 
     let head = Memory::existing(places, &before)
         .ok()
         .flatten()
-        .and_then(|memory| memory.read().ok().flatten());
+        .and_then(|mut memory| memory.read().ok().flatten());
     let (size, root) = match head {
         Some(head) => (
             Value::from(head.place.size),

@@ -5,7 +5,7 @@
 //! finds cut and rolled-back logs by it. Refuses damaged memory rather than forgetting.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,9 @@ use super::chain::{hex, unhex};
 use super::checkpoint::Note;
 use super::error::Error;
 use super::keys::{self, Places};
+use super::lock::Hurry;
 use super::merkle::Frontier;
+use super::pass::fill;
 use super::scan::Place;
 
 const SLOT: usize = 4096;
@@ -36,6 +38,33 @@ pub struct Head {
     pub key: String,
     /// The newest checkpoint; empty when there was none.
     pub note: String,
+    /// The file that it was last written to, where that is known.
+    pub at: Option<At>,
+}
+
+/// A file by its name and by what it is: a copy has another device or inode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct At {
+    /// Absolute.
+    pub path: String,
+    /// Its file system.
+    pub dev: u64,
+    /// Its inode.
+    pub ino: u64,
+}
+
+impl At {
+    /// Of an open log; `None` where its name is no text or too long to remember.
+    pub fn of(file: &File, log: &Path) -> Option<At> {
+        let (meta, path) = (file.metadata().ok()?, absolute(log)?);
+        let path = path.to_str().filter(|path| path.len() <= 1024)?.to_owned();
+        Some(At {
+            path,
+            dev: meta.dev(),
+            ino: meta.ino(),
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +82,8 @@ struct Stored {
     time: u64,
     key: String,
     note: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<At>,
 }
 
 impl Head {
@@ -80,6 +111,7 @@ impl Head {
             time: self.time,
             key: self.key.clone(),
             note: self.note.clone(),
+            at: self.at.clone(),
         };
         let json = serde_json::to_string(&stored).ok()?;
         let mut slot = format!("{} {json}", blake3::hash(json.as_bytes()).to_hex()).into_bytes();
@@ -120,6 +152,7 @@ impl Head {
             time: stored.time,
             key: stored.key,
             note: stored.note,
+            at: stored.at,
         })
     }
 }
@@ -129,6 +162,8 @@ impl Head {
 pub struct Memory {
     file: File,
     path: PathBuf,
+    /// What both slots held when it was last read or written, and the newest generation in them.
+    seen: Option<(u64, Vec<u8>)>,
 }
 
 impl Memory {
@@ -162,7 +197,11 @@ impl Memory {
             _ => Error::io("remembering", &path, source),
         })?;
         keys::check(&file, &path, 0o077)?;
-        Ok(Memory { file, path })
+        Ok(Memory {
+            file,
+            path,
+            seen: None,
+        })
     }
 
     /// Opens the memory of log `id` if there is one.
@@ -180,52 +219,73 @@ impl Memory {
     /// Locks (`LOCK_EX`) or unlocks (`LOCK_UN`) the memory.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn lock(&self, operation: libc::c_int) -> Result<(), Error> {
-        keys::flock(&self.file, operation, &self.path)
+    /// When somebody holds it for too long, or the system refuses.
+    pub fn lock(&self, operation: libc::c_int, hurry: Hurry) -> Result<(), Error> {
+        keys::flock(&self.file, operation, &self.path, hurry)
+    }
+
+    fn slots(&self) -> Result<Vec<u8>, Error> {
+        let mut slots = vec![0u8; 2 * SLOT];
+        let length = fill(&self.file, &mut slots, 0)
+            .map_err(|source| Error::io("reading", &self.path, source))?;
+        slots.truncate(length);
+        Ok(slots)
+    }
+
+    /// Whether it holds, byte for byte, what was read or written last, and that was of `generation`. Who appends
+    /// often asks this, and reads only when it is not so.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn holds(&self, generation: u64) -> Result<bool, Error> {
+        match &self.seen {
+            Some((newest, slots)) if *newest == generation => Ok(self.slots()? == *slots),
+            _ => Ok(false),
+        }
     }
 
     /// What is remembered; `None` when nothing ever was.
     ///
     /// # Errors
     /// When neither slot can be read.
-    pub fn read(&self) -> Result<Option<Head>, Error> {
-        let mut slots = [0u8; 2 * SLOT];
-        let mut length = 0;
-        while length < slots.len() {
-            match self.file.read_at(&mut slots[length..], length as u64) {
-                Ok(0) => break,
-                Ok(count) => length += count,
-                Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::io("reading", &self.path, source)),
-            }
-        }
-        if length == 0 {
+    pub fn read(&mut self) -> Result<Option<Head>, Error> {
+        self.seen = None;
+        let slots = self.slots()?;
+        if slots.is_empty() {
             return Ok(None);
         }
-        let newest = slots[..length]
+        let newest = slots
             .chunks(SLOT)
             .filter_map(Head::parse)
             .max_by_key(|head| head.generation);
-        newest.map(Some).ok_or_else(|| Error::Unsafe {
+        let head = newest.ok_or_else(|| Error::Unsafe {
             path: self.path.clone(),
             why: "is damaged: what was remembered of the log cannot be read".into(),
             next: "check the log with `capsule verify --key`, then move this file away".into(),
-        })
+        })?;
+        self.seen = Some((head.generation, slots));
+        Ok(Some(head))
     }
 
     /// Remembers `head`, in the slot that does not hold the present one.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, head: &Head) -> Result<(), Error> {
+    pub fn write(&mut self, head: &Head) -> Result<(), Error> {
         let slot = head
             .render()
             .ok_or_else(|| Error::contradiction(&self.path, "a head too long to remember"))?;
-        let at = head.generation % 2 * SLOT as u64;
+        let at = usize::try_from(head.generation % 2).unwrap_or(0) * SLOT;
+        let before = self.seen.take();
         self.file
-            .write_all_at(&slot, at)
-            .map_err(|source| Error::io("remembering", &self.path, source))
+            .write_all_at(&slot, at as u64)
+            .map_err(|source| Error::io("remembering", &self.path, source))?;
+        if let Some((_, mut slots)) = before {
+            slots.resize(slots.len().max(at + SLOT), 0);
+            slots[at..at + SLOT].copy_from_slice(&slot);
+            self.seen = Some((head.generation, slots));
+        }
+        Ok(())
     }
 }
 
@@ -288,6 +348,7 @@ mod tests {
             time: 7,
             key: "k".into(),
             note: String::new(),
+            at: None,
         }
     }
 
@@ -303,7 +364,7 @@ mod tests {
 
     #[test]
     fn the_newest_head_is_remembered() {
-        let (_dir, memory) = memory();
+        let (_dir, mut memory) = memory();
         assert_eq!(memory.read().unwrap(), None);
         for generation in 0..5 {
             memory.write(&head(generation)).unwrap();
@@ -313,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_torn_writing_leaves_the_head_before() {
-        let (_dir, memory) = memory();
+        let (_dir, mut memory) = memory();
         memory.write(&head(0)).unwrap();
         memory.write(&head(1)).unwrap();
         for cut in [0, 1, 70, 300] {
@@ -326,10 +387,28 @@ mod tests {
 
     #[test]
     fn damaged_memory_is_an_error_not_forgotten() {
-        let (_dir, memory) = memory();
+        let (_dir, mut memory) = memory();
         memory.write(&head(0)).unwrap();
         memory.file.write_all_at(b"x", 100).unwrap();
         assert!(memory.read().unwrap_err().to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn what_another_wrote_is_not_held() {
+        let (_dir, mut memory) = memory();
+        memory.write(&head(0)).unwrap();
+        assert!(!memory.holds(0).unwrap(), "it was never read");
+        memory.read().unwrap();
+        for generation in 1..5 {
+            memory.write(&head(generation)).unwrap();
+            assert!(memory.holds(generation).unwrap());
+            assert!(!memory.holds(generation - 1).unwrap());
+        }
+        let slot = head(7).render().unwrap();
+        memory.file.write_all_at(&slot, SLOT as u64).unwrap();
+        assert!(!memory.holds(4).unwrap());
+        assert_eq!(memory.read().unwrap(), Some(head(7)));
+        assert!(memory.holds(7).unwrap());
     }
 
     #[test]

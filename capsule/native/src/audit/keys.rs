@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
 
 use super::error::Error;
+use super::lock::{Hurry, patiently};
 
 /// The directories of this user.
 #[derive(Debug, Clone)]
@@ -94,7 +95,7 @@ fn secret(dir: &Path, path: &Path, label: &'static str) -> Result<[u8; 32], Erro
     private_dir(dir)?;
     // One creator at a time, or two first runs would each sign with a key the other replaces.
     let lock = File::open(dir).map_err(|source| Error::io("opening", dir, source))?;
-    flock(&lock, libc::LOCK_EX, dir)?;
+    flock(&lock, libc::LOCK_EX, dir, Hurry::default())?;
     if let Some(secret) = read(path, label)? {
         return Ok(secret);
     }
@@ -238,18 +239,16 @@ pub fn private_dir(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes or releases a whole-file lock, waiting for it.
-pub fn flock(file: &File, operation: libc::c_int, path: &Path) -> Result<(), Error> {
-    loop {
+/// Takes or releases a whole-file lock, waiting for it no longer than [`patiently`] does.
+pub fn flock(file: &File, operation: libc::c_int, path: &Path, hurry: Hurry) -> Result<(), Error> {
+    patiently(path, hurry, || {
         // SAFETY: the descriptor is open for as long as `file` lives.
-        if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
-            return Ok(());
+        if unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) } == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error())
         }
-        let source = std::io::Error::last_os_error();
-        if source.kind() != std::io::ErrorKind::Interrupted {
-            return Err(Error::io("locking", path, source));
-        }
-    }
+    })
 }
 
 #[cfg(test)]

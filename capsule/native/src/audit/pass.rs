@@ -64,7 +64,8 @@ pub(super) fn read(
     }
 }
 
-fn fill(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+/// Fill the bytes from a place in the file; how many there were.
+pub(super) fn fill(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     let mut got = 0;
     while got < bytes.len() {
         match file.read_at(&mut bytes[got..], at + got as u64) {

@@ -294,9 +294,7 @@ pub(super) fn pending(
     };
     let told = |source| Error::io("reading", &aside, source);
     let bytes = torn.metadata().map_err(told)?.len();
-    let mut hash = blake3::Hasher::new();
-    hash.update_reader(&torn).map_err(told)?;
-    let digest = format!("blake3:{}", hex(hash.finalize().as_bytes()));
+    let digest = digest(&torn).map_err(told)?;
     let name = (1u32..)
         .map(|n| beside(path, &format!(".torn-{n}")))
         .find(|name| name.symlink_metadata().is_err())
@@ -312,6 +310,14 @@ pub(super) fn pending(
         .with("digest", digest)
         .with("file", &name);
     Ok(Some((entry, name)))
+}
+
+/// Apart from its caller, which seldom gets here: reading takes 64 KiB of the stack.
+#[inline(never)]
+fn digest(torn: &File) -> std::io::Result<String> {
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(torn)?;
+    Ok(format!("blake3:{}", hex(hash.finalize().as_bytes())))
 }
 
 /// Whether the last entries of the log speak of these bytes.

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 
 use super::chain::hex;
+use super::logins::{is_login, login, option};
 use super::rules;
 
 /// Where a text stands, which can make it a secret by itself.
@@ -32,10 +33,10 @@ pub struct Redactor {
 /// Bytes of a known value below which it is not looked for: it would be found in every word.
 const SHORTEST_KNOWN: usize = 6;
 
-struct Span {
-    from: usize,
-    to: usize,
-    kind: &'static str,
+pub(super) struct Span {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) kind: &'static str,
 }
 
 impl Redactor {
@@ -141,7 +142,7 @@ fn find(text: &[u8], context: Context<'_>) -> Vec<Span> {
             if rules::names_a_secret(before.as_bytes()) {
                 return whole("named");
             }
-            if matches!(before, "-u" | "--user" | "--proxy-user") && text.contains(&b':') {
+            if rules::LOGINS.contains(&before) && is_login(text) {
                 return whole("userinfo");
             }
             // The item after `-c` is a program: only its words are secret, never all of it.
@@ -156,6 +157,8 @@ fn find(text: &[u8], context: Context<'_>) -> Vec<Span> {
             b':' if text[at..].starts_with(b"://") => userinfo(text, at + 3),
             b':' => header(text, at),
             b'-' if text[at..].starts_with(b"-----BEGIN ") => private_key(text, at),
+            b'-' if at == 0 || text[at - 1].is_ascii_whitespace() => option(text, at),
+            b'@' => login(text, at, spans.last().map_or(0, |span: &Span| span.to)),
             byte if BEGINS[usize::from(byte)] && (at == 0 || !in_word(text[at - 1])) => {
                 token(text, at)
             }
@@ -295,7 +298,7 @@ fn name_before(text: &[u8], end: usize) -> usize {
 }
 
 /// Where the value that begins at `from` begins and ends: in its quotes, or up to what ends a word of a shell or a URL.
-fn value_after(text: &[u8], from: usize) -> (usize, usize) {
+pub(super) fn value_after(text: &[u8], from: usize) -> (usize, usize) {
     match text.get(from) {
         Some(quote @ (b'"' | b'\'')) => {
             let inner = from + 1;

@@ -57,6 +57,9 @@ pub const SHAPES: &[Shape] = &[
     shape("age-key", "AGE-SECRET-KEY-1", 20),
 ];
 
+/// Options whose value is a user's name and password: `curl -u me:secret`.
+pub const LOGINS: &[&str] = &["-u", "-U", "--user", "--proxy-user"];
+
 /// A name is a secret's when one of its words ends so. Words are cut at anything but letters and digits.
 pub const WORD_ENDINGS: &[&str] = &[
     "token",
@@ -116,6 +119,7 @@ pub fn digest() -> String {
         ("last", LAST_WORDS),
         ("key", BEFORE_KEY),
         ("header", HEADERS),
+        ("login", LOGINS),
     ] {
         hash.update(format!("{name} {words:?}\n").as_bytes());
     }

@@ -25,9 +25,10 @@ use super::checkpoint::{Body, VKey, origin};
 use super::clock::Stamp;
 use super::error::Error;
 use super::genesis::{self, Genesis};
-use super::heads::{self, Head, Memory};
+use super::heads::{self, At, Head, Memory};
 use super::keys::{self, Places};
 use super::line;
+use super::lock::{Hurry, LogLock};
 use super::merkle::{Frontier, leaf};
 use super::recovery;
 use super::redaction::Redactor;
@@ -62,6 +63,8 @@ const CLOCK_TOLERANCE: u64 = 1_000_000;
 pub struct Writer {
     path: PathBuf,
     file: File,
+    lock: LogLock,
+    hurry: Hurry,
     memory: Memory,
     pub(super) head: Head,
     signer: SigningKey,
@@ -87,7 +90,7 @@ impl Writer {
     pub fn open(path: &Path, places: &Places) -> Result<Writer, Error> {
         let signer = keys::signing_key(places)?;
         let redactor = Redactor::with_salt(keys::salt(places)?);
-        let (file, found) = genesis::open(path, places)?;
+        let (file, lock, found) = genesis::open(path, places)?;
         let id = match &found {
             Some(genesis) => genesis.log.clone(),
             None => genesis::new_id(path)?,
@@ -102,7 +105,7 @@ impl Writer {
             });
         }
         let memory = Memory::open(places, &id)?;
-        memory.lock(libc::LOCK_EX)?;
+        memory.lock(libc::LOCK_EX, Hurry::default())?;
         let head = Head {
             generation: 0,
             log: id.clone(),
@@ -111,10 +114,13 @@ impl Writer {
             time: 0,
             key: vkey.render(),
             note: String::new(),
+            at: None,
         };
         let mut writer = Writer {
             path: path.to_owned(),
             file,
+            lock,
+            hurry: Hurry::default(),
             memory,
             head,
             signer,
@@ -126,6 +132,7 @@ impl Writer {
         if found.is_some() {
             writer.catch_up(true)?;
         } else {
+            writer.head.at = At::of(&writer.file, path);
             let begun = genesis::entry(path, places, &id, &writer.head.key);
             writer.write(&[begun], Seal::Sign, Stamp::now())?;
             let end = writer.head.place.offset;
@@ -136,14 +143,20 @@ impl Writer {
             heads::remember_path(places, path, &id)?;
         }
         // Until here every early return closes the files, and with them releases the locks.
-        writer.memory.lock(libc::LOCK_UN)?;
-        keys::flock(&writer.file, libc::LOCK_UN, path)?;
+        writer.memory.lock(libc::LOCK_UN, Hurry::default())?;
+        keys::flock(&writer.file, libc::LOCK_UN, path, Hurry::default())?;
+        writer.lock.release()?;
         Ok(writer)
     }
 
     /// Take this very value out of everything that is written from now on: a secret that is known.
     pub fn know(&mut self, secret: &str) {
         self.redactor.know(secret.as_bytes());
+    }
+
+    /// Wait for other writers no longer than this says, from now on.
+    pub fn hurry(&mut self, hurry: Hurry) {
+        self.hurry = hurry;
     }
 
     /// The line of an entry as it is on the log at place `seq`; nothing when it cannot be written.
@@ -180,7 +193,8 @@ impl Writer {
     /// a wall clock that went back, as `clock`.
     ///
     /// # Errors
-    /// When nothing was written; unless an entry was invalid, the entries are counted for the next `gap`.
+    /// When nothing was written; unless an entry was invalid, or the wait for another writer was cut short by
+    /// [`Writer::hurry`], the entries are counted for the next `gap`.
     pub fn append(&mut self, entries: &[Entry], seal: Seal) -> Result<Positions, Error> {
         let now = Stamp::now();
         if entries.iter().any(|entry| entry.kind == "log.created") {
@@ -211,7 +225,12 @@ impl Writer {
         });
         match &result {
             Ok(_) => self.lost = None,
-            Err(Error::Entry { .. }) => {}
+            Err(
+                Error::Entry { .. }
+                | Error::Busy {
+                    interrupted: true, ..
+                },
+            ) => {}
             Err(why) => {
                 let why = why.to_string();
                 let lost = self.lost.get_or_insert(Lost {
@@ -265,12 +284,15 @@ impl Writer {
     }
 
     fn locked<T>(&mut self, act: impl FnOnce(&mut Writer) -> Result<T, Error>) -> Result<T, Error> {
-        keys::flock(&self.file, libc::LOCK_EX, &self.path)?;
-        let result = self.memory.lock(libc::LOCK_EX).and_then(|()| {
+        let hurry = self.hurry;
+        self.lock.take(libc::F_WRLCK, hurry)?;
+        let result = self.memory.lock(libc::LOCK_EX, hurry).and_then(|()| {
             let result = self.catch_up(false).and_then(|()| act(self));
-            self.memory.lock(libc::LOCK_UN).and(result)
+            self.memory
+                .lock(libc::LOCK_UN, Hurry::default())
+                .and(result)
         });
-        keys::flock(&self.file, libc::LOCK_UN, &self.path).and(result)
+        self.lock.release().and(result)
     }
 
     /// Makes `self.head` what the log now ends with.
@@ -287,14 +309,16 @@ impl Writer {
             };
             return Err(Error::contradiction(&self.path, why));
         }
-        let remembered = self.memory.read()?;
-        let same = remembered
-            .as_ref()
-            .is_some_and(|head| head.generation == self.head.generation && !first);
-        if same && meta.len() == self.head.place.offset {
+        if !first
+            && meta.len() == self.head.place.offset
+            && self.memory.holds(self.head.generation)?
+        {
             return Ok(());
         }
+        let remembered = self.memory.read()?;
         self.unsealed = None;
+        let at = remembered.as_ref().and_then(|head| head.at.clone());
+        let signed = remembered.as_ref().map_or(0, Head::sealed);
         let due = recovery::bring_up(
             &self.file,
             &self.path,
@@ -302,8 +326,25 @@ impl Writer {
             remembered,
             &self.head,
             &self.vkey,
-        )?;
+        );
+        let here = At::of(&self.file, &self.path);
+        let due = due.map_err(|why| match (why, at) {
+            // What was signed was signed in another file of another name: both began as this log.
+            (Error::Contradiction { path, .. }, Some(at))
+                if here.as_ref().is_some_and(|here| {
+                    here.path != at.path && (here.dev, here.ino) != (at.dev, at.ino)
+                }) =>
+            {
+                Error::Copied {
+                    path,
+                    other: at.path.into(),
+                    signed,
+                }
+            }
+            (why, _) => why,
+        })?;
         self.head = due.head;
+        self.head.at = here;
         if !due.entries.is_empty() {
             self.write(&due.entries, Seal::Sign, Stamp::now())?;
         }

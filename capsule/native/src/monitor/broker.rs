@@ -4,11 +4,13 @@
 //! that would allow.
 
 use super::caller::Caller;
+use super::datagrams::Datagrams;
 use super::dial::Dials;
 use super::errno::Errno;
 use super::events::{Events, now};
 use super::notify::Listener;
 use super::observed::Observed;
+use super::repositories::Repositories;
 use super::resolve::Resolver;
 use super::sockets::Sockets;
 use super::wire::{Denial, Event, Layer, Operation, RuleLine, text};
@@ -30,6 +32,14 @@ pub enum Answer {
         /// Whether it is closed on exec.
         cloexec: bool,
     },
+    /// The same for one end of a pipe: ours is closed before the call returns. Else whoever opens the other end next
+    /// could meet ours, and not wait for a partner.
+    PipeEnd {
+        /// The end.
+        fd: OwnedFd,
+        /// Whether it is closed on exec.
+        cloexec: bool,
+    },
     /// The kernel performs it: only what was observed, never what was decided.
     Continue,
     /// A worker or the supervisor's answer will answer it.
@@ -42,6 +52,8 @@ pub type Outcome = Result<Answer, Errno>;
 /// The monitor's state.
 #[derive(Debug)]
 pub struct Broker {
+    /// The command's process: a child of this one.
+    pub command: libc::pid_t,
     /// Answers calls.
     pub listener: Arc<Listener>,
     /// Walks paths.
@@ -60,8 +72,12 @@ pub struct Broker {
     pub workers: Workers,
     /// Addresses and the sockets bound inside.
     pub sockets: Sockets,
+    /// Datagrams that no call named, and whose they are.
+    pub datagrams: Datagrams,
     /// Questions to the supervisor.
     pub dials: Dials,
+    /// Repositories that this run made.
+    pub repositories: Repositories,
     /// The command's terminal.
     pub terminal: Option<Vec<u8>>,
     /// Whether reads are decided here.
@@ -96,9 +112,18 @@ impl Broker {
                 kind: Kind::Denied,
                 rule: Some(rule),
                 allow: None,
+                repository: false,
             });
         }
+        if want == Want::Write
+            && let Some(refusal) = self.leads(name)
+        {
+            return Verdict::Refused(refusal);
+        }
         match self.access.decide(name, want) {
+            Verdict::Refused(refusal) if refusal.repository && self.repositories.hold(name) => {
+                Verdict::Granted
+            }
             Verdict::Refused(Refusal {
                 kind: Kind::NotGranted | Kind::Hidden,
                 ..
@@ -192,13 +217,17 @@ impl Broker {
             .map_or(&name[..0], |at| &name[..at]);
         // A neighbour that no pattern can mean: what is lost in going there was held by the name itself.
         let neighbour = [directory, b"/\x01"].concat();
-        let rule = self
-            .access
-            .guards_below(name)
-            .or_else(|| self.access.guards_lost(name, &neighbour));
-        match rule {
+        match self.access.guards_lost(name, &neighbour) {
             None => Ok(()),
-            Some(rule) => Err(self.refuse_for(caller, operation, name, rule)),
+            // Of a repository of the run's own, all but its `.git` itself.
+            Some(guarded)
+                if guarded.repository
+                    && !super::repositories::is_named(name)
+                    && self.repositories.hold(name) =>
+            {
+                Ok(())
+            }
+            Some(guarded) => Err(self.refuse(caller, operation, name, guarded.refusal())),
         }
     }
 
@@ -214,6 +243,7 @@ impl Broker {
             kind: Kind::Protected,
             rule: Some(rule),
             allow: None,
+            repository: false,
         };
         self.refuse(caller, operation, name, refusal)
     }

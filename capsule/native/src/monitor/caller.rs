@@ -28,6 +28,14 @@ impl Caller {
         }
     }
 
+    /// With what is known of the command's process, which is a child of this one: looking would tell nothing else.
+    pub fn told_apart(self, command: libc::pid_t) -> Self {
+        if self.call.tid == command {
+            self.process.get_or_init(|| command);
+        }
+        self
+    }
+
     /// Its memory.
     pub fn memory(&self) -> Memory {
         Memory(self.call.tid)
@@ -82,11 +90,15 @@ impl Caller {
             if is_process(self.call.tid) {
                 return self.call.tid;
             }
-            let group = self.status("Tgid:");
-            group
+            self.status("Tgid:")
                 .and_then(|v| v.trim().parse().ok())
                 .unwrap_or(self.call.tid)
         })
+    }
+
+    /// The process that it is a child of, while it is there.
+    pub fn parent(&self) -> Option<libc::pid_t> {
+        self.status("PPid:")?.trim().parse().ok()
     }
 
     /// Its file mode creation mask.
@@ -131,11 +143,15 @@ impl Caller {
     }
 
     fn status_text(&self) -> Option<String> {
-        std::fs::read_to_string(format!("/proc/{}/status", self.call.tid)).ok()
+        let bytes = std::fs::read(format!("/proc/{}/status", self.call.tid)).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// One of the first lines of its status: its name, mask, state and groups of threads are within what one reading
+    /// takes. The name may be any bytes, but never a line of its own.
     fn status(&self, key: &str) -> Option<String> {
-        field(&self.status_text()?, key).map(str::to_owned)
+        let head = sys::read_head(&self.proc("status")).ok()?;
+        field(&String::from_utf8_lossy(&head), key).map(str::to_owned)
     }
 }
 

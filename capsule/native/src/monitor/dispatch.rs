@@ -12,7 +12,7 @@ use super::notified::ATTRIBUTE_REQUESTS;
 use super::opens;
 use super::table::Why;
 use super::wire::{Layer, Operation, RuleLine};
-use super::{observe, paths, sockets, sys};
+use super::{observe, paths, processes, sockets, sys};
 use crate::plan::Want;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -119,6 +119,13 @@ pub fn dispatch(broker: &mut Broker, caller: Caller) -> Outcome {
         libc::SYS_execve => observe::exec(b, c, HERE, &c.path(0)?, c.long(1), 0),
         libc::SYS_execveat => observe::exec(b, c, c.int(0), &c.path(1)?, c.long(2), c.int(4)),
         libc::SYS_ioctl => set_attributes(b, c),
+        libc::SYS_prlimit64
+        | libc::SYS_sched_setaffinity
+        | libc::SYS_sched_setattr
+        | libc::SYS_sched_setparam
+        | libc::SYS_sched_setscheduler
+        | libc::SYS_setpriority
+        | libc::SYS_ioprio_set => processes::act(b, c),
         _ => attribute_calls(b, c),
     }
 }
@@ -276,7 +283,7 @@ fn set_attributes(b: &mut Broker, c: &Caller) -> Outcome {
 }
 
 /// A call that is not allowed.
-fn refuse(b: &mut Broker, c: &Caller, errno: Errno, why: Option<&str>) -> Errno {
+pub(super) fn refuse(b: &mut Broker, c: &Caller, errno: Errno, why: Option<&str>) -> Errno {
     let name = b.table.name(c.call.number);
     let [first, second, third, ..] = c.call.arguments;
     let target = format!("{name}({first:#x}, {second:#x}, {third:#x})");

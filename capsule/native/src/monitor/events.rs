@@ -7,7 +7,8 @@
 use super::errno::Errno;
 use super::wire::{self, Denial, Event};
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex};
 
 /// Different refusals that are remembered; beyond it the counts are sent and begin anew.
 const MOST_KINDS: usize = 4096;
@@ -25,6 +26,21 @@ pub struct Events {
     seen: HashMap<Denial, Count>,
     waiting: bool,
     prompt: bool,
+    late: Late,
+}
+
+/// Refusals that another thread came upon; the loop takes them in.
+#[derive(Debug, Clone, Default)]
+pub struct Late(Arc<Mutex<Vec<Denial>>>);
+
+impl Late {
+    /// One more.
+    pub fn push(&self, denial: Denial) {
+        // A thread that panicked ends the process, so nobody ever finds it poisoned.
+        if let Ok(mut all) = self.0.lock() {
+            all.push(denial);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -81,6 +97,23 @@ impl Events {
             seen: HashMap::new(),
             waiting: false,
             prompt: false,
+            late: Late::default(),
+        }
+    }
+
+    /// For refusals that another thread comes upon.
+    pub fn late(&self) -> Late {
+        self.late.clone()
+    }
+
+    /// Take in what other threads came upon.
+    pub fn take_late(&mut self) {
+        let late = match self.late.0.lock() {
+            Ok(mut all) => std::mem::take(&mut *all),
+            Err(_) => Vec::new(),
+        };
+        for denial in late {
+            self.denied(denial);
         }
     }
 
@@ -89,6 +122,16 @@ impl Events {
     pub fn promptly(mut self, prompt: bool) -> Self {
         self.prompt = prompt;
         self
+    }
+
+    /// The way itself.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The way alone, of one that told nothing.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
     }
 
     /// For `poll`.

@@ -3,8 +3,9 @@
 //! Where hosts are reached by name, every IPv4 address leads to listeners of ours: a connection there is performed as
 //! asked, and the supervisor hears whose it is and from which port. Datagram sockets may be connected anywhere, because
 //! resolvers compare addresses so, and nothing answers there. What it refuses: every other address and port, IPv6
-//! beyond loopback, datagrams to anything but a resolver. What it does not see: datagrams that are sent over a connected
-//! socket; in this network they reach nobody.
+//! beyond loopback, datagrams to anything but a resolver. A loopback port where nobody listens inside may be one of the
+//! host's that the plan does not name: that is told as a refusal too. What is sent over a connected socket reaches
+//! nobody, and is seen by `datagrams`.
 
 use super::address::Address;
 use super::broker::{Broker, Outcome};
@@ -14,15 +15,18 @@ use super::errno::Errno;
 use super::events::now;
 use super::sockets::{Socket, call, nonblocking, refuse, scheme};
 use super::sys;
-use super::wire::{Event, Operation, Target, text};
+use super::wire::{Denial, Event, Layer, Operation, Target, text};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// Where names are resolved.
-const NAMES: u16 = 53;
+pub(super) const NAMES: u16 = 53;
 /// Bytes of arguments that are told.
 const MOST_ARGUMENTS: u64 = 4096;
+
+/// How long loopback is waited for, in milliseconds, where the caller does not want to wait.
+const ANSWER_MS: i32 = 5;
 
 /// What the command's network is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +58,7 @@ impl Network {
             Self::Open => Reach::Outside,
             Self::Hosts(ports) if stream && ip.is_ipv4() && ports.contains(port) => Reach::Egress,
             Self::Hosts(_) if (stream || datagram) && ip.is_ipv4() && *port == NAMES => {
-                Reach::Inside
+                Reach::Names
             }
             Self::Hosts(_) if datagram && ip.is_ipv4() => Reach::Silence,
             _ if to.is_loopback() => Reach::Inside,
@@ -66,15 +70,22 @@ impl Network {
     pub fn takes_datagram(&self, to: &Address) -> bool {
         matches!(
             self.at(to, libc::SOCK_DGRAM),
-            Reach::Inside | Reach::Outside
+            Reach::Inside | Reach::Names | Reach::Outside
         )
+    }
+
+    /// Whether what is sent there is a question for a name.
+    pub fn answers_names(&self, to: &Address) -> bool {
+        matches!(self.at(to, libc::SOCK_DGRAM), Reach::Names)
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Reach {
-    /// Something of the sandbox's own, or the resolver.
+    /// Something of the sandbox's own.
     Inside,
+    /// The resolver, which is egress.
+    Names,
     /// A listener whose connections go to egress.
     Egress,
     /// Nobody; but a socket may be connected, to see from which address it would go.
@@ -118,8 +129,13 @@ pub fn connect(
             let allow = would_allow(&broker.sockets.network, to, stream);
             return Err(refuse(broker, &caller, Operation::Connect, target, allow));
         }
-        Reach::Inside | Reach::Silence => Witness::Nobody,
-        Reach::Egress => Witness::Flow {
+        Reach::Silence => Witness::Silence {
+            pid: caller.process(),
+            program: text(&caller.program()),
+            target: to.to_string(),
+        },
+        Reach::Inside => Witness::Nobody,
+        Reach::Egress | Reach::Names => Witness::Flow {
             pid: caller.process(),
             program: text(&caller.program()),
             argv: arguments(&caller),
@@ -132,9 +148,23 @@ pub fn connect(
         },
     };
     broker.confirm(&caller)?;
+    let apart = broker.sockets.network.apart() && to.is_loopback() && stream;
     if nonblocking(&socket.fd) || socket.kind == libc::SOCK_DGRAM {
         let outcome = call(libc::SYS_connect, &socket.fd, &bytes);
-        if let Some(event) = witness.event(&socket.fd, &outcome) {
+        if apart && reached_nobody(&socket.fd, &outcome) {
+            let missed = missed(broker, &caller, to);
+            broker.events.denied(missed);
+        }
+        if let Witness::Silence {
+            pid,
+            program,
+            target,
+        } = witness
+        {
+            if let (Ok(_), Some(source)) = (&outcome, source(&socket.fd)) {
+                broker.datagrams.expect(source, target, pid, program);
+            }
+        } else if let Some(event) = witness.event(&socket.fd, &outcome) {
             broker.events.send_now(&event);
         }
         return outcome;
@@ -144,8 +174,14 @@ pub fn connect(
         _ => Some(broker.events.herald().ok_or(Errno::EMFILE)?),
     };
     let listener = Arc::clone(&broker.listener);
+    let late = apart.then(|| (missed(broker, &caller, to), broker.events.late()));
     broker.workers.start(&listener, caller, move || {
         let outcome = call(libc::SYS_connect, &socket.fd, &bytes);
+        if let Some((missed, late)) = late
+            && reached_nobody(&socket.fd, &outcome)
+        {
+            late.push(missed);
+        }
         if let (Some(herald), Some(event)) = (herald, witness.event(&socket.fd, &outcome)) {
             herald.tell(&event);
         }
@@ -153,11 +189,73 @@ pub fn connect(
     })
 }
 
+/// Tells who sent a question for a name over a socket that is not connected, once for each socket and process.
+pub fn asked_for_a_name(broker: &mut Broker, caller: &Caller, socket: &OwnedFd, to: &Address) {
+    let Some(source) = source(socket) else {
+        return;
+    };
+    let pid = caller.process();
+    if broker.datagrams.asks_first(&source, pid) {
+        broker.events.send_now(&Event::Egress {
+            mono: now(),
+            pid,
+            program: text(&caller.program()),
+            argv: arguments(caller),
+            source,
+            target: to.to_string(),
+        });
+    }
+}
+
+/// Whether a connection to loopback ended at once because nobody listens. Asking must not take the socket's error away.
+pub fn reached_nobody(socket: &OwnedFd, outcome: &Outcome) -> bool {
+    match outcome {
+        Err(Errno::ECONNREFUSED) => true,
+        Err(Errno::EINPROGRESS) => {
+            let mut one = libc::pollfd {
+                fd: socket.as_raw_fd(),
+                events: libc::POLLOUT,
+                revents: 0,
+            };
+            // Loopback answers within moments; a listener that is busy is one.
+            // SAFETY: one valid entry that outlives the call.
+            unsafe {
+                libc::poll(&raw mut one, 1, ANSWER_MS) == 1 && one.revents & libc::POLLERR != 0
+            }
+        }
+        _ => false,
+    }
+}
+
+/// The refusal that it is to meet nobody inside.
+pub fn missed(broker: &mut Broker, caller: &Caller, to: &Address) -> Denial {
+    let internet = matches!(to, Address::Internet(..));
+    Denial {
+        program: text(&caller.program()),
+        pid: caller.process(),
+        operation: Operation::Connect,
+        syscall: broker.table.name(caller.call.number),
+        target: format!("{}:{to}", if internet { "tcp" } else { "unix" }),
+        layer: Layer::Network,
+        errno: Errno::ECONNREFUSED.name(),
+        rule: None,
+        allow: would_allow(&broker.sockets.network, to, true),
+        probe: false,
+    }
+}
+
+/// What lets a name be looked up, and what it stands for be reached.
+pub(super) const ANY_NAME: &str = "network: hosts: [NAME]";
+
 /// The line of a policy that would allow it, as far as the address tells.
 fn would_allow(network: &Network, to: &Address, stream: bool) -> Option<String> {
     let Address::Internet(ip, port) = to else {
         return None;
     };
+    if *port == NAMES && !to.is_loopback() && !matches!(network, Network::Hosts(_)) {
+        // Which name, only the question says; who asks one means to go there.
+        return Some(ANY_NAME.to_owned());
+    }
     if !stream {
         return None;
     }
@@ -169,8 +267,15 @@ fn would_allow(network: &Network, to: &Address, stream: bool) -> Option<String> 
         (Network::Hosts(_), IpAddr::V4(ip)) if stands_for_a_name(*ip) => {
             Some(format!("network: hosts: [{{host: …, ports: [{port}]}}]"))
         }
-        (Network::Hosts(_), IpAddr::V4(ip)) => {
-            Some(format!("network: hosts: [{{host: {ip}, ports: [{port}]}}]"))
+        (Network::Hosts(_) | Network::Apart, IpAddr::V4(ip)) => {
+            let private = if ip.is_private() || ip.is_link_local() {
+                ", private: true"
+            } else {
+                ""
+            };
+            Some(format!(
+                "network: hosts: [{{host: {ip}, ports: [{port}]{private}}}]"
+            ))
         }
         _ => None,
     }
@@ -185,6 +290,12 @@ fn stands_for_a_name(ip: Ipv4Addr) -> bool {
 /// What is told of a connection once it has begun.
 enum Witness {
     Nobody,
+    /// Told when it sends something.
+    Silence {
+        pid: i32,
+        program: String,
+        target: String,
+    },
     Flow {
         pid: i32,
         program: String,
@@ -206,7 +317,7 @@ impl Witness {
         };
         let mono = now();
         match self {
-            Self::Nobody => None,
+            Self::Nobody | Self::Silence { .. } => None,
             // A connection that did not begin has no port to be known by.
             Self::Flow { .. } if errno.is_some() => None,
             Self::Flow {
@@ -290,7 +401,7 @@ mod tests {
         assert_eq!(stream("8.8.8.8:80"), Reach::Egress);
         assert_eq!(stream("127.0.0.1:443"), Reach::Egress);
         assert_eq!(stream("127.0.0.1:8000"), Reach::Inside);
-        assert_eq!(stream("8.8.8.8:53"), Reach::Inside);
+        assert_eq!(stream("8.8.8.8:53"), Reach::Names);
         for to in [
             "198.18.0.5:22",
             "8.8.8.8:0",
@@ -306,7 +417,10 @@ mod tests {
     fn datagrams_go_to_resolvers_and_nowhere_else() {
         let hosts = Network::Hosts(vec![443]);
         let datagram = |to| reach(&hosts, libc::SOCK_DGRAM, to);
-        assert_eq!(datagram("8.8.8.8:53"), Reach::Inside);
+        assert_eq!(datagram("8.8.8.8:53"), Reach::Names);
+        assert!(hosts.answers_names(&address("8.8.8.8:53")));
+        assert!(!hosts.answers_names(&address("8.8.8.8:443")));
+        assert!(!Network::Open.answers_names(&address("8.8.8.8:53")));
         assert_eq!(datagram("8.8.8.8:443"), Reach::Silence);
         assert_eq!(datagram("[2001:db8::1]:53"), Reach::Nothing);
         assert!(hosts.takes_datagram(&address("1.1.1.1:53")));
@@ -323,7 +437,7 @@ mod tests {
         let line = |to: &str, stream| would_allow(&hosts, &address(to), stream);
         assert_eq!(
             line("10.1.2.3:22", true).unwrap(),
-            "network: hosts: [{host: 10.1.2.3, ports: [22]}]"
+            "network: hosts: [{host: 10.1.2.3, ports: [22], private: true}]"
         );
         assert_eq!(
             line("198.19.0.1:22", true).unwrap(),
@@ -331,9 +445,25 @@ mod tests {
         );
         assert_eq!(line("10.1.2.3:22", false), None);
         assert_eq!(line("[2001:db8::1]:443", true), None);
+        // Without hosts who asks a resolver wants a name, whichever way it asks.
+        for (network, stream) in [
+            (Network::Apart, false),
+            (Network::Apart, true),
+            (Network::Closed, false),
+        ] {
+            let asked = would_allow(&network, &address("10.255.255.53:53"), stream);
+            assert_eq!(asked.unwrap(), "network: hosts: [NAME]");
+        }
         assert_eq!(
-            would_allow(&Network::Apart, &address("10.1.2.3:22"), true),
+            would_allow(&Network::Apart, &address("10.0.0.1:54"), false),
             None
         );
+        let apart = would_allow(&Network::Apart, &address("192.0.2.1:443"), true);
+        assert_eq!(
+            apart.unwrap(),
+            "network: hosts: [{host: 192.0.2.1, ports: [443]}]"
+        );
+        let closed = would_allow(&Network::Closed, &address("10.1.2.3:22"), true);
+        assert_eq!(closed, None);
     }
 }

@@ -4,10 +4,13 @@
 //! may change them between two looks.
 
 use super::errno::Errno;
+use std::mem::MaybeUninit;
 
 /// The longest path, with its end (`PATH_MAX`).
 pub const PATH: usize = 4096;
 const PAGE: u64 = 4096;
+/// What is read of a string at first: most are shorter.
+const SHORT: usize = 256;
 
 /// The memory of one thread.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +21,7 @@ impl Memory {
     ///
     /// # Errors
     /// `EFAULT` when not one byte can; `EPERM` when the process may not be read.
-    fn some(self, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
+    fn some(self, address: u64, into: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
         let local = libc::iovec {
             iov_base: into.as_mut_ptr().cast(),
             iov_len: into.len(),
@@ -37,15 +40,38 @@ impl Memory {
         }
     }
 
+    /// Put up to `length` bytes from `address` behind `into`; how many there were.
+    ///
+    /// # Errors
+    /// As [`Memory::some`].
+    fn append(self, address: u64, length: usize, into: &mut Vec<u8>) -> Result<usize, Errno> {
+        into.reserve(length);
+        let before = into.len();
+        let read = self.some(address, &mut into.spare_capacity_mut()[..length])?;
+        // SAFETY: the kernel wrote `read` bytes, no more than `length`, right behind what was there.
+        unsafe { into.set_len(before + read) };
+        Ok(read)
+    }
+
     /// Exactly `length` bytes.
     ///
     /// # Errors
     /// `EFAULT` when they are not all there.
     pub fn bytes(self, address: u64, length: usize) -> Result<Vec<u8>, Errno> {
-        let mut into = vec![0; length];
-        if length > 0 && self.some(address, &mut into)? != length {
+        let mut into = Vec::new();
+        if length > 0 && self.append(address, length, &mut into)? != length {
             return Err(Errno::EFAULT);
         }
+        Ok(into)
+    }
+
+    /// As many bytes as are there, up to `most`.
+    ///
+    /// # Errors
+    /// `EFAULT` when not one is.
+    pub fn up_to(self, address: u64, most: usize) -> Result<Vec<u8>, Errno> {
+        let mut into = Vec::new();
+        self.append(address, most, &mut into)?;
         Ok(into)
     }
 
@@ -54,11 +80,12 @@ impl Memory {
     /// # Errors
     /// `EFAULT` when they are not all there.
     pub fn array<const N: usize>(self, address: u64) -> Result<[u8; N], Errno> {
-        let mut into = [0; N];
+        let mut into = [MaybeUninit::uninit(); N];
         if self.some(address, &mut into)? != N {
             return Err(Errno::EFAULT);
         }
-        Ok(into)
+        // SAFETY: the kernel wrote all of them.
+        Ok(into.map(|byte| unsafe { byte.assume_init() }))
     }
 
     /// Bytes up to a zero, without it. Reads to the end of a page at most at one time: the next may not be there.
@@ -67,21 +94,20 @@ impl Memory {
     /// `EFAULT`; `ENAMETOOLONG` when there is no zero within `limit` bytes.
     pub fn string(self, address: u64, limit: usize) -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
-        let mut buffer = [0; PAGE as usize];
-        let mut at = address;
+        let (mut at, mut most) = (address, SHORT);
         while text.len() < limit {
             let to_page_end = (PAGE - at % PAGE) as usize;
-            let length = to_page_end.min(limit - text.len());
-            let read = self.some(at, &mut buffer[..length])?;
-            if let Some(end) = buffer[..read].iter().position(|&b| b == 0) {
-                text.extend_from_slice(&buffer[..end]);
+            let (before, length) = (text.len(), to_page_end.min(limit - text.len()).min(most));
+            let read = self.append(at, length, &mut text)?;
+            if let Some(end) = memchr::memchr(0, &text[before..]) {
+                text.truncate(before + end);
                 return Ok(text);
             }
             if read < length {
                 return Err(Errno::EFAULT);
             }
-            text.extend_from_slice(&buffer[..read]);
             at = at.checked_add(read as u64).ok_or(Errno::EFAULT)?;
+            most = PAGE as usize;
         }
         Err(Errno::ENAMETOOLONG)
     }

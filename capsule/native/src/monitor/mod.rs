@@ -7,15 +7,17 @@
 //! for the command, to go on without its supervisor, to drop an event.
 //!
 //! ```no_run
-//! fn pid_1(context: capsule::monitor::MonitorContext) {
-//!     capsule::monitor::serve(context);
+//! fn pid_1(context: capsule::monitor::MonitorContext, listener: std::os::fd::OwnedFd) {
+//!     capsule::monitor::serve(context, |_| Some(listener));
 //! }
 //! ```
 
 mod address;
+mod arguments;
 mod attributes;
 mod broker;
 mod caller;
+mod datagrams;
 mod dial;
 mod dispatch;
 mod errno;
@@ -29,6 +31,8 @@ mod observe;
 mod observed;
 mod opens;
 mod paths;
+mod processes;
+mod repositories;
 mod resolve;
 mod serve;
 mod sockets;
@@ -38,7 +42,7 @@ pub mod wire;
 mod workers;
 
 use crate::plan::{Access, Audit, Syscalls};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 pub use internet::Network;
@@ -48,8 +52,6 @@ pub use serve::exited;
 /// Everything the monitor is given. It owns the descriptors; none may be inherited by the command.
 #[derive(Debug)]
 pub struct MonitorContext {
-    /// The seccomp listener (from `pidfd_getfd` of the command's descriptor).
-    pub listener: OwnedFd,
     /// The command's pid in the monitor's pid namespace; a child of the monitor.
     pub command: libc::pid_t,
     /// `O_PATH` descriptor of `/` in the sandbox's view.
@@ -74,6 +76,8 @@ pub struct MonitorContext {
     pub observed: Option<std::collections::HashSet<u32>>,
     /// What the command's network is.
     pub network: Network,
+    /// Where the heads of datagrams that reach nobody are read (`sandbox::network::datagrams`); `None` without hosts.
+    pub datagrams: Option<OwnedFd>,
     /// Tell each process's refusals before it goes on, instead of counting the same ones together.
     pub prompt: bool,
 }
@@ -81,8 +85,14 @@ pub struct MonitorContext {
 /// Serve until the command is gone or the supervisor hangs up; then end this process (and with it, when it is pid 1
 /// of a pid namespace, everything in it; else every descendant is killed and reaped first).
 ///
+/// `listener` is asked for the seccomp listener (from `pidfd_getfd` of the command's descriptor) once everything else
+/// is ready: it may wait for it, and for a word on the socket to the supervisor. When there will be none, the socket to the supervisor is given back.
+///
 /// The caller has blocked nothing and installed no handler; it is single-threaded. The exit status is 0 when the
 /// command's end was reported, else 1.
-pub fn serve(context: MonitorContext) -> ! {
-    serve::serve(context)
+pub fn serve(
+    context: MonitorContext,
+    listener: impl FnOnce(BorrowedFd<'_>) -> Option<OwnedFd>,
+) -> OwnedFd {
+    serve::serve(context, listener)
 }

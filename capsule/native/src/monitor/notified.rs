@@ -156,6 +156,13 @@ pub fn notified(audit: Audit, read_denies: bool) -> Vec<Notified> {
         }],
         reason: "a datagram's address is behind a pointer",
     });
+    for (name, when) in super::processes::asked() {
+        list.push(Notified {
+            name,
+            when,
+            reason: "acts on a process by its number, which may be the monitor's",
+        });
+    }
     for name in ["socket", "socketpair"] {
         list.push(Notified {
             name,
@@ -193,7 +200,7 @@ pub(super) const ATTRIBUTE_REQUESTS: [u64; 5] = [
     0x4004_7602,
 ];
 
-fn masked(arg: u8, mask: u64, value: u64) -> Condition {
+pub(super) fn masked(arg: u8, mask: u64, value: u64) -> Condition {
     Condition {
         arg,
         op: Op::Mask,
@@ -202,7 +209,7 @@ fn masked(arg: u8, mask: u64, value: u64) -> Condition {
     }
 }
 
-fn integer(arg: u8, value: u64) -> Condition {
+pub(super) fn integer(arg: u8, value: u64) -> Condition {
     masked(arg, INTEGER, value)
 }
 

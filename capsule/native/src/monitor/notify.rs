@@ -143,7 +143,16 @@ impl Listener {
     /// # Errors
     /// As the caller's own table says (`EMFILE`); then the call still waits.
     pub fn give(&self, id: u64, fd: BorrowedFd<'_>, cloexec: bool) -> Result<(), Errno> {
-        self.add(id, fd, libc::SECCOMP_ADDFD_FLAG_SEND as u32, 0, cloexec)
+        let flags = libc::SECCOMP_ADDFD_FLAG_SEND as u32;
+        self.add(id, fd, flags, 0, cloexec).map(|_| ())
+    }
+
+    /// Put a copy of `fd` into the caller's table; its number there. The call still waits.
+    ///
+    /// # Errors
+    /// As [`Listener::give`].
+    pub fn install(&self, id: u64, fd: BorrowedFd<'_>, cloexec: bool) -> Result<i64, Errno> {
+        self.add(id, fd, 0, 0, cloexec)
     }
 
     /// Put a copy of `fd` over the caller's descriptor `number`. The call still waits.
@@ -164,6 +173,7 @@ impl Listener {
             number,
             cloexec,
         )
+        .map(|_| ())
     }
 
     fn add(
@@ -173,7 +183,7 @@ impl Listener {
         flags: u32,
         newfd: u32,
         cloexec: bool,
-    ) -> Result<(), Errno> {
+    ) -> Result<i64, Errno> {
         let request = libc::seccomp_notif_addfd {
             id,
             flags,
@@ -182,17 +192,17 @@ impl Listener {
             newfd_flags: if cloexec { libc::O_CLOEXEC as u32 } else { 0 },
         };
         // SAFETY: the kernel reads one `seccomp_notif_addfd` that outlives the call.
-        if unsafe {
+        let number = unsafe {
             libc::ioctl(
                 self.raw(),
                 libc::SECCOMP_IOCTL_NOTIF_ADDFD as _,
                 &raw const request,
             )
-        } < 0
-        {
+        };
+        if number < 0 {
             return Err(Errno::last());
         }
-        Ok(())
+        Ok(i64::from(number))
     }
 }
 

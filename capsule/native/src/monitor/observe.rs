@@ -3,19 +3,17 @@
 //! These calls go on in the kernel, where Landlock enforces; what is seen here is recorded, not relied on. What it
 //! refuses: a program whose name the plan denies or does not list is refused here already.
 
+use super::arguments::{MOST_ARGUMENTS, arguments};
 use super::broker::{Answer, Broker, Outcome};
 use super::caller::{Base, Caller};
 use super::errno::Errno;
 use super::events::now;
 use super::resolve::Object;
-use super::wire::{Event, Layer, Operation, text};
+use super::wire::{Event, Layer, Operation, Parent, text};
 use crate::plan::{Audit, Kind, Verdict, Want};
 use std::borrow::Cow;
+use std::ffi::CString;
 use std::os::fd::AsFd;
-
-/// Arguments of a program that are recorded, and their bytes together.
-const MOST_ARGUMENTS: usize = 64;
-const MOST_BYTES: usize = 4096;
 
 /// `execve`, `execveat`: `argv` is the address of the arguments.
 ///
@@ -61,47 +59,47 @@ pub fn exec(
             Errno::EACCES,
         ));
     }
-    let (argv, truncated) = arguments(caller, argv);
+    let (argv, truncated) = arguments(caller.memory(), argv);
     broker.events.send(&Event::Exec {
         mono: now(),
         pid: caller.process(),
         program: text(&object.name),
         argv: argv.iter().map(|a| text(a)).collect(),
         truncated,
+        parent: if caller.call.tid == broker.command {
+            parent_of_command()
+        } else {
+            parent(caller)
+        },
     });
     Ok(Answer::Continue)
 }
 
-/// As many arguments as are recorded, and whether there are more.
-fn arguments(caller: &Caller, mut at: u64) -> (Vec<Vec<u8>>, bool) {
-    let (mut out, mut room) = (Vec::new(), MOST_BYTES);
-    if at == 0 {
-        return (out, false);
+/// What the command is a child of: us, who are no program of the sandbox's where we are its first process.
+fn parent_of_command() -> Option<Parent> {
+    described(i32::try_from(std::process::id()).ok()?)
+}
+
+/// What the caller is a child of, when that is a program of the sandbox's and can be told.
+fn parent(caller: &Caller) -> Option<Parent> {
+    described(caller.parent()?)
+}
+
+/// A parent's program and its arguments, as long as one look shows them.
+fn described(pid: libc::pid_t) -> Option<Parent> {
+    if pid <= 1 {
+        return None;
     }
-    loop {
-        let Ok(pointer) = caller.memory().array::<8>(at) else {
-            return (out, true);
-        };
-        let pointer = u64::from_ne_bytes(pointer);
-        if pointer == 0 {
-            return (out, false);
-        }
-        if out.len() == MOST_ARGUMENTS || room == 0 {
-            return (out, true);
-        }
-        match caller.memory().string(pointer, room) {
-            Ok(argument) => {
-                room = room.saturating_sub(argument.len() + 1);
-                out.push(argument);
-            }
-            Err(Errno::ENAMETOOLONG) => {
-                out.push(caller.memory().bytes(pointer, room).unwrap_or_default());
-                return (out, true);
-            }
-            Err(_) => return (out, true),
-        }
-        at += 8;
-    }
+    let entry = |what: &str| CString::new(format!("/proc/{pid}/{what}")).ok();
+    let program = super::sys::read_link_at(libc::AT_FDCWD, &entry("exe")?).ok()?;
+    let shown = super::sys::read_head(&entry("cmdline")?).ok()?;
+    let shown = shown.strip_suffix(b"\0").unwrap_or(&shown);
+    let argv = shown.split(|&byte| byte == 0).take(MOST_ARGUMENTS);
+    Some(Parent {
+        pid,
+        program: text(&program),
+        argv: argv.map(text).collect(),
+    })
 }
 
 /// An open for reading that Landlock decides.
@@ -123,17 +121,8 @@ pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Ou
         }
         return Ok(Answer::Continue);
     }
-    let place = match broker.resolver.place(&Base::Of(caller, dirfd), path) {
-        Ok(place) => place,
-        Err(errno) => {
-            astray(broker, caller, Operation::Read, dirfd, path, errno);
-            return Ok(Answer::Continue);
-        }
-    };
-    match broker
-        .resolver
-        .object(&Base::Of(caller, dirfd), path, true, &mut |_| Ok(()))
-    {
+    let base = Base::Of(caller, dirfd);
+    match broker.resolver.object(&base, path, true, &mut |_| Ok(())) {
         Ok(object) if object.nameless() => {}
         Ok(object) => match broker.judge(&object.name, Want::Read) {
             Verdict::Granted => broker.done(caller, Operation::Read, &object.name, None),
@@ -156,7 +145,10 @@ pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Ou
                 );
             }
         },
-        Err(Errno::ENOENT) => absent(broker, caller, Operation::Read, &place.name),
+        Err(Errno::ENOENT) => match broker.resolver.place(&base, path) {
+            Ok(place) => absent(broker, caller, Operation::Read, &place.name),
+            Err(errno) => astray(broker, caller, Operation::Read, dirfd, path, errno),
+        },
         Err(_) => {}
     }
     Ok(Answer::Continue)

@@ -62,7 +62,12 @@ impl Observed {
                     self.count(from, |uses| uses.remove += 1);
                 }
             }
-            Operation::Execute | Operation::Connect | Operation::Send | Operation::Syscall => {}
+            Operation::Execute
+            | Operation::Connect
+            | Operation::Send
+            | Operation::Syscall
+            | Operation::Request
+            | Operation::Resolve => {}
         }
     }
 

@@ -161,7 +161,7 @@ fn open_present(
         how.want(),
     )?;
     broker.done(&caller, how.operation(), &place.name, None);
-    Ok(Answer::Descriptor { fd, cloexec })
+    Ok(opened(fd, kind, how))
 }
 
 /// The path can only mean a directory: it ends in `/`, `.` or `..`, or a file without a name is wanted in it.
@@ -233,10 +233,17 @@ fn reopen(broker: &mut Broker, caller: Caller, object: Object, how: How) -> Outc
     if named {
         broker.done(&caller, how.operation(), &object.name, None);
     }
-    Ok(Answer::Descriptor {
-        fd,
-        cloexec: how.has(libc::O_CLOEXEC),
-    })
+    Ok(opened(fd, kind, how))
+}
+
+/// What is handed back.
+fn opened(fd: OwnedFd, kind: u32, how: How) -> Answer {
+    let cloexec = how.has(libc::O_CLOEXEC);
+    if kind == libc::S_IFIFO {
+        Answer::PipeEnd { fd, cloexec }
+    } else {
+        Answer::Descriptor { fd, cloexec }
+    }
 }
 
 /// `openat2` with constraints: the kernel walks with them to what exists; what does not exist is created in a
@@ -341,10 +348,7 @@ fn open_in_worker(broker: &mut Broker, caller: Caller, pinned: OwnedFd, how: How
     let flags = how.flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_TRUNC);
     broker.workers.start(&listener, caller, move || {
         let fd = sys::open(&sys::link(pinned.as_fd()), flags | libc::O_NOCTTY)?;
-        Ok(Answer::Descriptor {
-            fd,
-            cloexec: how.has(libc::O_CLOEXEC),
-        })
+        Ok(opened(fd, libc::S_IFIFO, how))
     })
 }
 

@@ -32,6 +32,7 @@ pub fn make_directory(
         return Err(Errno::EEXIST);
     };
     broker.demand(caller, Operation::Create, &place.name, Want::Write)?;
+    broker.may_make_directory(caller, &place.name)?;
     broker.take_umask(caller)?;
     broker.confirm(caller)?;
     // SAFETY: the name is a valid C string that outlives the call.
@@ -41,6 +42,7 @@ pub fn make_directory(
             [at(&place), name(&place), u64::from(mode), 0, 0, 0],
         )
     }?;
+    broker.made_directory(caller, &place)?;
     broker.done(caller, Operation::Create, &place.name, None);
     DONE
 }
@@ -150,6 +152,15 @@ pub fn remove(
     if is_directory && let Some(rule) = broker.access.guards_below(&place.name) {
         return Err(broker.refuse_for(caller, Operation::Remove, &place.name, rule));
     }
+    // An empty `.git` of before: where it stood another could be made.
+    let repository = is_directory && super::repositories::is_named(&place.name);
+    if repository
+        && !broker.repositories.made(&stat)
+        && broker.access.keeps_repository(&place.name)
+        && let Some(guarded) = broker.access.about_repositories()
+    {
+        return Err(broker.refuse(caller, Operation::Remove, &place.name, guarded.refusal()));
+    }
     broker.confirm(caller)?;
     let flags = if directory {
         libc::AT_REMOVEDIR as u64
@@ -163,6 +174,9 @@ pub fn remove(
             [at(&place), name(&place), flags, 0, 0, 0],
         )
     }?;
+    if repository {
+        broker.follow_repositories(caller);
+    }
     broker.done(caller, Operation::Remove, &place.name, None);
     DONE
 }
@@ -201,6 +215,11 @@ pub fn rename(
         broker.demand(caller, Operation::Rename, &place.name, Want::Write)?;
     }
     let exchange = flags & libc::RENAME_EXCHANGE != 0;
+    // Over the edge of a file system nothing is moved: programs copy then, if they are told the reason.
+    if sys::stat(old.parent.as_fd())?.st_dev != sys::stat(new.parent.as_fd())?.st_dev {
+        return Err(Errno::EXDEV);
+    }
+    let mut directories = false;
     let arrivals = [
         (Some(source), &old, &new),
         (target.filter(|_| exchange), &new, &old),
@@ -208,12 +227,8 @@ pub fn rename(
     for (moved, from, to) in arrivals {
         let Some(moved) = moved else { continue };
         if sys::kind(&moved) == libc::S_IFDIR {
-            // What is beneath is guarded where it is and would not be where it goes, or the other way round: then a
-            // file prepared elsewhere would appear under a guarded name.
-            let lost = broker.access.guards_lost(&from.name, &to.name);
-            if let Some(rule) = lost.or_else(|| broker.access.guards_lost(&to.name, &from.name)) {
-                return Err(broker.refuse_for(caller, Operation::Rename, &from.name, rule));
-            }
+            broker.may_move_directory(caller, (&moved, from), &to.name)?;
+            directories = true;
         } else {
             broker.stays_directory(caller, Operation::Rename, &to.name)?;
         }
@@ -231,6 +246,9 @@ pub fn rename(
     ];
     // SAFETY: both names are valid C strings that outlive the call.
     unsafe { sys::raw(libc::SYS_renameat2, arguments) }?;
+    if directories {
+        broker.follow_repositories(caller);
+    }
     broker.done(caller, Operation::Rename, &new.name, Some(&old.name));
     DONE
 }

@@ -144,8 +144,8 @@ impl Resolver {
         }
         let (lead, last, slash) = split(path);
         if matches!(last, b"" | b"." | b"..") {
-            let parent = self.directory(base, path)?;
-            let name = canonical(parent.as_fd())?;
+            let (parent, name) = self.directory(base, path)?;
+            let name = standing(parent.as_fd(), name)?;
             let last = sys::c_string(if last.is_empty() { b"." } else { last })?;
             return Ok(Place {
                 parent,
@@ -155,8 +155,8 @@ impl Resolver {
                 special: true,
             });
         }
-        let parent = self.directory(base, lead)?;
-        let mut name = canonical(parent.as_fd())?;
+        let (parent, name) = self.directory(base, lead)?;
+        let mut name = standing(parent.as_fd(), name)?;
         let substitute = if name == b"/proc" {
             self.own_name(base, last)
         } else {
@@ -188,6 +188,11 @@ impl Resolver {
         follow: bool,
         hop: &mut dyn FnMut(&[u8]) -> Result<(), Errno>,
     ) -> Result<Object, Errno> {
+        match self.straight(path) {
+            Some(Ok(object)) => return Ok(object),
+            Some(Err(errno)) => return Err(errno),
+            None => {}
+        }
         let mut place = self.place(base, path)?;
         for _ in 0..=MAX_LINKS {
             if place.special {
@@ -222,6 +227,25 @@ impl Resolver {
         Err(Errno::ELOOP)
     }
 
+    /// The object at an absolute path that no link is on, in one step; `None` where it takes walking by hand.
+    fn straight(&self, path: &[u8]) -> Option<Result<Object, Errno>> {
+        let (_, last, slash) = split(path);
+        let by_hand = !path.starts_with(b"/") || path.starts_with(b"/proc");
+        if by_hand || slash || matches!(last, b"" | b"." | b"..") {
+            return None;
+        }
+        let text = sys::c_string(path).ok()?;
+        match sys::open_resolved(self.root(), &text, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS) {
+            // A link before what is missing would have been the error.
+            Err(Errno::ENOENT) => Some(Err(Errno::ENOENT)),
+            Err(_) => None,
+            Ok(fd) => {
+                let object = Object::new(fd).ok()?;
+                (!object.name.starts_with(b"/proc/")).then_some(Ok(object))
+            }
+        }
+    }
+
     /// Follow a magic link: not by its text, but to what it stands for.
     ///
     /// # Errors
@@ -241,11 +265,13 @@ impl Resolver {
         Ok(sys::in_proc(directory)? && sys::stat(directory)?.st_ino != PROC_ROOT)
     }
 
-    fn directory(&self, base: &Base<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+    /// A directory and what the kernel calls it.
+    fn directory(&self, base: &Base<'_>, path: &[u8]) -> Result<(OwnedFd, Vec<u8>), Errno> {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         let absolute = path.starts_with(b"/");
+        let named = |found: OwnedFd| sys::name_of(found.as_fd()).map(|name| (found, name));
         if path == b"." {
-            return base.directory();
+            return named(base.directory()?);
         }
         let text = sys::c_string(path)?;
         let start = if absolute {
@@ -262,21 +288,23 @@ impl Resolver {
         } else {
             libc::RESOLVE_NO_MAGICLINKS
         };
-        match sys::open_resolved(at, &text, flags, without) {
-            Ok(found) if !self.is_own(&sys::name_of(found.as_fd())?) => Ok(found),
-            // Through a link whose name is to be noted, a magic link, or "self", which was us: by hand. Also what is
-            // not there: it may be there for the caller's "self".
-            _ => {
-                let found = self.walk(base, at, path)?;
-                if sys::kind(&sys::stat(found.as_fd())?) != libc::S_IFDIR {
-                    return Err(Errno::ENOTDIR);
-                }
-                if self.is_own(&sys::name_of(found.as_fd())?) {
-                    return Err(Errno::EACCES);
-                }
-                Ok(found)
+        if let Ok(found) = sys::open_resolved(at, &text, flags, without) {
+            let (found, name) = named(found)?;
+            if !self.is_own(&name) {
+                return Ok((found, name));
             }
         }
+        // Through a link whose name is to be noted, a magic link, or "self", which was us: by hand. Also what is
+        // not there: it may be there for the caller's "self".
+        let found = self.walk(base, at, path)?;
+        if sys::kind(&sys::stat(found.as_fd())?) != libc::S_IFDIR {
+            return Err(Errno::ENOTDIR);
+        }
+        let (found, name) = named(found)?;
+        if self.is_own(&name) {
+            return Err(Errno::EACCES);
+        }
+        Ok((found, name))
     }
 
     /// Follow a path component by component, links included.
@@ -348,7 +376,11 @@ impl Resolver {
 
 /// The canonical name of a directory.
 fn canonical(directory: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-    let name = sys::name_of(directory)?;
+    standing(directory, sys::name_of(directory)?)
+}
+
+/// A directory's name as long as it has one.
+fn standing(directory: BorrowedFd<'_>, name: Vec<u8>) -> Result<Vec<u8>, Errno> {
     if !name.starts_with(b"/")
         || (name.ends_with(b" (deleted)") && sys::stat(directory)?.st_nlink == 0)
     {

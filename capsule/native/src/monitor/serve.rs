@@ -4,6 +4,7 @@
 
 use super::broker::Broker;
 use super::caller::Caller;
+use super::datagrams::Datagrams;
 use super::errno::Errno;
 use super::events::{BATCH_MS, Events, FLUSH_MS};
 use super::notify::Listener;
@@ -14,17 +15,16 @@ use super::table::Table;
 use super::wire::{Event, Order, decode};
 use super::workers::{self, TICK_MS, Workers};
 use super::{MonitorContext, dial, dispatch};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many calls are answered before the children and the supervisor are looked at again.
-const TURN: usize = 64;
-
-pub fn serve(context: MonitorContext) -> ! {
+pub fn serve(
+    context: MonitorContext,
+    listener: impl FnOnce(BorrowedFd<'_>) -> Option<OwnedFd>,
+) -> OwnedFd {
     let MonitorContext {
-        listener,
         command,
         root,
         supervisor,
@@ -37,10 +37,6 @@ pub fn serve(context: MonitorContext) -> ! {
         Ok(fd) => fd,
         Err(errno) => fail(&mut events, &format!("signals: {errno}")),
     };
-    let listener = match Listener::new(listener) {
-        Ok(listener) => Arc::new(listener),
-        Err(errno) => fail(&mut events, &format!("the seccomp listener: {errno}")),
-    };
     let resolver = match Resolver::new(root, access.has_globs()) {
         Ok(resolver) => resolver,
         Err(errno) => fail(&mut events, &format!("the sandbox's root: {errno}")),
@@ -50,27 +46,48 @@ pub fn serve(context: MonitorContext) -> ! {
         .into_iter()
         .map(|path| path.into_os_string().into_vec())
         .collect();
+    let mut table = Table::new(context.syscalls, context.syscall_name);
+    // What every command begins with.
+    for number in [libc::SYS_execve, libc::SYS_openat] {
+        table.allows(number as u32, &[0; 6]);
+    }
+    let (read_denies, sockets) = (
+        access.has_read_denies(),
+        Sockets::new(context.ports, unix, context.network),
+    );
+    let terminal = context.terminal;
+    let terminal = terminal.map(|path| path.into_os_string().into_vec());
+    let observed = context.observed.map(Observed::new);
+    let Some(listener) = listener(events.socket()) else {
+        return events.into_socket();
+    };
+    let listener = match Listener::new(listener) {
+        Ok(listener) => Arc::new(listener),
+        Err(errno) => fail(&mut events, &format!("the seccomp listener: {errno}")),
+    };
     let broker = Broker {
+        command,
         listener,
         resolver,
-        read_denies: access.has_read_denies(),
+        read_denies,
         granted: None,
         access,
         audit: context.audit,
         events,
-        observed: context.observed.map(Observed::new),
-        table: Table::new(context.syscalls, context.syscall_name),
+        observed,
+        table,
         workers: Workers::default(),
-        sockets: Sockets::new(context.ports, unix, context.network),
+        sockets,
+        datagrams: Datagrams::new(context.datagrams),
         dials: dial::Dials::default(),
-        terminal: context
-            .terminal
-            .map(|path| path.into_os_string().into_vec()),
+        repositories: super::repositories::Repositories::default(),
+        terminal,
     };
-    run(broker, command, &signals)
+    run(broker, &signals)
 }
 
-fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
+fn run(mut broker: Broker, signals: &OwnedFd) -> ! {
+    let command = broker.command;
     let mut listening = true;
     let mut flushed = Instant::now();
     let mut queued = None;
@@ -79,6 +96,7 @@ fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
             polled(if listening { broker.listener.raw() } else { -1 }),
             polled(signals.as_raw_fd()),
             polled(broker.events.raw()),
+            polled(broker.datagrams.raw()),
         ];
         let patience = if broker.events.queued() {
             BATCH_MS
@@ -89,20 +107,32 @@ fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
         } else {
             -1
         };
-        // SAFETY: three valid entries that outlive the call.
-        unsafe { libc::poll(polled.as_mut_ptr(), 3, patience) };
+        // SAFETY: the entries are valid and outlive the call.
+        let ready =
+            unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, patience) };
+        if ready < 0 && Errno::last() != Errno::EINTR {
+            // Who cannot wait cannot serve: the run ends, and says why.
+            let why = format!("waiting for calls: {}", Errno::last());
+            fail(&mut broker.events, &why);
+        }
         if polled[0].revents & libc::POLLIN != 0 {
-            answer_waiting(&mut broker);
+            answer(&mut broker);
         } else if polled[0].revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 {
             // Nobody is left who could call.
             listening = false;
         }
         if polled[2].revents != 0 {
-            obey(&mut broker, command);
+            obey(&mut broker);
         }
+        if polled[3].revents & libc::POLLIN != 0 {
+            tell_datagrams(&mut broker);
+        }
+        broker.events.take_late();
         if polled[1].revents != 0
             && let Some(status) = reap(signals, command)
         {
+            tell_datagrams(&mut broker);
+            broker.events.take_late();
             broker.events.flush();
             broker.tell_observed();
             broker.events.send_now(&exited(status));
@@ -128,24 +158,26 @@ fn run(mut broker: Broker, command: libc::pid_t, signals: &OwnedFd) -> ! {
     }
 }
 
-fn answer_waiting(broker: &mut Broker) {
-    for _ in 0..TURN {
-        match broker.listener.receive() {
-            Ok(call) => {
-                broker.granted = None;
-                drop(broker.resolver.crossed());
-                let outcome = dispatch::dispatch(broker, Caller::new(call));
-                if let Err(errno) = outcome {
-                    broker.tell_permissions(&Caller::new(call), errno);
-                }
-                workers::reply(&broker.listener, call.id, outcome);
-            }
-            // The caller died before it was heard, or a signal came.
-            Err(_) => return,
-        }
-        if !readable(broker.listener.raw()) {
-            return;
-        }
+/// One call. Its caller may share our processor and goes on only once we wait again: so nothing is looked at between
+/// the answer and the wait.
+fn answer(broker: &mut Broker) {
+    // Else the caller died before it was heard, or a signal came.
+    let Ok(call) = broker.listener.receive() else {
+        return;
+    };
+    broker.granted = None;
+    drop(broker.resolver.crossed());
+    let caller = Caller::new(call).told_apart(broker.command);
+    let outcome = dispatch::dispatch(broker, caller);
+    if let Err(errno) = outcome {
+        broker.tell_permissions(&Caller::new(call), errno);
+    }
+    workers::reply(&broker.listener, call.id, outcome);
+}
+
+fn tell_datagrams(broker: &mut Broker) {
+    for denial in broker.datagrams.read() {
+        broker.events.denied(denial);
     }
 }
 
@@ -155,12 +187,6 @@ fn polled(fd: RawFd) -> libc::pollfd {
         events: libc::POLLIN,
         revents: 0,
     }
-}
-
-fn readable(fd: RawFd) -> bool {
-    let mut one = polled(fd);
-    // SAFETY: one valid entry that outlives the call.
-    unsafe { libc::poll(&raw mut one, 1, 0) == 1 && one.revents & libc::POLLIN != 0 }
 }
 
 /// Hold back every signal, and be told of children through a descriptor.
@@ -214,7 +240,8 @@ fn reap(signals: &OwnedFd, command: libc::pid_t) -> Option<i32> {
 }
 
 /// What the supervisor says.
-fn obey(broker: &mut Broker, command: libc::pid_t) {
+fn obey(broker: &mut Broker) {
+    let command = broker.command;
     let (message, descriptor) = match receive(broker.events.raw()) {
         Ok(Some(message)) => message,
         Ok(None) => return,
@@ -341,6 +368,14 @@ fn micros(time: libc::timeval) -> u64 {
 
 /// Kill and reap until no child is left. What loses its parent becomes ours, as pid 1 or as a subreaper.
 fn end_all() {
+    // Nearly always nothing is left: every other process beneath has one of our children above it. The flag asks for
+    // those too that tell nobody of their end.
+    // SAFETY: no place for the status is given.
+    if unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) } < 0
+        && Errno::last() == Errno::ECHILD
+    {
+        return;
+    }
     let first = std::process::id() == 1;
     loop {
         if first {

@@ -10,10 +10,10 @@ use super::broker::{Answer, Broker, Outcome};
 use super::caller::{Base, Caller};
 use super::dial::dial_path;
 use super::errno::Errno;
-use super::internet::{self, Network};
+use super::internet::{self, Network, asked_for_a_name};
 use super::resolve::Object;
 use super::sys;
-use super::wire::{Layer, Operation, text};
+use super::wire::{Denial, Layer, Operation, text};
 use crate::plan::{Kind, Verdict, Want};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -168,28 +168,45 @@ pub fn connect(broker: &mut Broker, caller: Caller) -> Outcome {
             return internet::connect(broker, caller, number, socket, bytes, &to);
         }
         Address::Path(path) => return connect_path(broker, caller, number, socket, path),
-        Address::Abstract(_) if broker.sockets.network.apart() => {}
+        Address::Abstract(_) if broker.sockets.network.apart() => {
+            let missed = internet::missed(broker, &caller, &to);
+            return perform(broker, caller, socket, bytes, Some(missed));
+        }
         Address::Netlink | Address::Unspecified | Address::Unnamed => {}
         Address::Abstract(_) | Address::Other(_) => {
             let target = format!("{}:{to}", scheme(&socket));
             return Err(refuse(broker, &caller, Operation::Connect, target, None));
         }
     }
-    perform(broker, caller, socket, bytes)
+    perform(broker, caller, socket, bytes, None)
 }
 
-/// Connect our copy; where that may wait, in a worker.
-fn perform(broker: &mut Broker, caller: Caller, socket: Socket, bytes: Vec<u8>) -> Outcome {
-    if nonblocking(&socket.fd)
+/// Connect our copy; where that may wait, in a worker. `missed` is told when nobody is there.
+fn perform(
+    broker: &mut Broker,
+    caller: Caller,
+    socket: Socket,
+    bytes: Vec<u8>,
+    missed: Option<Denial>,
+) -> Outcome {
+    let late = broker.events.late();
+    let at_once = nonblocking(&socket.fd)
         || socket.kind == libc::SOCK_DGRAM
-        || socket.domain == libc::AF_NETLINK
-    {
-        return call(libc::SYS_connect, &socket.fd, &bytes);
+        || socket.domain == libc::AF_NETLINK;
+    let attempt = move || {
+        let outcome = call(libc::SYS_connect, &socket.fd, &bytes);
+        if let Some(missed) = missed
+            && internet::reached_nobody(&socket.fd, &outcome)
+        {
+            late.push(missed);
+        }
+        outcome
+    };
+    if at_once {
+        return attempt();
     }
     let listener = Arc::clone(&broker.listener);
-    broker.workers.start(&listener, caller, move || {
-        call(libc::SYS_connect, &socket.fd, &bytes)
-    })
+    broker.workers.start(&listener, caller, attempt)
 }
 
 fn connect_path(
@@ -357,6 +374,7 @@ pub fn send(broker: &mut Broker, caller: Caller) -> Outcome {
     broker.confirm(&caller)?;
     // A connected stream ignores the address, so it may be anything; we leave it out.
     let stream = socket.kind == libc::SOCK_STREAM || socket.kind == libc::SOCK_SEQPACKET;
+    let mut names = None;
     if !stream {
         let to = if bytes.is_empty() {
             Address::Unspecified
@@ -373,36 +391,43 @@ pub fn send(broker: &mut Broker, caller: Caller) -> Outcome {
             let target = format!("{}:{to}", scheme(&socket));
             return Err(refuse(broker, &caller, Operation::Send, target, None));
         }
+        names = broker.sockets.network.answers_names(&to).then_some(to);
     }
     let to = if stream { Vec::new() } else { bytes };
     let fd = socket.fd;
-    let attempt = move |flags: i32| -> Outcome {
-        let (at, length) = if to.is_empty() {
-            (0, 0)
-        } else {
-            (to.as_ptr() as u64, to.len() as u64)
-        };
-        let flags = (flags | libc::MSG_NOSIGNAL) as u64;
-        let arguments = [
-            fd.as_raw_fd() as u64,
-            data.as_ptr() as u64,
-            data.len() as u64,
-            flags,
-            at,
-            length,
-        ];
-        // SAFETY: `data` and `to` have the lengths given and outlive the call.
-        Ok(Answer::Value(unsafe {
-            sys::raw(libc::SYS_sendto, arguments)
-        }?))
-    };
-    match attempt(flags | libc::MSG_DONTWAIT) {
+    match send_to(&fd, &data, &to, flags | libc::MSG_DONTWAIT) {
         Err(Errno::EAGAIN) if flags & libc::MSG_DONTWAIT == 0 => {
             let listener = Arc::clone(&broker.listener);
             broker
                 .workers
-                .start(&listener, caller, move || attempt(flags))
+                .start(&listener, caller, move || send_to(&fd, &data, &to, flags))
         }
-        outcome => outcome,
+        outcome => {
+            if let (Some(asked), Ok(_)) = (&names, &outcome) {
+                asked_for_a_name(broker, &caller, &fd, asked);
+            }
+            outcome
+        }
     }
+}
+
+fn send_to(fd: &OwnedFd, data: &[u8], to: &[u8], flags: i32) -> Outcome {
+    let (at, length) = if to.is_empty() {
+        (0, 0)
+    } else {
+        (to.as_ptr() as u64, to.len() as u64)
+    };
+    let flags = (flags | libc::MSG_NOSIGNAL) as u64;
+    let arguments = [
+        fd.as_raw_fd() as u64,
+        data.as_ptr() as u64,
+        data.len() as u64,
+        flags,
+        at,
+        length,
+    ];
+    // SAFETY: `data` and `to` have the lengths given and outlive the call.
+    Ok(Answer::Value(unsafe {
+        sys::raw(libc::SYS_sendto, arguments)
+    }?))
 }

@@ -4,6 +4,7 @@
 
 use super::errno::Errno;
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// `PROC_SUPER_MAGIC` (linux/magic.h).
@@ -142,15 +143,34 @@ pub fn kind(stat: &libc::stat) -> u32 {
 /// # Errors
 /// As `readlinkat(2)`; `ENAMETOOLONG` when it is longer than a path can be.
 pub fn read_link_at(dir: RawFd, name: &CStr) -> Result<Vec<u8>, Errno> {
-    let mut buffer = [0u8; 4352];
+    let mut buffer = [const { MaybeUninit::<u8>::uninit() }; 4352];
     // SAFETY: `name` is a valid C string; `buffer` has the length given; both outlive the call.
     let length = check(unsafe {
         libc::readlinkat(dir, name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
-    } as i64)?;
-    if length as usize == buffer.len() {
+    } as i64)? as usize;
+    if length == buffer.len() {
         return Err(Errno::ENAMETOOLONG);
     }
-    Ok(buffer[..length as usize].to_vec())
+    // SAFETY: the kernel wrote `length` bytes, and a byte needs no alignment.
+    Ok(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length) }.to_vec())
+}
+
+/// The first kilobyte of a file of `/proc`, as one reading gives it.
+///
+/// # Errors
+/// As `open(2)`, `read(2)`.
+pub fn read_head(name: &CStr) -> Result<Vec<u8>, Errno> {
+    let file = open(name, libc::O_RDONLY)?;
+    let mut head: Vec<u8> = Vec::with_capacity(1024);
+    // SAFETY: the place has room for as many bytes, and outlives the call.
+    let read =
+        check(
+            unsafe { libc::read(file.as_raw_fd(), head.as_mut_ptr().cast(), head.capacity()) }
+                as i64,
+        )?;
+    // SAFETY: the kernel wrote that many.
+    unsafe { head.set_len(read as usize) };
+    Ok(head)
 }
 
 /// The name the kernel has for a descriptor's object: a path in our root, or `pipe:[1]` and the like.

@@ -6,7 +6,6 @@
 use super::errno::Errno;
 use super::wire::RuleLine;
 use crate::plan::{Condition, Op, Syscalls};
-use std::collections::HashMap;
 
 /// The first number of a call added after the middle of 2020 (`close_range`, Linux 5.9): libraries try it, and fall
 /// back when it does not exist.
@@ -20,7 +19,8 @@ const GROUPS: &str = include_str!("../../../src/capsule/sandbox/syscall_groups.t
 pub struct Table {
     plan: Syscalls,
     name_of: fn(u32) -> Option<&'static str>,
-    known: HashMap<u32, Entry>,
+    /// The numbers asked about so far, few, and what is known of each.
+    known: (Vec<u32>, Vec<Entry>),
 }
 
 #[derive(Debug)]
@@ -28,7 +28,6 @@ struct Entry {
     name: Option<&'static str>,
     alternatives: Vec<Vec<Condition>>,
     errno: Errno,
-    why: Why,
 }
 
 /// Why a call is refused, and what would allow it.
@@ -48,7 +47,7 @@ impl Table {
         Self {
             plan,
             name_of,
-            known: HashMap::new(),
+            known: Default::default(),
         }
     }
 
@@ -73,45 +72,52 @@ impl Table {
         self.entry(number).errno
     }
 
-    /// Why it is refused.
+    /// Why it is refused. Looked up anew each time: most calls never are.
     pub fn why(&mut self, number: u32) -> Why {
-        self.entry(number).why.clone()
+        let entry = self.entry(number);
+        let (name, other_arguments) = (entry.name, !entry.alternatives.is_empty());
+        let denied = name.and_then(|name| self.plan.deny.iter().find(|d| d.name == name));
+        match (denied, name.and_then(never), name) {
+            (Some(line), ..) => Why::Line(RuleLine {
+                text: format!("deny: [{}]", line.name),
+                file: line.origin.file.clone(),
+                line: line.origin.line,
+            }),
+            (_, Some(reason), _) => Why::Never(reason),
+            (_, _, None) => Why::Never("a system call that is not known here"),
+            _ if other_arguments => Why::Never("allowed with other arguments only"),
+            (_, _, Some(name)) => Why::NotAllowed(format!("syscalls: allow: [{name}]")),
+        }
     }
 
     fn entry(&mut self, number: u32) -> &Entry {
-        let (plan, name_of) = (&self.plan, self.name_of);
-        self.known.entry(number).or_insert_with(|| {
-            let name = name_of(number);
-            let denied = plan.deny.iter().find(|d| Some(d.name.as_str()) == name);
-            let allowed = plan
-                .allowed()
-                .filter(|(allowed, _)| Some(*allowed) == name && denied.is_none());
-            let otherwise = if number >= FIRST_NEW {
-                Errno::ENOSYS
-            } else {
-                Errno::EPERM
-            };
-            let alternatives: Vec<_> = allowed.map(|(_, when)| when.to_vec()).collect();
-            let why = match (denied, name.and_then(never), name) {
-                (Some(line), ..) => Why::Line(RuleLine {
-                    text: format!("deny: [{}]", line.name),
-                    file: line.origin.file.clone(),
-                    line: line.origin.line,
-                }),
-                (_, Some(reason), _) => Why::Never(reason),
-                (_, _, None) => Why::Never("a system call that is not known here"),
-                _ if !alternatives.is_empty() => Why::Never("allowed with other arguments only"),
-                (_, _, Some(name)) => Why::NotAllowed(format!("syscalls: allow: [{name}]")),
-            };
-            Entry {
-                name,
-                alternatives,
-                errno: denied
-                    .and_then(|d| Errno::from_name(&d.errno))
-                    .unwrap_or(otherwise),
-                why,
-            }
-        })
+        let (numbers, entries) = &mut self.known;
+        let at = numbers.iter().position(|&known| known == number);
+        let at = at.unwrap_or_else(|| {
+            numbers.push(number);
+            entries.push(look_up(&self.plan, number, (self.name_of)(number)));
+            entries.len() - 1
+        });
+        &entries[at]
+    }
+}
+
+fn look_up(plan: &Syscalls, number: u32, name: Option<&'static str>) -> Entry {
+    let denied = plan.deny.iter().find(|d| Some(d.name.as_str()) == name);
+    let allowed = plan
+        .allowed()
+        .filter(|(allowed, _)| Some(*allowed) == name && denied.is_none());
+    let otherwise = if number >= FIRST_NEW {
+        Errno::ENOSYS
+    } else {
+        Errno::EPERM
+    };
+    Entry {
+        name,
+        alternatives: allowed.map(|(_, when)| when.to_vec()).collect(),
+        errno: denied
+            .and_then(|d| Errno::from_name(&d.errno))
+            .unwrap_or(otherwise),
     }
 }
 

@@ -33,6 +33,10 @@ pub enum Operation {
     Bind,
     Send,
     Syscall,
+    /// A request over a connection that stands; only egress refuses these.
+    Request,
+    /// A name that is looked up; only egress refuses these.
+    Resolve,
 }
 
 /// Which layer refuses it.
@@ -46,6 +50,8 @@ pub enum Layer {
     View,
     Network,
     Permissions,
+    /// `capsule-egress`: never the monitor.
+    Egress,
 }
 
 /// The policy line that decided.
@@ -86,6 +92,18 @@ pub struct Denial {
     pub probe: bool,
 }
 
+/// The process that another one is a child of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// Process inside the sandbox.
+    pub pid: i32,
+    /// Path of its executable.
+    pub program: String,
+    /// Its arguments as it shows them now, at most 64 and 1 KiB: it can change what it shows.
+    pub argv: Vec<String>,
+}
+
 /// From the monitor to the supervisor. `mono`: microseconds of `CLOCK_MONOTONIC` when it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -111,6 +129,8 @@ pub enum Event {
         argv: Vec<String>,
         /// Whether there were more.
         truncated: bool,
+        /// The process that it was started from; none for the command itself.
+        parent: Option<Parent>,
     },
     /// A name was changed (levels `writes` and `all`), or read (level `all`).
     File {
@@ -126,6 +146,19 @@ pub enum Event {
         target: String,
         /// For a rename or link, the old one.
         from: Option<String>,
+    },
+    /// A repository was made, is called otherwise now, or is gone.
+    Repository {
+        /// When it happened.
+        mono: u64,
+        /// Process inside the sandbox.
+        pid: i32,
+        /// Path of the executable.
+        program: String,
+        /// Names it within the run.
+        number: u64,
+        /// What it is called now; nothing when it is gone.
+        target: Option<String>,
     },
     /// A connection to something outside was made, or failed.
     Connect {

@@ -93,6 +93,13 @@ pub fn reply(listener: &Listener, id: u64, outcome: Outcome) {
                 listener.fail(id, errno);
             }
         }
+        Ok(Answer::PipeEnd { fd, cloexec }) => match listener.install(id, fd.as_fd(), cloexec) {
+            Ok(number) => {
+                drop(fd);
+                listener.succeed(id, number);
+            }
+            Err(errno) => listener.fail(id, errno),
+        },
         Err(errno) => listener.fail(id, errno),
     }
 }

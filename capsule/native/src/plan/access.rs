@@ -14,13 +14,17 @@
 //! assert!(!access.decide(b"/home/u/.ssh/id_ed25519", Want::Read).is_granted());
 //! ```
 
+mod repositories;
+
 use super::model::{Origin, Plan};
-use super::names::{Marks, Names, RuleId};
+use super::names::{Marks, Means, Names, RuleId};
 use super::pattern::{Pattern, PatternError};
 use super::variables::Variables;
 use super::verdict::{Kind, Refusal, RuleRef, Verdict, Want};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+pub use repositories::{Guarded, Led, repository_of};
 
 /// How an always kept name is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,22 +67,31 @@ pub struct Extras {
     pub kept: Vec<Kept>,
     /// Names that are links.
     pub aliases: Vec<Alias>,
+    /// Names that are what `.git/hooks` or `.git/config` of the workspace are elsewhere.
+    pub led: Vec<Led>,
 }
 
-#[derive(Debug)]
+/// Programs that are named of a list of them.
+const LISTED: usize = 3;
+
+#[derive(Clone, Debug)]
 struct Written {
     field: &'static str,
     text: String,
     origin: Option<Origin>,
+    /// The line that this one only follows from.
+    like: Option<RuleId>,
 }
 
 /// The file system part of a plan, ready to be asked. Neither it nor its answers touch the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Access {
     names: Names,
     rules: Vec<Written>,
     variables: Variables,
     programs_listed: bool,
+    /// The list of programs, as the line that keeps all others out.
+    programs: Option<RuleId>,
     hidden: Vec<PathBuf>,
     read_denies: bool,
     globs: bool,
@@ -94,7 +107,10 @@ struct State {
     execute: bool,
     program: bool,
     hidden: bool,
+    private: bool,
     protect: Option<RuleId>,
+    /// The line that protects it because it lies in a repository.
+    repository: Option<RuleId>,
     /// The line that took away what was granted further up.
     limit: Option<RuleId>,
 }
@@ -110,6 +126,7 @@ impl Access {
             rules: Vec::with_capacity(lines + extras.kept.len()),
             variables: variables.clone(),
             programs_listed: plan.process.programs.is_some(),
+            programs: None,
             hidden: Vec::new(),
             read_denies: false,
             globs: false,
@@ -141,6 +158,9 @@ impl Access {
         for program in plan.process.programs.iter().flatten() {
             let rule = access.rule("programs", &program.path, &program.origin);
             access.at(&program.path, extras, |m| m.program = Some(rule))?;
+            if access.programs.is_none() {
+                access.programs = Some(access.listing(plan, rule, &program.origin));
+            }
         }
         for (field, denies, rules) in [("deny", true, &fs.deny), ("protect", false, &fs.protect)] {
             for line in rules {
@@ -149,11 +169,15 @@ impl Access {
                 access.guard(pattern, rule, denies, extras);
             }
         }
+        for led in &extras.led {
+            access.lead(led, extras);
+        }
         for kept in &extras.kept {
             access.rules.push(Written {
                 field: "",
                 text: kept.reason.clone(),
                 origin: None,
+                like: None,
             });
             let rule = (access.rules.len() - 1) as RuleId;
             if kept.guard == Guard::Masked {
@@ -183,28 +207,47 @@ impl Access {
                     kind: Kind::NotGranted,
                     rule: None,
                     allow: None,
+                    repository: false,
                 });
             }
-            Ok(Some(rule)) => return self.refuse(Kind::Denied, Some(rule), None),
+            Ok(Some(rule)) => {
+                return self.refuse(
+                    Kind::Denied,
+                    Some(rule),
+                    self.without_deny(rule, path, want),
+                );
+            }
             Ok(None) => {}
         }
         let granted = match want {
             Want::Read => state.read,
-            Want::Write => state.write && state.protect.is_none(),
+            Want::Write => {
+                state.write
+                    && state.protect.is_none()
+                    && (state.repository.is_none() || state.private)
+            }
             Want::Execute => state.execute && (state.program || !self.programs_listed),
         };
         if granted {
             return Verdict::Granted;
         }
-        if let (Want::Write, Some(rule)) = (want, state.protect) {
-            return self.refuse(Kind::Protected, Some(rule), None);
+        if let (Want::Write, Some(rule)) = (want, state.protect.or(state.repository)) {
+            let mut verdict = self.refuse(Kind::Protected, Some(rule), self.without(rule));
+            if let Verdict::Refused(refusal) = &mut verdict {
+                refusal.repository = state.write && state.protect.is_none();
+            }
+            return verdict;
         }
         let kind = if state.hidden {
             Kind::Hidden
         } else {
             Kind::NotGranted
         };
-        self.refuse(kind, state.limit, self.allow(path, want, &state))
+        let by = match want {
+            Want::Execute if state.execute => self.programs.or(state.limit),
+            _ => state.limit,
+        };
+        self.refuse(kind, by, self.allow(path, want, &state))
     }
 
     /// The deny or protect that renaming or removing this name would carry away, because the name is at or above its
@@ -218,27 +261,6 @@ impl Access {
             }
         });
         self.reference(guarded.ok()???)
-    }
-
-    /// The deny or protect that moving a *directory* from one name to another would lose: some name beneath it is
-    /// covered (now or later) where it is, and would not be where it goes. For both sides of an exchange, ask twice.
-    pub fn guards_lost(&self, from: &[u8], to: &[u8]) -> Option<RuleRef> {
-        if let Some(rule) = self.guards_below(from) {
-            return Some(rule);
-        }
-        let mut lost = None;
-        let walked = self.names.walk(from, |step| {
-            lost = step.marks.globs().iter().find_map(|(pattern, rule, _)| {
-                let here = pattern.positions(step.rest);
-                let there = match to.strip_prefix(pattern.anchor()) {
-                    Some(rest @ ([] | [b'/', ..])) => pattern.positions(rest),
-                    _ => 0,
-                };
-                (here & !there != 0).then_some(*rule)
-            });
-            lost
-        });
-        self.reference(walked.ok()??)
     }
 
     /// Whether a deny lies within something readable, so that reads must be brokered.
@@ -261,6 +283,27 @@ impl Access {
             field,
             text: text.to_owned(),
             origin: Some(origin.clone()),
+            like: None,
+        });
+        (self.rules.len() - 1) as RuleId
+    }
+
+    /// The whole list of programs as one line, which stands where its first entry does.
+    fn listing(&mut self, plan: &Plan, first: RuleId, origin: &Origin) -> RuleId {
+        let list = plan.process.programs.as_deref().unwrap_or_default();
+        let mut named: Vec<String> = list
+            .iter()
+            .take(LISTED)
+            .map(|p| quoted(&shown(&p.path)))
+            .collect();
+        if list.len() > LISTED {
+            named.push("…".to_owned());
+        }
+        self.rules.push(Written {
+            field: "programs",
+            text: format!("programs: [{}]", named.join(", ")),
+            origin: Some(origin.clone()),
+            like: Some(first),
         });
         (self.rules.len() - 1) as RuleId
     }
@@ -284,13 +327,18 @@ impl Access {
 
     fn guard(&mut self, pattern: Pattern, rule: RuleId, denies: bool, extras: &Extras) {
         self.globs |= !pattern.is_literal();
+        let means = match (denies, pattern.in_any_repository()) {
+            (true, _) => Means::Denies,
+            (false, true) => Means::ProtectsRepository,
+            (false, false) => Means::Protects,
+        };
         let real = extras.real(Path::new(std::ffi::OsStr::from_bytes(pattern.anchor())));
         let real = real.map(|r| pattern.anchored_at(r.as_os_str().as_bytes()));
         for pattern in [Some(pattern), real].into_iter().flatten() {
             let anchor = pattern.anchor().to_vec();
             self.names
                 .mark(&anchor, |m| match (pattern.is_literal(), denies) {
-                    (false, _) => m.add(pattern, rule, denies),
+                    (false, _) => m.add(pattern, rule, means),
                     (true, true) => m.deny = m.deny.or(Some(rule)),
                     (true, false) => m.protect = m.protect.or(Some(rule)),
                 });
@@ -301,7 +349,8 @@ impl Access {
         self.names.any(State::default(), |state, marks, readable| {
             state.areas(marks);
             let open = |rule: RuleId| !self.masked.contains(&rule);
-            let denies = marks.deny.is_some_and(open) || marks.globs().iter().any(|g| g.2);
+            let denies =
+                marks.deny.is_some_and(open) || marks.globs().iter().any(|g| g.2 == Means::Denies);
             denies && (state.read || readable)
         })
     }
@@ -311,6 +360,7 @@ impl Access {
             kind,
             rule: rule.and_then(|r| self.reference(r)),
             allow,
+            repository: false,
         })
     }
 
@@ -323,11 +373,11 @@ impl Access {
                 line: 0,
             });
         };
-        let text = written
-            .text
-            .replacen("${home}", "~", 1)
-            .replacen("${workspace}", ".", 1);
-        let text = format!("{}: [{}]", written.field, quoted(&text));
+        let text = if written.like.is_some() {
+            written.text.clone()
+        } else {
+            format!("{}: [{}]", written.field, quoted(&shown(&written.text)))
+        };
         Some(RuleRef {
             text,
             file: origin.file.clone(),
@@ -372,13 +422,20 @@ impl State {
             Some((rule, false)) => self.protect = self.protect.or(Some(rule)),
             None => {}
         }
-        for (pattern, rule, denies) in marks.globs() {
-            let ask = pattern.at_any_depth().is_none() && (*denies || self.protect.is_none());
-            if ask && pattern.covers_below(rest) {
-                if *denies {
-                    return Some(*rule);
+        // Most names lie in no repository: one search tells for all lines about them.
+        let in_one = marks.keeps_repositories() && memchr::memmem::find(rest, b".git/").is_some();
+        for (pattern, rule, means) in marks.globs() {
+            let ask = match means {
+                Means::Denies => true,
+                Means::Protects => self.protect.is_none(),
+                Means::ProtectsRepository => in_one && self.repository.is_none(),
+            };
+            if ask && pattern.at_any_depth().is_none() && pattern.covers_below(rest) {
+                match means {
+                    Means::Denies => return Some(*rule),
+                    Means::Protects => self.protect = Some(*rule),
+                    Means::ProtectsRepository => self.repository = Some(*rule),
                 }
-                self.protect = Some(*rule);
             }
         }
         self.areas(marks);
@@ -387,6 +444,9 @@ impl State {
 
     #[inline]
     fn areas(&mut self, marks: &Marks) {
+        if marks.hide.is_some() || marks.read.is_some() || marks.write.is_some() {
+            self.private = false;
+        }
         if marks.hide.is_some() {
             (self.read, self.write, self.execute, self.hidden, self.limit) =
                 (false, false, false, true, marks.hide);
@@ -394,6 +454,8 @@ impl State {
         if marks.private.is_some() {
             (self.read, self.write, self.execute, self.hidden) = (true, true, false, false);
             self.limit = marks.private;
+            // Of the same name a grant says more.
+            self.private = marks.read.is_none() && marks.write.is_none();
         }
         if marks.read.is_some() {
             (self.read, self.write, self.hidden, self.limit) = (true, false, false, marks.read);
@@ -406,6 +468,12 @@ impl State {
         }
         self.program |= marks.program.is_some();
     }
+}
+
+/// A path of a plan as a person writes it.
+fn shown(text: &str) -> String {
+    text.replacen("${home}", "~", 1)
+        .replacen("${workspace}", ".", 1)
 }
 
 /// A YAML double-quoted scalar (JSON's escapes are a subset of YAML's).

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// What the compiler says of a mistake in the policy.
 const MISTAKE: i32 = 2;
@@ -48,13 +48,49 @@ pub fn verb(interpreter: &Path) -> Command {
 
 /// The canonical plan of a policy.
 pub fn compile(chosen: &Chosen, tool: Option<&str>) -> Result<Vec<u8>, LoadError> {
-    let python = interpreter()?;
-    let mut command = verb(&python);
-    command.args(["policy", "compile"]);
-    command.arg(match chosen {
+    let policy = match chosen {
         Chosen::File(path) => path.clone().into_os_string(),
         Chosen::Preset(name) => OsString::from(name),
-    });
+    };
+    let answer = ask(&["compile"], policy, tool)?;
+    match answer.status.code() {
+        Some(0) => Ok(answer.output),
+        _ => Err(answer.failure()),
+    }
+}
+
+/// What the Python side answered.
+pub(super) struct Answer {
+    python: PathBuf,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output, at most one byte more than a plan may have.
+    pub output: Vec<u8>,
+    words: String,
+}
+
+impl Answer {
+    /// The error that an exit code other than the expected ones is.
+    pub fn failure(self) -> LoadError {
+        match self.status.code() {
+            Some(MISTAKE) => LoadError::Policy(self.words),
+            _ => LoadError::Compiler(
+                self.python,
+                format!("it ended with {}\n{}", self.status, self.words),
+            ),
+        }
+    }
+}
+
+/// `capsule policy WORDS… POLICY`, answered by the Python side.
+pub(super) fn ask(
+    words: &[&str],
+    policy: OsString,
+    tool: Option<&str>,
+) -> Result<Answer, LoadError> {
+    let python = interpreter()?;
+    let mut command = verb(&python);
+    command.arg("policy").args(words).arg(policy);
     if let Some(tool) = tool {
         command.arg("--tool").arg(tool);
     }
@@ -67,18 +103,16 @@ pub fn compile(chosen: &Chosen, tool: Option<&str>) -> Result<Vec<u8>, LoadError
         .map_err(failed)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let words = std::thread::spawn(move || read(stderr, MAX_WORDS));
-    let plan = read(stdout, MAX_BYTES as u64 + 1);
+    let output = read(stdout, MAX_BYTES as u64 + 1);
     let words = words.join().unwrap_or_default();
     let status = child.wait().map_err(failed)?;
     let words = spoken(&String::from_utf8_lossy(&words));
-    match status.code() {
-        Some(0) => Ok(plan),
-        Some(MISTAKE) => Err(LoadError::Policy(words)),
-        _ => Err(LoadError::Compiler(
-            python,
-            format!("it ended with {status}\n{words}"),
-        )),
-    }
+    Ok(Answer {
+        python,
+        status,
+        output,
+        words,
+    })
 }
 
 /// The compiler's words without its name before each line: whoever tells them puts it there.

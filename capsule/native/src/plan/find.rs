@@ -76,6 +76,55 @@ fn real(path: &Path) -> Result<PathBuf, LoadError> {
         .map_err(|error| LoadError::File(path.to_owned(), error))
 }
 
+/// Directories that hold others' work or the system's, but may have a workspace beneath them.
+const ABOVE: [&str; 11] = [
+    "/",
+    "/home",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/root",
+    "/run",
+    "/srv",
+    "/usr",
+    "/usr/local",
+    "/var",
+];
+/// Directories of the system, with all beneath them.
+const SYSTEM: [&str; 18] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/sbin",
+    "/sys",
+    "/usr/bin",
+    "/usr/include",
+    "/usr/lib",
+    "/usr/libexec",
+    "/usr/sbin",
+    "/usr/share",
+    "/var/spool",
+];
+
+/// What a directory is that nobody means as a workspace unless they say so.
+pub fn no_workspace(cwd: &Path, home: Option<&Path>) -> Option<&'static str> {
+    if home == Some(cwd) {
+        return Some("your home directory");
+    }
+    if home.is_some_and(|home| home.starts_with(cwd)) {
+        return Some("above your home directory");
+    }
+    let system = ABOVE.iter().any(|name| cwd == Path::new(name))
+        || SYSTEM.iter().any(|name| cwd.starts_with(name)) && !cwd.starts_with("/dev/shm/");
+    system.then_some("a directory of the system")
+}
+
 /// The working directory, links resolved.
 pub fn working_directory() -> Result<PathBuf, LoadError> {
     std::env::current_dir()
@@ -171,6 +220,28 @@ mod tests {
         // A dangling link is a policy that cannot be read, not an absent one.
         std::os::unix::fs::symlink("nowhere", root.join("repo/a").join(FILE)).unwrap();
         assert!(matches!(from("repo/a/b", None), Err(LoadError::File(_, _))));
+    }
+
+    #[test]
+    fn home_and_the_systems_directories_are_no_workspaces() {
+        let what = |cwd: &str| no_workspace(Path::new(cwd), Some(Path::new("/home/u")));
+        assert_eq!(what("/home/u"), Some("your home directory"));
+        for above in ["/", "/home"] {
+            assert_eq!(what(above), Some("above your home directory"));
+        }
+        for system in ["/etc", "/etc/cron.d", "/usr", "/usr/bin", "/root", "/var"] {
+            assert_eq!(what(system), Some("a directory of the system"), "{system}");
+        }
+        for fine in [
+            "/home/u/p",
+            "/tmp/x",
+            "/usr/src/app",
+            "/var/www/p",
+            "/root/p",
+            "/etcetera",
+        ] {
+            assert_eq!(what(fine), None, "{fine}");
+        }
     }
 
     #[test]

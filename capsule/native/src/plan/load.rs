@@ -2,7 +2,7 @@
 //!
 //! A preset comes from the binary, anything else from the cache or, after a change, from the compiler. Whatever it
 //! came from is parsed and checked, and the sources are read and compared. It refuses sources that somebody else could
-//! have written, and a compiler that speaks of other presets than this binary holds.
+//! have written, a policy that was only found and grants what its user has not accepted, and a compiler that speaks of other presets than this binary holds.
 //!
 //! ```no_run
 //! use capsule::plan::{Request, load};
@@ -45,6 +45,10 @@ pub enum LoadError {
     Changed(Chosen),
     /// A directory that paths begin in is not usable.
     Variables(VariableError),
+    /// Without a policy this directory would be the writable workspace; what it is.
+    Workspace(PathBuf, &'static str),
+    /// A policy that was found grants what its user has not accepted: the file, and the lines that say what.
+    NotAccepted(PathBuf, String),
 }
 
 impl fmt::Display for LoadError {
@@ -84,6 +88,18 @@ impl fmt::Display for LoadError {
                  versions; run it again, then reinstall capsule"
             ),
             Self::Variables(error) => error.fmt(f),
+            Self::Workspace(path, what) => write!(
+                f,
+                "{} is {what}, and without a policy the directory that a run starts in can be written; cd to a project, \
+                 or name a policy: capsule run --policy FILE|PRESET -- …",
+                path.display()
+            ),
+            Self::NotAccepted(path, lines) => write!(
+                f,
+                "{} was found, not named, and grants more than the preset `workspace`:\n{lines}\nread it; then \
+                 `capsule policy accept` to have it used here until it changes, or name it: capsule run --policy {0} -- …",
+                path.display()
+            ),
         }
     }
 }
@@ -134,9 +150,17 @@ pub fn load(request: &Request) -> Result<Loaded, LoadError> {
     let cwd = working_directory()?;
     let home = home_directory();
     let chosen = choose(request.policy, &cwd, home.as_deref())?;
+    if let (Chosen::Preset(_), None) = (&chosen, request.policy)
+        && let Some(what) = super::find::no_workspace(&cwd, home.as_deref())
+    {
+        return Err(LoadError::Workspace(cwd, what));
+    }
     let variables = variables(&chosen, &cwd, home.as_deref())?;
     let directories = Directories::of(home.as_deref(), |name| std::env::var_os(name));
     let (plan, digest, from, notice) = plan_of(&chosen, request.tool, &directories)?;
+    if let (Chosen::File(path), None) = (&chosen, request.policy) {
+        super::accepted::required(path, request.tool, &digest, &directories)?;
+    }
     Ok(Loaded {
         plan,
         digest,

@@ -10,6 +10,7 @@
 //! assert!(bad.is_err_and(|e| e.to_string().contains("plan")));
 //! ```
 
+mod accepted;
 mod access;
 mod cache;
 mod check;
@@ -29,7 +30,7 @@ mod sources;
 mod variables;
 mod verdict;
 
-pub use access::{Access, Alias, Extras, Guard, Kept};
+pub use access::{Access, Alias, Extras, Guard, Guarded, Kept, Led, repository_of};
 pub use compile::{interpreter, verb};
 pub use directories::Directories;
 pub use egress::{

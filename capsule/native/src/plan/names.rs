@@ -23,27 +23,44 @@ pub(super) struct Marks {
     patterns: Option<Box<Patterns>>,
 }
 
+/// What a pattern with globs means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Means {
+    Denies,
+    Protects,
+    /// Protects, but not in a repository that the run made itself: `**/.git/…`.
+    ProtectsRepository,
+}
+
 #[derive(Debug, Clone, Default)]
 struct Patterns {
-    /// Which, and whether they deny (else protect).
-    globs: Vec<(Pattern, RuleId, bool)>,
+    /// Which, and what they mean.
+    globs: Vec<(Pattern, RuleId, Means)>,
     /// Of these, `**/glob`: nearly all there are, and asked at every open.
     deep: Deep,
+    /// Whether one of them protects repositories.
+    repositories: bool,
 }
 
 impl Marks {
-    /// Patterns whose literal beginning ends here: which, and whether they deny (else protect).
-    pub(super) fn globs(&self) -> &[(Pattern, RuleId, bool)] {
+    /// Patterns whose literal beginning ends here: which, and what they mean.
+    pub(super) fn globs(&self) -> &[(Pattern, RuleId, Means)] {
         self.patterns.as_ref().map_or(&[], |all| &all.globs)
     }
 
     /// One more of them.
-    pub(super) fn add(&mut self, pattern: Pattern, rule: RuleId, denies: bool) {
+    pub(super) fn add(&mut self, pattern: Pattern, rule: RuleId, means: Means) {
         let all = self.patterns.get_or_insert_default();
         if let Some(glob) = pattern.at_any_depth() {
-            all.deep.add(glob, rule, denies);
+            all.deep.add(glob, rule, means == Means::Denies);
         }
-        all.globs.push((pattern, rule, denies));
+        all.repositories |= means == Means::ProtectsRepository;
+        all.globs.push((pattern, rule, means));
+    }
+
+    /// Whether a pattern here protects repositories wherever they are.
+    pub(super) fn keeps_repositories(&self) -> bool {
+        self.patterns.as_ref().is_some_and(|all| all.repositories)
     }
 
     /// The first deny at any depth that covers this node's name followed by `rest`, else the first protect, and which
@@ -109,7 +126,7 @@ impl Deep {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Node {
     marks: Marks,
     /// The first deny or protect here or beneath, or anchored here or beneath.
@@ -121,7 +138,7 @@ struct Node {
 }
 
 /// The tree; node 0 is the root.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     nodes: Vec<Node>,
 }
@@ -226,6 +243,11 @@ impl Names {
             answer = node.and_then(|n| visit(n.step(rest)));
         }
         Ok(answer)
+    }
+
+    /// Call `visit` for the marks of every known node.
+    pub(super) fn each(&self, visit: impl FnMut(&Marks)) {
+        self.nodes.iter().map(|node| &node.marks).for_each(visit);
     }
 
     /// Whether `visit` says yes at some node. It is given what holds above, to change into what holds here, the node's

@@ -351,6 +351,12 @@ impl Pattern {
         }
     }
 
+    /// Whether it is `anchor/**/.git/…`: what it covers lies in a repository, wherever that is.
+    pub(super) fn in_any_repository(&self) -> bool {
+        matches!(self.tail.as_slice(),
+            [Segment::AnyDepth, Segment::One(Glob(Form::Literal(name))), _, ..] if name == b".git")
+    }
+
     /// The same pattern with another beginning.
     pub(super) fn anchored_at(&self, anchor: &[u8]) -> Self {
         Self {

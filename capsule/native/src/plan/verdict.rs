@@ -44,6 +44,8 @@ pub struct Refusal {
     pub rule: Option<RuleRef>,
     /// The YAML that would allow it, or `None` when no added line can.
     pub allow: Option<String>,
+    /// All that stands against it is a line about repositories, which does not hold in one that the run made itself.
+    pub repository: bool,
 }
 
 /// The answer for one name and one kind of use.

@@ -1,8 +1,9 @@
 //! The first process of the sandbox: sets the walls up around itself, starts the command, becomes the monitor.
 //!
-//! The order: identity, view (the network beside them), privileges, Landlock, then the command as a child. It reports [`Report`] to the
-//! supervisor and waits for its word before the command's `exec` is let go, so that the run is on the log first.
-//! It refuses to go on after any failure: it says which step failed and ends, and everything ends with it.
+//! The order: network, identity, view, privileges, Landlock, then the command as a child. It begins with what needs no
+//! more than a [`Ground`], while the supervisor still decides the rest, and waits for the [`View`], then for the
+//! [`Spec`]. It reports [`Report`] to the supervisor and waits for its word before the command's `exec` is let go, so that the run is on the
+//! log first. It refuses to go on after any failure: it says which step failed and ends, and everything ends with it.
 
 use super::bpf::Instruction;
 use super::command::{Command, Progress, become_command, find_program};
@@ -11,32 +12,54 @@ use super::limits::{self, Limits};
 use super::namespaces::Identity;
 use super::view::Step;
 use super::{Fault, at, landlock, messages, mounts, namespaces, network, privileges, system};
+use crate::lent;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What the sandbox is made of; every decision in it was taken by the supervisor.
-pub struct Spec {
+/// What is known first: enough to begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ground {
     /// Whether there are namespaces and a view; else the tier is `confined`.
     pub namespaces: bool,
     /// Who we are.
     pub identity: Identity,
     /// Whether the network is the host's.
     pub open: bool,
+    /// Where the command's 0, 1 and 2 come from.
+    pub streams: [RawFd; 3],
+    /// Descriptors the command keeps, at the same numbers.
+    pub kept: Vec<RawFd>,
+}
+
+/// What is decided next: the places, and what is made in them.
+#[derive(Clone)]
+pub struct View {
     /// Ports at which connections to any address are handed out; `None`: nothing is reached by name.
     pub hosts: Option<Vec<u16>>,
     /// The view of files.
     pub steps: Vec<Step>,
     /// Bytes in private directories.
     pub disk: Option<u64>,
+    /// Processes of the command, at most.
+    pub processes: Option<u64>,
     /// Version of Landlock to use; 0 for none.
     pub landlock: u32,
     /// The rules of the Landlock layers.
     pub rules: Vec<Rule>,
+    /// The directory the command starts in.
+    pub directory: CString,
+    /// Which of 0, 1, 2 are put on a terminal of the sandbox's own; `None` for no terminal.
+    pub terminal: Option<[bool; 3]>,
+}
+
+/// What is decided last: the command and its filter. Every decision was taken by the supervisor.
+#[derive(Clone)]
+pub struct Spec {
     /// The seccomp filter; empty for none.
     pub filter: Vec<Instruction>,
     /// Whether a monitor answers notifications.
@@ -47,14 +70,6 @@ pub struct Spec {
     pub arguments: Vec<CString>,
     /// `NAME=value`.
     pub environment: Vec<CString>,
-    /// The directory it starts in.
-    pub directory: CString,
-    /// Where the command's 0, 1 and 2 come from.
-    pub streams: [RawFd; 3],
-    /// A descriptor the command keeps, at the same number.
-    pub kept: Option<RawFd>,
-    /// Which of 0, 1, 2 are put on a terminal of the sandbox's own; `None` for no terminal.
-    pub terminal: Option<[bool; 3]>,
     /// Limits.
     pub limits: Limits,
     /// The signal mask the supervisor was started with.
@@ -90,8 +105,8 @@ pub const GO: &[u8] = b"go";
 
 /// What the monitor is handed when the command waits to be let go.
 pub struct Handover {
-    /// The seccomp listener, when supervised.
-    pub listener: Option<OwnedFd>,
+    /// The way to the seccomp listener, when supervised.
+    pub listener: Option<Awaited>,
     /// The command's pid here.
     pub command: libc::pid_t,
     /// `O_PATH` of `/` in the view.
@@ -100,24 +115,81 @@ pub struct Handover {
     pub supervisor: OwnedFd,
     /// The command's terminal in the view.
     pub terminal: Option<std::path::PathBuf>,
+    /// Where datagrams that reach nobody are seen, with hosts.
+    pub datagrams: Option<OwnedFd>,
 }
 
-/// Run the first process. `socket` leads to the supervisor; `serve` never returns.
-pub fn run(
-    mut spec: Spec,
+/// The listener of a command's process that may still be at its last walls, while the start is still being put on the
+/// log: whoever serves gets ready meanwhile.
+pub struct Awaited {
+    command: OwnedFd,
+    progress: &'static Progress,
+}
+
+impl Awaited {
+    /// Wait for the supervisor's word, then for the listener, and take it; `None` when the command's process failed before it had one. From then on nothing of the
+    /// sandbox can look into this process. Ends it when the command's process is gone without a word.
+    #[must_use]
+    pub fn take(self, supervisor: BorrowedFd<'_>) -> Option<OwnedFd> {
+        let Self { command, progress } = self;
+        wait_for_word(supervisor);
+        let mut listener = None;
+        while listener.is_none() && progress.failure().is_none() {
+            match progress.listener.load(Ordering::Acquire) {
+                number if number >= 0 => {
+                    let taken = system::take_descriptor(command.as_fd(), number);
+                    listener = Some(taken.unwrap_or_else(|_| exit(125)));
+                }
+                _ => {
+                    progress.wait(SILENCE);
+                    // Killed between two steps, it could not tell.
+                    if system::ends_within(command.as_fd(), Duration::ZERO)
+                        && progress.listener.load(Ordering::Acquire) < 0
+                        && progress.failure().is_none()
+                    {
+                        exit(125)
+                    }
+                }
+            }
+        }
+        if system::prctl(libc::PR_SET_DUMPABLE, 0).is_err() {
+            exit(125)
+        }
+        listener
+    }
+}
+
+/// The command waits until its start is on the log.
+fn wait_for_word(supervisor: BorrowedFd<'_>) {
+    let mut word = [0; 8];
+    match messages::receive(supervisor, &mut word, true) {
+        Ok((length, _)) if &word[..length] == GO => {}
+        _ => exit(125),
+    }
+}
+
+/// Run the first process. `socket` leads to the supervisor, over which it says where it [lent](lent) the rest: a
+/// [`View`], then a [`Spec`] with what `serve` begins with, which never returns.
+///
+/// # Safety
+/// The range was made by the process that this one was copied from, which puts these there and nothing else.
+pub unsafe fn run<T>(
+    ground: &Ground,
     socket: OwnedFd,
     progress: &'static Progress,
-    serve: impl FnOnce(Handover),
+    serve: impl FnOnce(T, Handover),
 ) -> ! {
-    let socket = match isolate_descriptors(&spec, socket) {
+    let socket = match isolate_descriptors(ground, socket) {
         Ok(socket) => socket,
         // Without the socket there is nobody to tell; the supervisor sees the end of it.
         Err(_) => exit(125),
     };
-    match prepare(&mut spec, &socket) {
-        Ok(prepared) => {
-            let handover = start(spec, socket, prepared, progress);
-            serve(handover);
+    // SAFETY: as the caller promises.
+    let done = unsafe { stand(ground, &socket) };
+    match done {
+        Ok((rest, spec, prepared)) => {
+            let handover = start(ground, &spec, socket, prepared, progress);
+            serve(rest, handover);
             exit(0)
         }
         Err(Obstacle::NoProgram(error)) => {
@@ -156,11 +228,54 @@ impl From<Fault> for Obstacle {
     }
 }
 
+/// What stands when the view does.
+struct Viewed {
+    root: OwnedFd,
+    processes: OwnedFd,
+    ruleset: Option<OwnedFd>,
+    listening: Vec<OwnedFd>,
+    datagrams: Option<OwnedFd>,
+    master: Option<OwnedFd>,
+    terminal: Option<(OwnedFd, [bool; 3])>,
+    slave_path: Option<std::path::PathBuf>,
+}
+
 struct Prepared {
     command: Command,
     root: OwnedFd,
     terminal: Option<std::path::PathBuf>,
     gate: Option<OwnedFd>,
+    datagrams: Option<OwnedFd>,
+}
+
+/// Put all walls up that are not the command's own, and say so.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn stand<T>(ground: &Ground, socket: &OwnedFd) -> Result<(T, Spec, Prepared), Obstacle> {
+    begin(ground)?;
+    let told = at("memory: what the supervisor lent");
+    // SAFETY: what comes over the socket comes from the process that this one was copied from, which put these there.
+    unsafe {
+        let mut apart = lent::part().map_err(&told)?;
+        let view: View = apart.take(next(socket)).map_err(&told)?;
+        let viewed = show(ground, view)?;
+        let (spec, rest): (Spec, T) = apart.take(next(socket)).map_err(&told)?;
+        apart.end().map_err(&told)?;
+        let (spec, prepared) = prepare(spec, viewed, socket)?;
+        Ok((rest, spec, prepared))
+    }
+}
+
+/// Wait for the supervisor's next message. One that refuses to go on says so itself: then this process ends.
+fn next(socket: &OwnedFd) -> lent::Filled {
+    let mut message = [0; 32];
+    let received = messages::receive(socket.as_fd(), &mut message, true);
+    let filled = received.map(|(length, _)| lent::Filled::from_bytes(&message[..length]));
+    match filled {
+        Ok(Some(filled)) => filled,
+        _ => exit(125),
+    }
 }
 
 fn exit(code: i32) -> ! {
@@ -175,9 +290,9 @@ fn tell(socket: &OwnedFd, report: &Report, descriptors: &[RawFd]) {
     }
 }
 
-/// Put the command's streams at 0, 1, 2 and close everything else but the socket and the kept descriptor.
-fn isolate_descriptors(spec: &Spec, socket: OwnedFd) -> io::Result<OwnedFd> {
-    let top = spec.kept.map_or(3, |kept| kept + 1).max(3);
+/// Put the command's streams at 0, 1, 2 and close everything else but the socket and the kept descriptors.
+fn isolate_descriptors(ground: &Ground, socket: OwnedFd) -> io::Result<OwnedFd> {
+    let top = ground.kept.iter().max().map_or(3, |kept| kept + 1).max(3);
     let move_up = |from: RawFd| -> io::Result<RawFd> {
         // SAFETY: plain integers.
         let raw =
@@ -186,9 +301,9 @@ fn isolate_descriptors(spec: &Spec, socket: OwnedFd) -> io::Result<OwnedFd> {
     };
     // First out of the way, then into place: the numbers may overlap.
     let streams = [
-        move_up(spec.streams[0])?,
-        move_up(spec.streams[1])?,
-        move_up(spec.streams[2])?,
+        move_up(ground.streams[0])?,
+        move_up(ground.streams[1])?,
+        move_up(ground.streams[2])?,
     ];
     let moved = move_up(socket.into_raw_fd())?;
     for (number, from) in streams.into_iter().enumerate() {
@@ -197,10 +312,11 @@ fn isolate_descriptors(spec: &Spec, socket: OwnedFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: plain integers; `top` is none of the descriptors in use.
     system::check(unsafe { libc::dup3(moved, top, libc::O_CLOEXEC) }.into())?;
-    if let Some(kept) = spec.kept {
-        // SAFETY: plain integers. The command must inherit it.
-        system::check(unsafe { libc::fcntl(kept, libc::F_SETFD, 0) }.into())?;
-        for number in 3..kept {
+    for number in 3..top {
+        if ground.kept.contains(&number) {
+            // SAFETY: plain integers. The command must inherit it.
+            system::check(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }.into())?;
+        } else {
             // SAFETY: plain integers; what lies between is the supervisor's.
             unsafe { libc::close(number) };
         }
@@ -210,48 +326,67 @@ fn isolate_descriptors(spec: &Spec, socket: OwnedFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(top) })
 }
 
-fn prepare(spec: &mut Spec, socket: &OwnedFd) -> Result<Prepared, Obstacle> {
-    if spec.namespaces {
-        let network = match spec.open {
-            true => None,
-            false => Some(namespaces::Network::begin()?),
-        };
-        namespaces::map_identity(spec.identity)?;
-        namespaces::bound(spec.limits.processes)?;
-        mounts::build(&spec.steps, spec.disk)?;
-        if let Some(network) = network {
-            network.enter()?;
-        }
-    }
-    let listening = match &spec.hosts {
-        Some(ports) => network::listeners(ports)?,
-        None => Vec::new(),
-    };
+/// What needs no more than the ground.
+fn begin(ground: &Ground) -> Result<(), Fault> {
     system::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)
         .map_err(at("privileges: follow the supervisor"))?;
-    let (master, terminal, slave_path) = terminal(spec)?;
-    privileges::no_new_privileges()?;
-    if spec.namespaces {
+    if ground.namespaces {
+        namespaces::map_identity(ground.identity)?;
+        if !ground.open {
+            namespaces::network()?;
+        }
         privileges::empty_bounding_set()?;
+    }
+    privileges::no_new_privileges()
+}
+
+/// The view, what is made in it, and the first Landlock layer.
+fn show(ground: &Ground, view: View) -> Result<Viewed, Fault> {
+    if ground.namespaces {
+        namespaces::bound(view.processes)?;
+        mounts::build(&view.steps, view.disk)?;
+    }
+    let (listening, datagrams) = match &view.hosts {
+        Some(ports) => (network::listeners(ports)?, Some(network::datagrams()?)),
+        None => (Vec::new(), None),
+    };
+    let (master, terminal, slave_path) = terminal(view.terminal)?;
+    if ground.namespaces {
         privileges::keep_capabilities(privileges::SYS_PTRACE)
             .map_err(at("privileges: drop capabilities"))?;
     }
     // SAFETY: a valid C string.
-    system::check(unsafe { libc::chdir(spec.directory.as_ptr()) }.into()).map_err(|error| {
+    system::check(unsafe { libc::chdir(view.directory.as_ptr()) }.into()).map_err(|error| {
         Fault::new(
-            format!("view: enter {}", spec.directory.to_string_lossy()),
+            format!("view: enter {}", view.directory.to_string_lossy()),
             error,
         )
     })?;
     let root = system::open(c"/", libc::O_PATH | libc::O_DIRECTORY).map_err(at("view: open /"))?;
-    let ruleset = match spec.landlock {
+    let ruleset = match view.landlock {
         0 => None,
         version => {
-            let ruleset = landlock::ruleset(version, &spec.rules)?;
+            let ruleset = landlock::ruleset(version, &view.rules)?;
             landlock::restrict(&ruleset).map_err(at("landlock: restrict"))?;
             Some(ruleset)
         }
     };
+    let processes = system::open(c"/proc", libc::O_RDONLY | libc::O_DIRECTORY)
+        .map_err(at("view: open /proc"))?;
+    Ok(Viewed {
+        root,
+        processes,
+        ruleset,
+        listening,
+        datagrams,
+        master,
+        terminal,
+        slave_path,
+    })
+}
+
+/// The command, ready to be started; then everything stands.
+fn prepare(mut spec: Spec, viewed: Viewed, socket: &OwnedFd) -> Result<(Spec, Prepared), Obstacle> {
     let path = spec
         .environment
         .iter()
@@ -263,30 +398,30 @@ fn prepare(spec: &mut Spec, socket: &OwnedFd) -> Result<Prepared, Obstacle> {
         let (reading, writing) = system::pipe().map_err(at("seccomp: make the gate"))?;
         (Some(reading), Some(writing))
     };
-    let processes = system::open(c"/proc", libc::O_RDONLY | libc::O_DIRECTORY)
-        .map_err(at("view: open /proc"))?;
-    let mut descriptors = vec![processes.as_raw_fd()];
-    descriptors.extend(listening.iter().map(AsRawFd::as_raw_fd));
-    descriptors.extend(master.as_ref().map(AsRawFd::as_raw_fd));
+    let mut descriptors = vec![viewed.processes.as_raw_fd()];
+    descriptors.extend(viewed.listening.iter().map(AsRawFd::as_raw_fd));
+    descriptors.extend(viewed.master.as_ref().map(AsRawFd::as_raw_fd));
     tell(socket, &Report::Ready {}, &descriptors);
-    Ok(Prepared {
+    let prepared = Prepared {
         command: Command {
             program,
             arguments: std::mem::take(&mut spec.arguments),
             environment: std::mem::take(&mut spec.environment),
-            terminal,
+            terminal: viewed.terminal,
             limits: spec.limits,
-            ruleset,
+            ruleset: viewed.ruleset,
             filter: std::mem::take(&mut spec.filter),
             supervised: spec.supervised,
             wakes: spec.wakes,
             gate,
             mask: spec.mask,
         },
-        root,
-        terminal: slave_path,
+        root: viewed.root,
+        terminal: viewed.slave_path,
         gate: gate_end,
-    })
+        datagrams: viewed.datagrams,
+    };
+    Ok((spec, prepared))
 }
 
 type Terminal = (
@@ -296,8 +431,8 @@ type Terminal = (
 );
 
 /// A terminal from the sandbox's own `/dev/pts`, so that its name exists inside.
-fn terminal(spec: &Spec) -> Result<Terminal, Fault> {
-    let Some(which) = spec.terminal else {
+fn terminal(wanted: Option<[bool; 3]>) -> Result<Terminal, Fault> {
+    let Some(which) = wanted else {
         return Ok((None, None, None));
     };
     let told = at("terminal: make one");
@@ -317,18 +452,22 @@ fn terminal(spec: &Spec) -> Result<Terminal, Fault> {
     Ok((Some(master), Some((slave, which)), Some(path.into())))
 }
 
-/// Fork the command, wait for the supervisor's word, take the listener.
-fn start(spec: Spec, socket: OwnedFd, prepared: Prepared, progress: &'static Progress) -> Handover {
-    // SAFETY: this process is single-threaded.
-    let pid = unsafe { libc::fork() };
-    match pid {
-        -1 => {
-            // The supervisor sees the end of the socket before any exit status, and says so.
-            exit(125)
-        }
-        0 => become_command(&prepared.command, progress),
-        _ => {}
-    }
+/// Copy this process for the command; without a listener to await, wait for the supervisor's word and let it go.
+fn start(
+    ground: &Ground,
+    spec: &Spec,
+    socket: OwnedFd,
+    prepared: Prepared,
+    progress: &'static Progress,
+) -> Handover {
+    // SAFETY: this process has one thread.
+    let command = match unsafe { system::clone3(0, None) } {
+        // The supervisor sees the end of the socket before any exit status, and says so.
+        Err(_) => exit(125),
+        Ok(None) => become_command(&prepared.command, progress),
+        Ok(Some(command)) => command,
+    };
+    let pid = command.pid;
     drop(prepared.command);
     // SAFETY: `mask` is a valid set.
     unsafe {
@@ -338,45 +477,25 @@ fn start(spec: Spec, socket: OwnedFd, prepared: Prepared, progress: &'static Pro
             std::ptr::null_mut(),
         )
     };
-    release_streams(spec.kept);
+    release_streams(&ground.kept);
     // What the command has this process do counts as its own: a file is extended by name no further than by hand.
     if limits::bound_files(spec.limits.file_size).is_err() {
         exit(125)
     }
-    let command = system::open_pid(pid);
-    let mut word = [0; 8];
-    match messages::receive(socket.as_fd(), &mut word, true) {
-        Ok((length, _)) if &word[..length] == GO => {}
-        _ => exit(125),
-    }
-    if let Some(gate) = prepared.gate {
-        // SAFETY: one byte of constant memory.
-        unsafe { libc::write(gate.as_raw_fd(), b"!".as_ptr().cast(), 1) };
-    }
-    let mut listener = None;
-    while spec.supervised && listener.is_none() && progress.failure().is_none() {
-        match (&command, progress.listener.load(Ordering::Acquire)) {
-            (Ok(command), number) if number >= 0 => {
-                listener = Some(
-                    system::take_descriptor(command.as_fd(), number).unwrap_or_else(|_| exit(125)),
-                );
-            }
-            (Ok(command), _) => {
-                progress.wait(SILENCE);
-                // Killed between two steps, it could not tell.
-                if system::ends_within(command.as_fd(), Duration::ZERO)
-                    && progress.listener.load(Ordering::Acquire) < 0
-                    && progress.failure().is_none()
-                {
-                    exit(125)
-                }
-            }
-            (Err(_), _) => exit(125),
+    let listener = spec.supervised.then_some(Awaited {
+        command: command.pidfd,
+        progress,
+    });
+    // Where a listener is awaited, taking it does the same.
+    if listener.is_none() {
+        wait_for_word(socket.as_fd());
+        if let Some(gate) = prepared.gate {
+            // SAFETY: one byte of constant memory.
+            unsafe { libc::write(gate.as_raw_fd(), b"!".as_ptr().cast(), 1) };
         }
-    }
-    // From here on nothing of the sandbox may look into this process.
-    if system::prctl(libc::PR_SET_DUMPABLE, 0).is_err() {
-        exit(125)
+        if system::prctl(libc::PR_SET_DUMPABLE, 0).is_err() {
+            exit(125)
+        }
     }
     Handover {
         listener,
@@ -384,11 +503,12 @@ fn start(spec: Spec, socket: OwnedFd, prepared: Prepared, progress: &'static Pro
         root: prepared.root,
         supervisor: socket,
         terminal: prepared.terminal,
+        datagrams: prepared.datagrams,
     }
 }
 
 /// Whoever reads the command's output must see its end when the command closes it, not when this process ends.
-fn release_streams(kept: Option<RawFd>) {
+fn release_streams(kept: &[RawFd]) {
     if let Ok(nowhere) = system::open(c"/dev/null", libc::O_RDWR) {
         for number in 0..3 {
             // SAFETY: plain integers; nothing in this process owns 0, 1 or 2.
@@ -400,9 +520,9 @@ fn release_streams(kept: Option<RawFd>) {
             unsafe { libc::close(number) };
         }
     }
-    if let Some(kept) = kept {
+    for number in kept {
         // SAFETY: the command has its own copy; nothing here owns this one.
-        unsafe { libc::close(kept) };
+        unsafe { libc::close(*number) };
     }
 }
 

@@ -6,9 +6,7 @@
 use super::system::{self, check};
 use super::{Fault, at};
 use std::fs;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::thread::{Builder, JoinHandle};
+use std::os::fd::AsRawFd;
 
 /// The namespaces made by one `clone3`: all but that of the network.
 pub const AT_ONCE: u64 = (libc::CLONE_NEWUSER
@@ -77,53 +75,19 @@ pub fn bound(processes: Option<u64>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `ioctl`: a descriptor of the network namespace that a socket is in (linux/sockios.h).
-const SIOCGSKNS: libc::Ioctl = 0x894c;
-/// Enough for a few system calls.
-const STACK: usize = 64 * 1024;
-
-/// A network namespace in the making.
-pub struct Network(JoinHandle<Result<OwnedFd, Fault>>);
-
-impl Network {
-    /// Begin to make one beside the caller: it takes the kernel about as long as the whole view of files.
-    ///
-    /// # Errors
-    /// No thread could be started.
-    pub fn begin() -> Result<Network, Fault> {
-        let make = || {
-            // SAFETY: plain integers. The namespace becomes this thread's alone.
-            check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into())
-                .map_err(at("network: make a namespace"))?;
-            loopback()
-        };
-        let thread = Builder::new().stack_size(STACK).spawn(make);
-        thread
-            .map(Network)
-            .map_err(at("network: start the thread that makes a namespace"))
-    }
-
-    /// Wait until it stands and enter it. The caller has one thread fewer afterwards.
-    ///
-    /// # Errors
-    /// The step that failed and why.
-    pub fn enter(self) -> Result<(), Fault> {
-        let made = self.0.join();
-        let namespace = made.unwrap_or_else(|_| {
-            Err(Fault::new(
-                "network: make a namespace",
-                io::ErrorKind::Other.into(),
-            ))
-        })?;
-        // SAFETY: plain integers; the descriptor is open.
-        check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }.into())
-            .map(drop)
-            .map_err(at("network: enter the namespace"))
-    }
+/// Make a network namespace of this process's own, with nothing in it but the loopback interface, which is up.
+///
+/// # Errors
+/// The step that failed and why.
+pub fn network() -> Result<(), Fault> {
+    // SAFETY: plain integers.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into())
+        .map_err(at("network: make a namespace"))?;
+    loopback()
 }
 
-/// Bring the loopback interface up: a fresh network namespace has it down. Returns the namespace of this thread.
-fn loopback() -> Result<OwnedFd, Fault> {
+/// Bring the loopback interface up: a fresh network namespace has it down.
+fn loopback() -> Result<(), Fault> {
     let told = at("network: bring the loopback interface up");
     // SAFETY: plain integers.
     let socket = system::owned(
@@ -143,8 +107,5 @@ fn loopback() -> Result<OwnedFd, Fault> {
             &raw const request,
         )
     };
-    check(up.into()).map_err(&told)?;
-    // SAFETY: this ioctl takes no further argument and gives a new descriptor.
-    let namespace = system::owned(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) }.into());
-    namespace.map_err(at("network: name the namespace"))
+    check(up.into()).map(drop).map_err(&told)
 }

@@ -19,14 +19,16 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 const BACKLOG: i32 = 1024;
 /// Where names are resolved.
 const NAMES: u16 = 53;
+/// Bytes of a datagram that are seen: the longest IPv4 header, and the two ports.
+pub const DATAGRAM_HEAD: u32 = 64;
 
-/// The messages of rtnetlink(7) that are needed here, as the kernel lays them out.
+/// A request of rtnetlink(7) with one attribute of four bytes, as the kernel lays it out.
 #[repr(C)]
-struct NewRoute {
+struct Request<B> {
     header: libc::nlmsghdr,
-    route: RouteMessage,
+    body: B,
     attribute: libc::nlattr,
-    interface: u32,
+    value: [u8; 4],
 }
 
 /// `struct rtmsg` (linux/rtnetlink.h).
@@ -43,6 +45,16 @@ struct RouteMessage {
     flags: u32,
 }
 
+/// `struct ifaddrmsg` (linux/if_addr.h).
+#[repr(C)]
+struct AddressMessage {
+    family: u8,
+    prefix_length: u8,
+    flags: u8,
+    scope: u8,
+    interface: u32,
+}
+
 /// `struct nlmsgerr` without the header it echoes.
 #[repr(C)]
 struct Answer {
@@ -52,6 +64,8 @@ struct Answer {
 
 /// The loopback interface is the first of every network namespace.
 const LOOPBACK: u32 = 1;
+/// The resolver's address, which `resolv.conf` names; the pool of names leaves it out.
+const RESOLVER: [u8; 4] = [198, 18, 0, 1];
 
 fn owned(result: i32) -> io::Result<OwnedFd> {
     let raw = check(result.into())?;
@@ -59,43 +73,33 @@ fn owned(result: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }
 
-/// `ip route add local 0.0.0.0/0 dev lo`: every address is here.
-fn route_everything() -> io::Result<()> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+/// Send one request and wait for the kernel's word.
+fn ask<B>(kind: u16, body: B, attribute: u16, value: [u8; 4]) -> io::Result<()> {
+    let raw = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     // SAFETY: plain integers.
-    let socket = owned(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) })?;
+    let socket = owned(unsafe { libc::socket(libc::AF_NETLINK, raw, libc::NETLINK_ROUTE) })?;
     let flags = libc::NLM_F_REQUEST | libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
-    let request = NewRoute {
+    let request = Request {
         header: libc::nlmsghdr {
-            nlmsg_len: size_of::<NewRoute>() as u32,
-            nlmsg_type: libc::RTM_NEWROUTE,
+            nlmsg_len: size_of::<Request<B>>() as u32,
+            nlmsg_type: kind,
             nlmsg_flags: flags as u16,
             nlmsg_seq: 1,
             nlmsg_pid: 0,
         },
-        route: RouteMessage {
-            family: libc::AF_INET as u8,
-            destination_length: 0,
-            source_length: 0,
-            service: 0,
-            table: libc::RT_TABLE_LOCAL,
-            protocol: libc::RTPROT_BOOT,
-            scope: libc::RT_SCOPE_HOST,
-            kind: libc::RTN_LOCAL,
-            flags: 0,
-        },
+        body,
         attribute: libc::nlattr {
             nla_len: 8,
-            nla_type: libc::RTA_OIF,
+            nla_type: attribute,
         },
-        interface: LOOPBACK,
+        value,
     };
     // SAFETY: a plain structure without padding, of the length given.
     let sent = unsafe {
         libc::send(
             socket.as_raw_fd(),
             (&raw const request).cast(),
-            size_of::<NewRoute>(),
+            size_of::<Request<B>>(),
             0,
         )
     };
@@ -119,6 +123,36 @@ fn route_everything() -> io::Result<()> {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(-error)),
     }
+}
+
+/// `ip route add local 0.0.0.0/0 dev lo`: every address is here.
+fn route_everything() -> io::Result<()> {
+    let route = RouteMessage {
+        family: libc::AF_INET as u8,
+        destination_length: 0,
+        source_length: 0,
+        service: 0,
+        table: libc::RT_TABLE_LOCAL,
+        protocol: libc::RTPROT_BOOT,
+        scope: libc::RT_SCOPE_HOST,
+        kind: libc::RTN_LOCAL,
+        flags: 0,
+    };
+    let interface = LOOPBACK.to_ne_bytes();
+    ask(libc::RTM_NEWROUTE, route, libc::RTA_OIF, interface)
+}
+
+/// `ip addr add 198.18.0.1/32 dev lo`: who asks for IPv4 addresses under `AI_ADDRCONFIG` is given none where the host
+/// has no address but 127.0.0.1 (getaddrinfo(3)). Of one address alone, so that no other gets another source by it.
+fn be_configured() -> io::Result<()> {
+    let address = AddressMessage {
+        family: libc::AF_INET as u8,
+        prefix_length: 32,
+        flags: 0,
+        scope: libc::RT_SCOPE_UNIVERSE,
+        interface: LOOPBACK,
+    };
+    ask(libc::RTM_NEWADDR, address, libc::IFA_LOCAL, RESOLVER)
 }
 
 /// No connection begins within a `sendmsg`, which nobody sees. The setting is the network namespace's own.
@@ -164,12 +198,70 @@ fn bound(kind: i32, port: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The filter of the socket that sees datagrams: their heads alone, and only those that nobody is meant to answer.
+/// Left out: questions for names and their answers (port 53, which no program inside can send from), and loopback.
+fn datagram_filter() -> [libc::sock_filter; 9] {
+    let step = |code: u32, taken: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: taken,
+        jf: 0,
+        k,
+    };
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let port = libc::BPF_LD | libc::BPF_IND | libc::BPF_H;
+    [
+        // The destination begins with 127: on to the last step.
+        step(libc::BPF_LD | libc::BPF_ABS | libc::BPF_B, 0, 16),
+        step(equal, 6, 127),
+        // X is the length of the IPv4 header; the ports follow it.
+        step(libc::BPF_LDX | libc::BPF_MSH | libc::BPF_B, 0, 0),
+        step(port, 0, 0),
+        step(equal, 3, NAMES.into()),
+        step(port, 0, 2),
+        step(equal, 1, NAMES.into()),
+        step(libc::BPF_RET | libc::BPF_K, 0, DATAGRAM_HEAD),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0),
+    ]
+}
+
+/// A socket that is given the head of every datagram that is sent here and that no resolver is meant to answer. It
+/// stays with the first process, which tells whose they are.
+///
+/// # Errors
+/// The step that failed and why.
+pub fn datagrams() -> Result<OwnedFd, Fault> {
+    let told = at("network: see datagrams");
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: plain integers.
+    let socket =
+        owned(unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_UDP) }).map_err(&told)?;
+    let mut steps = datagram_filter();
+    let program = libc::sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_mut_ptr(),
+    };
+    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: the program describes `steps`, which outlives the call; the kernel copies both.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size,
+        )
+    };
+    check(set.into()).map_err(&told)?;
+    Ok(socket)
+}
+
 /// Lead every address to this namespace and listen: UDP 53, TCP 53, then each of `ports`.
 ///
 /// # Errors
 /// The step that failed and why.
 pub fn listeners(ports: &[u16]) -> Result<Vec<OwnedFd>, Fault> {
     route_everything().map_err(at("network: lead every address here"))?;
+    be_configured().map_err(at("network: have an address"))?;
     forbid_fast_open().map_err(at("network: forbid TCP Fast Open"))?;
     let names = [(libc::SOCK_DGRAM, NAMES), (libc::SOCK_STREAM, NAMES)];
     let streams = ports.iter().map(|port| (libc::SOCK_STREAM, *port));

@@ -310,15 +310,6 @@ pub fn ends_within(pidfd: BorrowedFd<'_>, patience: std::time::Duration) -> bool
     unsafe { libc::poll(&raw mut poll, 1, patience) == 1 }
 }
 
-/// A pidfd of `pid`.
-///
-/// # Errors
-/// As `pidfd_open(2)`.
-pub fn open_pid(pid: libc::pid_t) -> io::Result<OwnedFd> {
-    // SAFETY: plain integers.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
-}
-
 /// Send `signal` to the process behind `pidfd`.
 ///
 /// # Errors

@@ -89,19 +89,21 @@ impl Group {
     ///
     /// # Errors
     /// Why there is none: a sentence with the next step. Nothing is left behind.
-    pub fn make(name: &str, bounds: Bounds) -> Result<Group, String> {
+    pub fn make(name: &str) -> Result<Group, String> {
         let (parent, place) = delegation::find()?;
         let moved = match place {
             Where::Within | Where::Beside => None,
             Where::Instead => Some(Moved::out_of(&parent)?),
         };
         sweep(&parent);
-        let group = make_in(&parent, name, moved)?;
-        group.bound(bounds)?;
-        Ok(group)
+        make_in(&parent, name, moved)
     }
 
-    fn bound(&self, bounds: Bounds) -> Result<(), String> {
+    /// Set its bounds.
+    ///
+    /// # Errors
+    /// Why it has none: a group to do without.
+    pub fn bound(&self, bounds: Bounds) -> Result<(), String> {
         let set = |name: &str, value: Option<u64>| match value {
             Some(value) => {
                 put(&self.path, name, &value.to_string()).map_err(told(&self.path, name))

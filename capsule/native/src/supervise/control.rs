@@ -98,6 +98,8 @@ pub struct Control {
     generation: u32,
     warm: bool,
     hold: bool,
+    collect: Vec<u32>,
+    collect_at: Option<Instant>,
     next_lane: u64,
     next_slot: u32,
     calls: u64,
@@ -132,6 +134,8 @@ impl Control {
             generation: 0,
             warm: false,
             hold: false,
+            collect: Vec::new(),
+            collect_at: None,
             next_lane: 1,
             next_slot: 1,
             calls: 0,
@@ -150,6 +154,7 @@ impl Control {
             .values()
             .filter_map(Slot::deadline)
             .chain(self.queue.iter().filter_map(|call| call.deadline))
+            .chain(self.collect_at)
             .min()
     }
 

@@ -7,7 +7,7 @@ use crate::plan::{Pattern, Plan, Variables};
 use crate::sandbox::view::{Place, Use};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What must not be writable, and what it is.
 #[derive(Debug)]
@@ -59,6 +59,14 @@ pub fn lost(plan: &Plan, variables: &Variables, places: &[Place]) -> Vec<String>
                 return false;
             };
             let anchor = Path::new(OsStr::from_bytes(pattern.anchor()));
+            if anchor.as_os_str().is_empty() {
+                // Everywhere, so also where something may be written.
+                return places.iter().any(|place| match place.wanted {
+                    Use::Write => true,
+                    Use::Read => *field == "deny",
+                    _ => false,
+                });
+            }
             let over = places
                 .iter()
                 .filter(|place| anchor.starts_with(&place.path));
@@ -86,6 +94,22 @@ pub fn real(path: &Path) -> PathBuf {
         (Some(parent), Some(name)) => real(parent).join(name),
         _ => path.to_owned(),
     }
+}
+
+/// `path` without `.` and `..`, as text: for what does not exist, or is not to be looked at.
+#[must_use]
+pub fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]

@@ -6,18 +6,25 @@
 use super::control::Denied;
 use super::dial::Reachable;
 use super::egress::fitting;
+use super::excess::{self, Excess, Gap};
 use super::ledger::Ledger;
+use super::listening;
 use super::observation::Observation;
-use super::relay::Recorder;
+use super::recorder::Recorder;
 use super::report::{Exit, LogPlace, Usage};
-use crate::audit::{Entry, Positions, Seal, Stamp, Value, Writer};
+use crate::audit::{Entry, Error, Hurry, Positions, Seal, Stamp, Value, Writer, clock};
 use crate::monitor::wire::{self, Event, Operation, Target};
 use serde::Serialize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Entries held back at most before they are written without waiting for the clock.
 const MOST_WAITING: usize = 512;
+/// Entries held back at most while another writer holds the log's lock.
+const MOST_KEPT: usize = 64 * MOST_WAITING;
+/// How long the record of a call waits for another writer when the run's own time is over.
+const LATE: Duration = Duration::from_secs(2);
 
 /// One run on the log.
 pub struct Journal {
@@ -25,6 +32,7 @@ pub struct Journal {
     path: PathBuf,
     run: String,
     pending: Vec<Entry>,
+    hurry: Hurry,
     started: Stamp,
     /// `CLOCK_BOOTTIME` minus the monitor's `CLOCK_MONOTONIC`, in microseconds.
     offset: u64,
@@ -41,6 +49,8 @@ pub struct Journal {
     pub observation: Option<Observation>,
     /// Counts for the report.
     pub ledger: Ledger,
+    /// What is counted instead of listed.
+    excess: Excess,
 }
 
 /// A serialisable value as a value of the log; what the log cannot hold (none is made here) becomes null.
@@ -61,6 +71,7 @@ impl Journal {
             path: path.to_owned(),
             run,
             pending: Vec::new(),
+            hurry: Hurry::default(),
             started,
             offset: started.mono.saturating_sub(monotonic()),
             place: None,
@@ -71,6 +82,7 @@ impl Journal {
             forwarded: None,
             observation: None,
             ledger: Ledger::default(),
+            excess: Excess::default(),
         }
     }
 
@@ -107,12 +119,16 @@ impl Journal {
     /// Why it is not on the log.
     pub fn end(&mut self, exit: &Exit, usage: &Usage) -> Result<(), String> {
         let mut entries = std::mem::take(&mut self.pending);
+        for gap in self.excess.rest() {
+            entries.push(self.gap(&gap, Stamp::now()));
+        }
         entries.push(
             self.entry("run.ended")
                 .with("exit", value(exit))
                 .with("denials", self.ledger.denials_total)
                 .with("executed", self.ledger.executed)
                 .with("written", self.ledger.written)
+                .with("repositories", value(&self.ledger.repositories()))
                 .with("usage", value(usage)),
         );
         self.append(&entries, Seal::Sync)
@@ -132,10 +148,11 @@ impl Journal {
     }
 
     fn append(&mut self, entries: &[Entry], seal: Seal) -> Result<(), String> {
-        let at = self
-            .writer
-            .append(entries, seal)
-            .map_err(|error| format!("the log: {error}"))?;
+        self.put(entries, seal).map_err(|error| told(&error))
+    }
+
+    fn put(&mut self, entries: &[Entry], seal: Seal) -> Result<(), Error> {
+        let at = self.writer.append(entries, seal)?;
         if let Some(lines) = &mut self.forwarded {
             let numbered = entries.iter().zip(at.first..);
             let told = |entry: &Entry| !entry.kind().starts_with("egress.");
@@ -148,6 +165,35 @@ impl Journal {
             last: at.last,
         });
         Ok(())
+    }
+
+    /// Whether an event becomes an entry; what else is to be said of it is pending then.
+    fn listed(&mut self, kind: &str, count: u64, stamp: Stamp) -> bool {
+        match self.excess.place(kind, count, stamp) {
+            excess::Place::Listed => true,
+            excess::Place::Counted(gap) => {
+                if let Some(gap) = gap {
+                    let entry = self.gap(&gap, stamp);
+                    self.pending.push(entry);
+                }
+                false
+            }
+        }
+    }
+
+    fn gap(&self, gap: &Gap, to: Stamp) -> Entry {
+        let time = |stamp: Stamp| String::from_utf8_lossy(&clock::render(stamp.wall)).into_owned();
+        let why = format!(
+            "more than {} entries of one kind ({}): counted, and not listed",
+            excess::MOST,
+            gap.kind
+        );
+        self.entry("gap")
+            .with("from", time(gap.from))
+            .with("to", time(to))
+            .with("lost", gap.lost)
+            .with("why", why)
+            .at(to)
     }
 
     /// When the monitor says something happened: not before the run, not later than now.
@@ -163,6 +209,30 @@ impl Journal {
     }
 }
 
+fn told(error: &Error) -> String {
+    format!("the log: {error}")
+}
+
+/// Events of which a command can make ever new ones: refusals, by what was tried and which line refused; repositories.
+fn kind_of(event: &Event) -> (Option<String>, u64) {
+    match event {
+        Event::Denied { count, denial, .. } => {
+            let tried = serde_json::to_value(denial.operation).unwrap_or_default();
+            let tried = tried.as_str().unwrap_or_default();
+            let by = match &denial.rule {
+                Some(rule) if rule.line > 0 => {
+                    format!("{} at {}:{}", rule.text, rule.file, rule.line)
+                }
+                Some(rule) => rule.text.clone(),
+                None => format!("no line allows it, {}", denial.errno),
+            };
+            (Some(format!("denied {tried}: {by}")), *count)
+        }
+        Event::Repository { .. } => (Some("repository".to_owned()), 1),
+        _ => (None, 0),
+    }
+}
+
 /// Inside, what is hidden and what does not exist look alike. Here it can be told: a program that asked for a hidden
 /// file of the host was kept from something, one that looked for settings nobody has was not. One that wanted to write
 /// was kept from it either way.
@@ -173,6 +243,10 @@ fn tell_hidden_from_absent(denial: &mut wire::Denial) {
             || std::fs::symlink_metadata(&denial.target).is_ok())
     {
         denial.probe = false;
+    }
+    // A connection that met nobody inside was kept from something only where somebody listens on the host.
+    if denial.layer == wire::Layer::Network && denial.errno == "ECONNREFUSED" {
+        denial.probe = !listening::on_host(&denial.target);
     }
 }
 
@@ -198,6 +272,7 @@ impl Recorder for Journal {
             Event::Denied { mono, .. }
             | Event::Exec { mono, .. }
             | Event::File { mono, .. }
+            | Event::Repository { mono, .. }
             | Event::Connect { mono, .. } => *mono,
             _ => return Ok(()),
         };
@@ -209,6 +284,12 @@ impl Recorder for Journal {
                 pid: denial.pid,
                 report: serde_json::to_value(&report).unwrap_or_default(),
             });
+        }
+        let (kind, count) = kind_of(&event);
+        if let Some(kind) = kind
+            && !self.listed(&kind, count, stamp)
+        {
+            return Ok(());
         }
         let entry = match event {
             Event::Denied { count, denial, .. } => self
@@ -229,13 +310,15 @@ impl Recorder for Journal {
                 program,
                 argv,
                 truncated,
+                parent,
                 ..
             } => self
                 .entry("exec")
                 .with("pid", pid)
                 .with("program", program)
                 .with("argv", value(&argv))
-                .with("truncated", truncated),
+                .with("truncated", truncated)
+                .with("parent", value(&parent)),
             Event::File {
                 pid,
                 program,
@@ -256,6 +339,18 @@ impl Recorder for Journal {
                     .with("target", target)
                     .with("from", value(&from))
             }
+            Event::Repository {
+                pid,
+                program,
+                number,
+                target,
+                ..
+            } => self
+                .entry("repository")
+                .with("pid", pid)
+                .with("program", program)
+                .with("number", number)
+                .with("target", value(&target)),
             Event::Connect {
                 pid,
                 program,
@@ -284,17 +379,32 @@ impl Recorder for Journal {
         self.flush()
     }
 
+    fn hurry(&mut self, hurry: Hurry) {
+        self.hurry = hurry;
+    }
+
     fn flush(&mut self) -> Result<(), String> {
         let entries = std::mem::take(&mut self.pending);
         let unsealed = std::mem::take(&mut self.unsealed);
-        if !entries.is_empty() {
-            self.append(&entries, Seal::Sign)
+        self.writer.hurry(self.hurry);
+        let written = if !entries.is_empty() {
+            self.put(&entries, Seal::Sign)
         } else if unsealed {
-            self.writer
-                .seal(false)
-                .map_err(|error| format!("the log: {error}"))
+            self.writer.seal(false)
         } else {
             Ok(())
+        };
+        self.writer.hurry(Hurry::default());
+        match written {
+            // Another writer has the lock, and there is something else to do: the next flush has them.
+            Err(Error::Busy {
+                interrupted: true, ..
+            }) if entries.len() < MOST_KEPT => {
+                self.pending = entries;
+                self.unsealed = unsealed;
+                Ok(())
+            }
+            other => other.map_err(|error| told(&error)),
         }
     }
 
@@ -314,7 +424,14 @@ impl Recorder for Journal {
                 entry.with(name, value(&field))
             });
         entries.push(entry);
-        self.append(&entries, Seal::No)?;
+        let until = self.hurry.until.map(|at| at.max(Instant::now() + LATE));
+        self.writer.hurry(Hurry {
+            until,
+            signals: None,
+        });
+        let written = self.append(&entries, Seal::No);
+        self.writer.hurry(Hurry::default());
+        written?;
         self.unsealed = true;
         Ok(self.place.map_or(0, |place| place.last))
     }
@@ -324,6 +441,15 @@ impl Recorder for Journal {
         kind: String,
         fields: serde_json::Map<String, serde_json::Value>,
     ) -> Result<bool, String> {
+        let stamp = Stamp::now();
+        let refused = self.ledger.crossed(&kind, &fields, stamp);
+        let counted = refused.as_ref().map(|report| report.count);
+        if let (Some(report), true) = (refused, self.driven) {
+            self.refusals.push(Denied {
+                pid: report.pid,
+                report: serde_json::to_value(&report).unwrap_or_default(),
+            });
+        }
         let mut entry = Entry::new(kind, Some(&self.run));
         for (name, field) in fields {
             let Some(field) = fitting::value(field) else {
@@ -334,7 +460,12 @@ impl Recorder for Journal {
         if !self.writer.writable(&entry) {
             return Ok(false);
         }
-        self.pending.push(entry.at(Stamp::now()));
+        if let Some(count) = counted
+            && !self.listed(&format!("{} refused", entry.kind()), count, stamp)
+        {
+            return Ok(true);
+        }
+        self.pending.push(entry.at(stamp));
         if self.pending.len() >= MOST_WAITING {
             self.flush()?;
         }

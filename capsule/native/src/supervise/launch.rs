@@ -1,9 +1,11 @@
 //! One run: decide, start the sandbox, put the start on the log, let the command go, supervise, put the end on the log.
 //!
-//! The sandbox is set up while the start is being written; its command waits for both. It refuses to let anything run
+//! The sandbox is begun while the rest is decided, and set up while the start is being written; its command waits for
+//! both. It refuses to let anything run
 //! that is not on the log, and reports what it cannot record.
 
 use super::Request;
+use super::begun::{Begun, Rest, Sandbox};
 use super::cgroup::{self, Group};
 use super::control::Control;
 use super::dial::Reachable;
@@ -11,20 +13,25 @@ use super::egress::{self, Prepared};
 use super::guard::{self, Precious};
 use super::journal::{Journal, value};
 use super::overlay::{self, About};
+use super::places;
 use super::pump::Pump;
 use super::raw_mode::is_terminal;
+use super::recorder::Recorder;
 use super::relay::{Ended, Relay};
 use super::report::{Cause, Exit, Report, Seen, Usage};
 use super::signals::Signals;
-use super::specify::{self, Monitored, Specified, Surroundings};
+use super::specify::{self, Specified};
 use super::standing::{self, Standing, no_program};
 use super::streams::{self, Streams};
+use super::tier::Host;
+use super::unstarted;
 use super::usage::{Bounds, Tree};
 use crate::audit::{Places, Value, Writer};
-use crate::monitor::{self, wire};
-use crate::plan::{self, Grant, Origin, Plan, Program};
+use crate::lent::Lent;
+use crate::monitor::wire;
+use crate::plan::{self, Grant, NetworkMode, Origin, Plan, Program};
 use crate::sandbox::command::{Progress, Stage};
-use crate::sandbox::init::{self, GO, Handover, Spec};
+use crate::sandbox::init::{GO, Ground};
 use crate::sandbox::{messages, namespaces, privileges, system};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -34,8 +41,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long the first process may take to end after it said so.
-const LEAVING: Duration = Duration::from_secs(2);
 /// The log's name when none is given.
 const LOG: &str = "capsule.log";
 
@@ -50,7 +55,14 @@ pub(super) fn failed(what: &'static str) -> impl Fn(io::Error) -> Exit {
 /// Run a request to its end.
 #[must_use]
 pub fn run(request: &Request) -> Report {
-    let mut report = Report {
+    let mut report = blank(request);
+    report.exit = carry_out(request, &mut report).unwrap_or_else(|refused| refused);
+    report
+}
+
+/// The report before anything was done.
+fn blank(request: &Request) -> Report {
+    Report {
         capsule: 1,
         run: None,
         command: request
@@ -58,25 +70,57 @@ pub fn run(request: &Request) -> Report {
             .iter()
             .map(|part| wire::text(part.as_bytes()))
             .collect(),
-        cwd: String::new(),
+        cwd: std::env::current_dir().map_or_else(
+            |_| String::new(),
+            |here| wire::text(here.as_os_str().as_bytes()),
+        ),
         exit: refuse(""),
         policy: None,
         enforced: None,
         denials: Vec::new(),
         denials_total: 0,
+        findings: Vec::new(),
+        repositories: Vec::new(),
         executed: 0,
         written: 0,
         usage: Usage::default(),
         log: None,
         seen: None,
         notice: None,
-    };
-    report.exit = carry_out(request, &mut report).unwrap_or_else(|refused| refused);
-    report
+    }
+}
+
+/// The report of a run that a command line does not describe.
+#[must_use]
+pub fn refused(why: &str) -> Report {
+    Report {
+        exit: refuse(why),
+        ..blank(&Request::default())
+    }
 }
 
 fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let started = Instant::now();
+    let run = name()?;
+    let (mut ours, mut theirs) = (None, None);
+    if request.worker {
+        let (left, right) = UnixStream::pair().map_err(failed("the worker's connection"))?;
+        (ours, theirs) = (Some(OwnedFd::from(left)), Some(OwnedFd::from(right)));
+    }
+    let mut lent = Lent::new().map_err(failed("memory"))?;
+    let mut group = Group::make(&run);
+    let made = group.as_ref().map(drop).map_err(Clone::clone);
+    let mut host = Host::probe(made, &request.waived);
+    let mut ground = Ground {
+        namespaces: host.namespaces.is_ok(),
+        identity: namespaces::Identity::own(),
+        // As nearly every plan has it.
+        open: false,
+        streams: [theirs.as_ref().map_or(0, AsRawFd::as_raw_fd), 1, 2],
+        kept: request.passed.clone(),
+    };
+    let mut begun = Begun::begin(&ground, group.as_ref().ok(), &lent);
+
     let mut loaded = plan::load(&plan::Request {
         policy: request.policy.as_deref(),
         tool: request.tool.as_deref(),
@@ -85,51 +129,69 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     report.cwd = wire::text(loaded.variables.cwd().as_os_str().as_bytes());
     report.policy = Some(specify::policy_name(&loaded.plan));
     report.notice.clone_from(&loaded.notice);
-    let log = request.log.clone().unwrap_or_else(|| PathBuf::from(LOG));
-    let log = guard::real(&loaded.variables.cwd().join(log));
-    let kept = plan::always(&loaded.plan, Some(&log), &loaded.directories);
-    let overlay_kept = if request.overlay {
-        kept.clone()
-    } else {
-        Vec::new()
-    };
     let signals = Signals::watch().map_err(failed("signals"))?;
-    let terminals = [is_terminal(0), is_terminal(1), is_terminal(2)];
-    let (mut ours, mut theirs) = (None, None);
-    if request.worker {
-        let (left, right) = UnixStream::pair().map_err(failed("the worker's connection"))?;
-        (ours, theirs) = (Some(OwnedFd::from(left)), Some(OwnedFd::from(right)));
-    }
     grant_reads(&mut loaded.plan, &request.read);
     grant_programs(&mut loaded.plan, &request.programs);
     let state = loaded.directories.state.as_deref();
     let mut egress = egress::prepare(&mut loaded.plan, &loaded.variables, state).map_err(refuse)?;
-    let input = theirs.as_ref().map_or(0, AsRawFd::as_raw_fd);
-    let run = name()?;
-    let group = Group::make(
-        &run,
-        cgroup::Bounds {
-            memory: loaded.plan.limits.memory,
-            processes: loaded.plan.limits.processes,
-        },
-    );
-    let around = Surroundings {
-        before: signals.before,
-        terminals,
-        input,
-        brought: egress
-            .as_mut()
-            .map_or_else(Vec::new, |egress| std::mem::take(&mut egress.brought)),
-        cgroup: group.as_ref().map(drop).map_err(Clone::clone),
+
+    let unbounded = group.as_ref().ok().and_then(|group| {
+        let limits = &loaded.plan.limits;
+        let bounds = cgroup::Bounds {
+            memory: limits.memory,
+            processes: limits.processes,
+        };
+        group.bound(bounds).err()
+    });
+    let mut tier = specify::layers(request, &loaded.plan, &host).map_err(refuse)?;
+    let terminals = [is_terminal(0), is_terminal(1), is_terminal(2)];
+    let terminal = (terminals[0] && tier.namespaces).then_some(terminals);
+    let streams = Streams::choose(loaded.plan.limits.output.is_some(), terminal);
+    let streams = streams.map_err(failed("streams"))?;
+    let presumed = ground.clone();
+    ground.open = loaded.plan.network.mode == NetworkMode::Open;
+    ground.streams[1..].copy_from_slice(&streams.output);
+    if ground != presumed || unbounded.is_some() {
+        // It is in the group: it goes first.
+        drop(begun);
+        if let Some(why) = unbounded {
+            group = Err(why.clone());
+            host.cgroup = Err(why);
+            tier = specify::layers(request, &loaded.plan, &host).map_err(refuse)?;
+        }
+        begun = Begun::begin(&ground, group.as_ref().ok(), &lent);
+    }
+    let begun = begun?;
+    drop(theirs);
+    let pumps = streams.into_pumps();
+    let brought = egress
+        .as_mut()
+        .map_or_else(Vec::new, |egress| std::mem::take(&mut egress.brought));
+    let mut viewed = specify::view(&loaded.plan, &loaded.variables, &tier, terminals, brought)
+        .map_err(refuse)?;
+    let log = request.log.clone().unwrap_or_else(|| PathBuf::from(LOG));
+    let named = loaded.variables.cwd().join(log);
+    let log = guard::real(&named);
+    let ways = places::links(&named).map_err(|error| refuse(format!("the log: {error}")))?;
+    let mut kept = plan::always(&loaded.plan, Some(&log), &loaded.directories);
+    kept.extend(ways.iter().map(|link| plan::Kept {
+        names: plan::Pattern::literal(link.as_os_str().as_bytes()),
+        guard: plan::Guard::Protected,
+        reason: "a link on the way to the log of this run".to_owned(),
+    }));
+    let mut note = |text: String| {
+        let notices = report.notice.take().into_iter().chain([text]);
+        report.notice = Some(notices.collect::<Vec<_>>().join("; "));
     };
-    let specified =
-        specify::specify(request, &loaded.plan, &loaded.variables, kept, around).map_err(refuse)?;
-    let group = group.ok();
-    if !specified.tier.supervisor {
-        let precious = precious(&loaded, log.clone());
-        guard::unwritable(&precious, &specified.places).map_err(refuse)?;
-        let lost = guard::lost(&loaded.plan, &loaded.variables, &specified.places);
-        let lines = if lost.is_empty() {
+    if !tier.supervisor {
+        let mut precious = precious(&loaded, log.clone());
+        precious.extend(ways.into_iter().map(|path| Precious {
+            path,
+            what: "a link on the way to the log",
+        }));
+        guard::unwritable(&precious, &viewed.places.view).map_err(refuse)?;
+        let lost = guard::lost(&loaded.plan, &loaded.variables, &viewed.places.view);
+        note(if lost.is_empty() {
             "without the layer `supervisor` no refusal of a name is told".to_owned()
         } else {
             let count = lost.len();
@@ -137,19 +199,10 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
                 "without the layer `supervisor` {count} lines do not hold: {}",
                 lost.join(", ")
             )
-        };
-        let notices = report.notice.take().into_iter().chain([lines]);
-        report.notice = Some(notices.collect::<Vec<_>>().join("; "));
+        });
     }
-    let Specified {
-        mut spec,
-        monitored,
-        tier,
-        audit,
-        sockets,
-        places: places_of_view,
-    } = specified;
-    let layers = match (&loaded.directories.state, request.overlay) {
+    // While it is there, nobody reviews the layers.
+    let _layers = match (&loaded.directories.state, request.overlay) {
         (_, false) => None,
         (None, true) => return Err(refuse("--overlay needs a home directory: set HOME")),
         (Some(state), true) => {
@@ -158,27 +211,37 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
                 command: &report.command,
                 plan: &loaded.plan,
                 variables: &loaded.variables,
-                kept: &overlay_kept,
+                kept: &kept,
             };
-            let layers = overlay::lay(&about, state, &mut spec.steps, &places_of_view);
+            let steps = &mut viewed.view.steps;
+            let layers = overlay::lay(&about, state, steps, &viewed.places.view);
+            note(format!("what it wrote is kept apart: capsule diff {run}"));
             Some(layers.map_err(refuse)?)
         }
     };
-    if layers.is_some() {
-        let review = format!("what it wrote is kept apart: capsule diff {run}");
-        let notices = report.notice.take().into_iter().chain([review]);
-        report.notice = Some(notices.collect::<Vec<_>>().join("; "));
-    }
+    begun.show(&mut lent, &viewed.view)?;
+    let interactive = viewed.view.terminal.is_some() && terminals[2];
+    let sockets = viewed.places.sockets.clone();
+    let Specified {
+        spec,
+        monitored,
+        audit,
+    } = specify::specify(
+        request,
+        &loaded.plan,
+        &loaded.variables,
+        kept,
+        viewed,
+        &mut tier,
+        signals.before,
+    )
+    .map_err(refuse)?;
+    // The process ends soon: freeing what has no end of its own would only take time.
+    let (spec, monitored) = (ManuallyDrop::new(spec), ManuallyDrop::new(monitored));
     let control = control(request)?;
-    let interactive = spec.terminal.is_some() && terminals[2];
-    let streams = Streams::choose(loaded.plan.limits.output.is_some(), spec.terminal);
-    let streams = streams.map_err(failed("streams"))?;
-    spec.streams[1..].copy_from_slice(&streams.output);
-    let sandbox = start(spec, monitored, tier.namespaces, group)?;
-    drop(theirs);
-    let pumps = streams.into_pumps();
+    let sandbox = begun.hand_over(&mut lent, &spec, &monitored, group.ok())?;
     if let Some(egress) = &mut egress {
-        egress.gather(request.policy.is_some()).map_err(refuse)?;
+        egress.gather().map_err(refuse)?;
     }
     let mut fields = vec![
         ("command", value(&report.command)),
@@ -190,13 +253,16 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         ("read", value(&request.read)),
         ("worker", Value::from(request.worker)),
         ("who", who()),
-        ("host", host()),
+        ("host", machine()),
         ("version", Value::from(env!("CARGO_PKG_VERSION"))),
     ];
     let places = Places::from_env().map_err(refuse)?;
     let mut writer = Writer::open(&log, &places).map_err(refuse)?;
     if !request.programs.is_empty() {
         fields.push(("programs", value(&request.programs)));
+    }
+    if !request.passed.is_empty() {
+        fields.push(("passed", value(&request.passed)));
     }
     if let Some(egress) = &egress {
         egress.values().for_each(|secret| writer.know(secret));
@@ -242,8 +308,12 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         report,
     );
     let (exit, rest) = match exit {
-        Ok((exit, rest)) => (exit, Some(rest)),
-        Err(refused) => (refused, None),
+        Ok((exit, rest)) => (explained(exit, &loaded, report, &mut journal), Some(rest)),
+        Err(refused) => {
+            // Nothing ran, and yet somebody waited.
+            report.usage.wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            (explained(refused, &loaded, report, &mut journal), None)
+        }
     };
     // Nothing of the command lives any more: the end goes on the log while the kernel takes the namespaces down.
     let ended = journal.end(&exit, &report.usage);
@@ -261,10 +331,13 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
             .map_or_else(String::new, |home| wire::text(home.as_os_str().as_bytes())),
     });
     let ledger = std::mem::take(&mut journal.ledger);
+    report.repositories = ledger.repositories();
     report.denials = ledger.denials;
     report.denials_total = ledger.denials_total;
+    report.findings = ledger.findings;
     report.executed = ledger.executed;
     report.written = ledger.written;
+    std::mem::forget(loaded);
     match ended {
         Ok(()) => Ok(exit),
         Err(why) => Err(Exit::of_capsule(
@@ -365,7 +438,7 @@ fn who() -> Value {
     ])
 }
 
-fn host() -> Value {
+fn machine() -> Value {
     // SAFETY: all-zero is a valid structure, which the call fills with null-terminated strings.
     let name = unsafe {
         let mut name: libc::utsname = std::mem::zeroed();
@@ -387,57 +460,32 @@ fn host() -> Value {
     ])
 }
 
-/// The first process of a sandbox that is being set up.
-struct Sandbox {
-    child: system::Child,
-    socket: OwnedFd,
-    progress: &'static Progress,
-    group: Option<Group>,
-}
-
-fn start(
-    spec: Spec,
-    monitored: Monitored,
-    in_namespaces: bool,
-    group: Option<Group>,
-) -> Result<Sandbox, Exit> {
-    // Freeing it here would only copy the pages it shares with the first process.
-    let (spec, monitored) = (ManuallyDrop::new(spec), ManuallyDrop::new(monitored));
-    let (ours, theirs) = system::message_pair().map_err(failed("socket"))?;
-    let progress = Progress::shared().map_err(failed("memory"))?;
-    let flags = if in_namespaces {
-        namespaces::AT_ONCE
-    } else {
-        0
-    };
-    // SAFETY: this process has one thread.
-    let child = unsafe { system::clone3(flags, group.as_ref().map(Group::directory)) };
-    let Some(child) = child.map_err(failed("namespaces"))? else {
-        std::mem::forget(group);
-        drop(ours);
-        let spec = ManuallyDrop::into_inner(spec);
-        init::run(spec, theirs, progress, |handover| {
-            serve(ManuallyDrop::into_inner(monitored), handover)
-        })
-    };
-    Ok(Sandbox {
-        child,
-        socket: ours,
-        progress,
-        group,
-    })
-}
-
-/// What the first process becomes.
-fn serve(monitored: Monitored, handover: Handover) {
-    let handover = monitored.serve(handover);
-    let status = init::reap_until(handover.command);
-    // A supervisor that is gone needs no telling.
-    let _ = messages::send(
-        handover.supervisor.as_fd(),
-        &wire::encode(&monitor::exited(status)),
-        &[],
-    );
+/// With the reason why a program that the host has does not start. One that the policy does not list is a refusal as any.
+fn explained(
+    mut exit: Exit,
+    loaded: &plan::Loaded,
+    report: &Report,
+    journal: &mut Journal,
+) -> Exit {
+    if matches!(exit.cause, Cause::NotFound | Cause::NotExecutable) {
+        let command = report.command.first().map_or("", String::as_str);
+        if let Some(denial) = unstarted::unlisted(command, &loaded.plan, &loaded.variables) {
+            let event = wire::Event::Denied {
+                // The latest that it can have been: now.
+                mono: u64::MAX,
+                count: 1,
+                denial,
+            };
+            if let Err(why) = journal.event(event) {
+                return Exit::of_capsule(Cause::Failed, why);
+            }
+            exit.reason = Some("the policy lists what may be executed".to_owned());
+            return exit;
+        }
+        let why = unstarted::explain(command, &loaded.plan, &loaded.variables);
+        exit.reason = why.or(exit.reason);
+    }
+    exit
 }
 
 /// What the run is connected with: the program that drives it, its streams, egress with what that one is told.
@@ -510,57 +558,30 @@ fn supervise(
     messages::send(relay.socket.as_fd(), GO, &[]).map_err(failed("the sandbox's first process"))?;
     let ended = relay.run(journal);
     let Relay { child, group, .. } = relay;
-    let rest = Rest {
-        child,
-        _group: group,
-    };
+    let rest = Rest::new(child, group);
     let (cpu_ms, max_rss_bytes) = ended.used.unwrap_or_else(|| rest.bury());
     report.usage = Usage {
         wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         cpu_ms,
         max_rss_bytes,
     };
-    Ok((conclude(ended, sandbox.progress), rest))
-}
-
-/// What is left of a sandbox whose command has ended: its first process, taking its namespaces down, and its group.
-struct Rest {
-    child: system::Child,
-    _group: Option<Group>,
-}
-
-impl Rest {
-    /// Wait until the first process is gone; what it says is the end of it must be. What it and its children used, in
-    /// processor milliseconds and bytes of memory.
-    fn bury(&self) -> (u64, u64) {
-        if !system::ends_within(self.child.pidfd.as_fd(), LEAVING) {
-            // It may be gone by now.
-            let _ = system::signal(self.child.pidfd.as_fd(), libc::SIGKILL);
-        }
-        // SAFETY: all-zero is a valid structure, and it is a valid place for the result.
-        let used = unsafe {
-            let mut used: libc::rusage = std::mem::zeroed();
-            libc::wait4(self.child.pid, std::ptr::null_mut(), 0, &raw mut used);
-            used
-        };
-        let milliseconds = |time: libc::timeval| {
-            time.tv_sec.unsigned_abs() * 1000 + time.tv_usec.unsigned_abs() / 1000
-        };
-        (
-            milliseconds(used.ru_utime) + milliseconds(used.ru_stime),
-            used.ru_maxrss.unsigned_abs() * 1024,
-        )
+    let exit = conclude(ended, sandbox.progress, plan.limits.cpu.is_some());
+    if exit.limit == Some("cpu") && exit.signal.is_some() {
+        journal
+            .limit("cpu")
+            .map_err(|why| Exit::of_capsule(Cause::Failed, why))?;
     }
+    Ok((exit, rest))
 }
 
-fn conclude(ended: Ended, progress: &Progress) -> Exit {
+fn conclude(ended: Ended, progress: &Progress, bounded: bool) -> Exit {
     if let Some(exit) = ended.cause {
         return exit;
     }
     match (progress.failure(), ended.status) {
         (Some((Stage::Exec, error)), _) => no_program(&error),
         (Some((stage, error)), _) => refuse(format!("{}: {error}", stage.name())),
-        (None, Some(status)) => Exit::from_status(status),
+        (None, Some(status)) => Exit::from_status(status, bounded),
         (None, None) => Exit::of_capsule(
             Cause::Failed,
             "the monitor ended without a word; everything was killed",

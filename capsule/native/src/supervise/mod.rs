@@ -4,22 +4,29 @@
 //! refuses: running anything before the start is on the log; parsing what the command wrote; going on when a needed
 //! layer is missing, when the log cannot be written, or when the monitor says something it does not understand.
 
+mod begun;
 pub mod cgroup;
 pub mod control;
 pub mod delegation;
 pub mod dial;
 pub mod egress;
 pub mod environment;
-pub mod guard;
+pub mod excess;
+pub mod git;
+mod guard;
+pub mod job_control;
 pub mod journal;
 pub mod launch;
 pub mod ledger;
+pub mod listening;
 pub mod observation;
 pub mod overlay;
 pub mod places;
 pub mod programs;
 pub mod pump;
 pub mod raw_mode;
+pub mod recorder;
+pub mod refused;
 pub mod relay;
 pub mod report;
 pub mod secrets;
@@ -28,6 +35,7 @@ pub mod specify;
 pub mod standing;
 pub mod streams;
 pub mod tier;
+pub mod unstarted;
 pub mod usage;
 
 use crate::plan::{Audit, Require};
@@ -65,6 +73,8 @@ pub struct Request {
     pub read: Vec<String>,
     /// Programs that may be executed beyond those that the policy names.
     pub programs: Vec<String>,
+    /// Descriptors that the command inherits beside its streams, at the same numbers.
+    pub passed: Vec<RawFd>,
     /// The command.
     pub command: Vec<OsString>,
 }

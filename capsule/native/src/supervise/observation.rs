@@ -83,6 +83,9 @@ impl Observation {
             Event::Connect { target, .. } => {
                 self.address(target, "connect", |address| address.count += 1)
             }
+            // Nobody was there, inside or on the host.
+            Event::Denied { denial, .. }
+                if denial.probe && denial.operation == Operation::Connect => {}
             Event::Denied { count, denial, .. } => match denial.operation {
                 Operation::Connect => {
                     self.address(&denial.target, "connect", |a| refused(a, *count))

@@ -1,12 +1,17 @@
 //! `--overlay`: what the run writes lands in layers beside the host's files, to be reviewed later.
 //!
 //! Each writable directory of the view is covered by an overlay whose upper layer lies in the user's state directory,
-//! with a manifest that `capsule diff`, `apply` and `discard` read. It refuses a writable single file (overlays are
-//! made of directories) and names that JSON cannot say. The layers are held by a lock while the run goes on.
+//! with a record of what was there and a manifest that `capsule diff`, `apply` and `discard` read. It refuses a writable single file (overlays are
+//! made of directories), a directory with mounts in it, and names that JSON cannot say. The layers are held by a lock while the run goes on.
+
+mod before;
+mod nested;
 
 use crate::plan::{Kept, Plan, Variables};
 use crate::sandbox::view::{Place, Step};
+use before::Identity;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -43,7 +48,6 @@ struct Manifest<'a> {
     overlay: u32,
     run: &'a str,
     when: String,
-    started: u64,
     command: &'a [String],
     policy: &'a str,
     roots: Vec<Root>,
@@ -82,8 +86,11 @@ pub fn lay(
     if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         return Err(failed(io::Error::last_os_error()));
     }
+    let paths = writable(steps, places)?;
+    nested::refuse(&paths)?;
+    let identity = Identity::own();
     let mut roots = Vec::new();
-    for path in writable(steps, places)? {
+    for path in &paths {
         let layer = directory.join(roots.len().to_string());
         let (upper, work) = (layer.join("upper"), layer.join("work"));
         private(&upper)
@@ -91,14 +98,20 @@ pub fn lay(
             // The upper layer's own mode is what the command sees at the root.
             .and_then(|()| path.metadata())
             .and_then(|found| std::fs::set_permissions(&upper, found.permissions()))
+            .and_then(|()| fresh(&layer.join("before")))
+            .and_then(|file| {
+                let apart: HashSet<PathBuf> =
+                    paths.iter().filter(|p| *p != path).cloned().collect();
+                before::record(path, &upper, file, &apart, &identity)
+            })
             .map_err(failed)?;
         roots.push(Root {
-            path: text(&path)?,
+            path: text(path)?,
             layer: roots.len(),
         });
         for step in steps.iter_mut() {
             if let Step::Keep { index, path: kept } = step
-                && *kept == path
+                && kept == path
             {
                 *step = Step::Layer {
                     index: *index,
@@ -109,26 +122,21 @@ pub fn lay(
             }
         }
     }
+    // What the host changes from here on has another time than any that was recorded.
     let started = next_tick();
     let manifest = Manifest {
-        overlay: 1,
+        overlay: 2,
         run: about.run,
         when: crate::audit::wall_text(u64::try_from(started.as_micros()).unwrap_or(0)),
-        started: u64::try_from(started.as_nanos()).unwrap_or(u64::MAX),
         command: about.command,
         policy: &about.plan.name,
         roots,
         guards: guards(about)?,
     };
     let bytes = serde_json::to_vec(&manifest).map_err(|error| failed(error.into()))?;
-    let mut options = File::options();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(directory.join("manifest.json"))
+    fresh(&directory.join("manifest.json"))
+        .and_then(|mut file| file.write_all(&bytes))
         .map_err(failed)?;
-    file.write_all(&bytes).map_err(failed)?;
     Ok(Layers {
         directory,
         _lock: lock,
@@ -210,6 +218,14 @@ fn text(path: &Path) -> Result<String, String> {
         .ok_or_else(|| format!("--overlay: {} is not UTF-8", path.display()))
 }
 
+fn fresh(path: &Path) -> io::Result<File> {
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
 fn private(directory: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -217,25 +233,27 @@ fn private(directory: &Path) -> io::Result<()> {
         .create(directory)
 }
 
-/// The wall clock, read just after it moved on, by the clock that files get their times from: what changed before
-/// this has an earlier time, and what changes from now on has not.
+/// A moment after every time a file has by now, and not after any that one gets from here on.
+///
+/// Files get the coarse clock's time, or, where somebody looked at the last one (Linux 6.13's multigrain timestamps),
+/// the fine one's; so the coarse clock has to pass what the fine one says now.
 fn next_tick() -> Duration {
-    let coarse = || {
+    let read = |clock| {
         let mut time = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: the kernel writes one structure that outlives the call; this clock always exists.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut time) };
+        // SAFETY: the kernel writes one structure that outlives the call; these clocks always exist.
+        unsafe { libc::clock_gettime(clock, &raw mut time) };
         Duration::new(
             time.tv_sec.unsigned_abs(),
             u32::try_from(time.tv_nsec).unwrap_or(0),
         )
     };
-    let before = coarse();
+    let before = read(libc::CLOCK_REALTIME);
     loop {
-        let now = coarse();
-        if now != before {
+        let now = read(libc::CLOCK_REALTIME_COARSE);
+        if now > before {
             return now;
         }
         std::thread::sleep(Duration::from_micros(500));
@@ -297,7 +315,7 @@ mod tests {
                 .unwrap();
             time.duration_since(std::time::UNIX_EPOCH).unwrap()
         };
-        for _ in 0..20 {
+        for _ in 0..40 {
             let before = modified("before");
             let tick = next_tick();
             let after = modified("after");

@@ -38,12 +38,15 @@ impl fmt::Display for PlaceError {
                 let origin = &grant.origin;
                 write!(
                     f,
-                    "{}:{}:{}: {} does not exist; create it, or write `{}?` to make the grant optional",
+                    "{}:{}:{}: {} does not exist; create it, or write {{path: {}, optional: true}} to grant it where it exists",
                     origin.file,
                     origin.line,
                     origin.column,
                     path.display(),
-                    grant.path
+                    grant
+                        .path
+                        .replacen("${home}", "~", 1)
+                        .replacen("${workspace}", ".", 1)
                 )
             }
             Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
@@ -173,6 +176,16 @@ pub fn resolve(plan: &Plan, variables: &Variables, in_view: bool) -> Result<Plac
     places.ours(&mut rights, in_view);
     places.rules = rules(rights, |path| places.there(path));
     Ok(places)
+}
+
+/// The links that a path leads over, each under its real name: who changes one of them changes what the path means.
+///
+/// # Errors
+/// See [`PlaceError`].
+pub fn links(path: &Path) -> Result<Vec<PathBuf>, PlaceError> {
+    let mut places = Places::default();
+    places.follow(path)?;
+    Ok(places.links.into_iter().map(|link| link.path).collect())
 }
 
 /// The rules that change something: of what is there, and beyond what holds around it anyway.
@@ -400,6 +413,10 @@ mod tests {
         assert_eq!(found.path, root.join("data/work/later"));
         assert!(!found.exists);
         assert_eq!(places.links.len(), 2);
+        assert_eq!(
+            links(&root.join("two/x.log")).unwrap(),
+            [root.join("two"), root.join("one")]
+        );
         assert_eq!(places.aliases[0].real, root.join("data/work/later"));
         let (found, places) = follow(&root.join("data/work"));
         assert!(

@@ -93,6 +93,21 @@ impl Pump {
         }
     }
 
+    /// What was read last and is not yet written.
+    #[must_use]
+    pub fn held(&self) -> &[u8] {
+        &self.buffer[self.sent..]
+    }
+
+    /// Take the first `byte` out of what was read last and not yet written; whether there was one.
+    pub fn take(&mut self, byte: u8) -> bool {
+        let found = self.buffer[self.sent..].iter().position(|b| *b == byte);
+        if let Some(at) = found {
+            self.buffer.remove(self.sent + at);
+        }
+        found.is_some()
+    }
+
     fn write(&mut self) -> Turn {
         let rest = &self.buffer[self.sent..];
         let length = rest.len().min(CHUNK);

@@ -36,6 +36,20 @@ impl RawMode {
         }
     }
 
+    /// Give the terminal back for a while.
+    pub fn leave(&self) {
+        // SAFETY: a valid structure that outlives the call.
+        unsafe { libc::tcsetattr(self.terminal, libc::TCSADRAIN, &raw const self.before) };
+    }
+
+    /// Raw mode again; what the terminal is now is what it will be given back as.
+    pub fn again(&mut self) {
+        if let Ok(next) = RawMode::enter(self.terminal) {
+            self.before = next.before;
+            std::mem::forget(next);
+        }
+    }
+
     /// Give the command's terminal the size of the user's.
     pub fn copy_size(&self, master: &OwnedFd) {
         // SAFETY: both requests take a `struct winsize`, which outlives the calls.

@@ -7,11 +7,14 @@
 use super::cgroup::Group;
 use super::control::{self, Control, Denied, Verdict};
 use super::egress::session::Session;
+use super::job_control::{Insistence, deaf, interrupt_key, stop_key, stop_ourselves};
 use super::pump::Pump;
 use super::raw_mode::RawMode;
+use super::recorder::Recorder;
 use super::report::{Cause, Exit};
-use super::signals::{Signals, stop_ourselves};
+use super::signals::Signals;
 use super::usage::{Bounds, Tree};
+use crate::audit::Hurry;
 use crate::monitor::wire::{self, Event, Order};
 use crate::sandbox::messages;
 use crate::sandbox::system::{self, Child};
@@ -27,58 +30,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const FLUSH: Duration = Duration::from_millis(100);
 /// How long a slow reader of the output is waited for after the command ended.
 const DRAIN_MS: i32 = 5_000;
-
-/// Where events go.
-pub trait Recorder {
-    /// One event of the monitor.
-    ///
-    /// # Errors
-    /// When it cannot be recorded: the run ends.
-    fn event(&mut self, event: Event) -> Result<(), String>;
-    /// A limit was reached.
-    ///
-    /// # Errors
-    /// When it cannot be recorded.
-    fn limit(&mut self, name: &'static str) -> Result<(), String>;
-    /// Write what is held back.
-    ///
-    /// # Errors
-    /// When it cannot be recorded: the run ends.
-    fn flush(&mut self) -> Result<(), String>;
-    /// Whether anything is held back.
-    fn waiting(&self) -> bool;
-    /// Write a record about a call, with what is held back before it; its position.
-    ///
-    /// # Errors
-    /// When it cannot be recorded: the run ends.
-    fn call(
-        &mut self,
-        kind: &'static str,
-        fields: Vec<(&'static str, Value)>,
-    ) -> Result<u64, String>;
-    /// The refusals since it was last asked.
-    fn refusals(&mut self) -> Vec<Denied>;
-    /// A commitment to bytes that may hold a secret.
-    fn commitment(&self, bytes: &[u8]) -> String;
-    /// An entry of egress's; false when the log cannot hold it.
-    ///
-    /// # Errors
-    /// When it cannot be recorded: the run ends.
-    fn egress(
-        &mut self,
-        kind: String,
-        fields: serde_json::Map<String, Value>,
-    ) -> Result<bool, String>;
-    /// A value that must not be on the log from now on.
-    fn secret(&mut self, value: &str);
-    /// The lines that went on the log since it was last asked, where somebody wants them.
-    fn forwarded(&mut self) -> Vec<Vec<u8>>;
-    /// Answer a question of the monitor's: a connected descriptor, or an error number.
-    ///
-    /// # Errors
-    /// The number of the error the command sees.
-    fn dial(&mut self, target: &wire::Target) -> Result<OwnedFd, i32>;
-}
 
 /// What the loop runs with.
 pub struct Relay<'a> {
@@ -106,7 +57,7 @@ pub struct Relay<'a> {
     pub group: Option<Group>,
     /// The program that drives the run.
     pub control: Option<Control>,
-    /// Room for a message; empty before the first.
+    /// Room for a message; empty before the loop begins.
     pub buffer: Vec<u8>,
     /// The session with egress.
     pub egress: Option<Session>,
@@ -166,12 +117,15 @@ struct Progress {
     kill_at: Option<Instant>,
     killed: bool,
     interrupts: u32,
+    insistence: Insistence,
     open: bool,
 }
 
 impl Relay<'_> {
     /// Run until all of the sandbox is gone but, at most, its first process.
     pub fn run(&mut self, recorder: &mut dyn Recorder) -> Ended {
+        // Zeroed by the kernel: only the pages that messages reach are ever touched.
+        self.buffer = vec![0; wire::MAX_MESSAGE];
         let mut state = Progress {
             status: None,
             used: None,
@@ -179,8 +133,14 @@ impl Relay<'_> {
             kill_at: None,
             killed: false,
             interrupts: 0,
+            insistence: Insistence::default(),
             open: true,
         };
+        // The clock and the user's signals never wait for the log.
+        recorder.hurry(Hurry {
+            until: self.deadline,
+            signals: Some(self.signals.descriptor()),
+        });
         let mut next_look = Instant::now() + LOOK;
         let mut next_flush = None;
         self.resize();
@@ -349,9 +309,7 @@ impl Relay<'_> {
         if at_once {
             self.kill(state);
         } else {
-            self.order(&Order::Signal {
-                number: libc::SIGTERM,
-            });
+            self.signal(libc::SIGTERM);
             state.kill_at = Some(Instant::now() + GRACE);
         }
     }
@@ -378,6 +336,10 @@ impl Relay<'_> {
         }
     }
 
+    fn signal(&self, number: i32) {
+        self.order(&Order::Signal { number });
+    }
+
     fn order(&self, order: &Order) {
         // A monitor that is gone is noticed by its pidfd.
         let _ = messages::send(self.socket.as_fd(), &wire::encode(order), &[]);
@@ -385,10 +347,6 @@ impl Relay<'_> {
 
     fn take_messages(&mut self, state: &mut Progress, recorder: &mut dyn Recorder) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        if buffer.is_empty() {
-            // Zeroed by the kernel: only the pages that messages reach are ever touched.
-            buffer = vec![0; wire::MAX_MESSAGE];
-        }
         self.take_into(&mut buffer, state, recorder);
         self.buffer = buffer;
     }
@@ -458,22 +416,16 @@ impl Relay<'_> {
             match signal {
                 libc::SIGWINCH => self.resize(),
                 libc::SIGTSTP => {
-                    self.order(&Order::Signal {
-                        number: libc::SIGSTOP,
-                    });
-                    stop_ourselves();
-                    self.order(&Order::Signal {
-                        number: libc::SIGCONT,
-                    });
+                    self.signal(libc::SIGSTOP);
+                    stop_ourselves(false);
+                    self.signal(libc::SIGCONT);
                 }
-                libc::SIGCONT => self.order(&Order::Signal {
-                    number: libc::SIGCONT,
-                }),
+                libc::SIGCONT => self.signal(libc::SIGCONT),
                 libc::SIGCHLD => {}
                 other => {
                     state.interrupts += 1;
                     if state.interrupts == 1 {
-                        self.order(&Order::Signal { number: other });
+                        self.signal(other);
                     } else {
                         let code = 128 + other as u8;
                         let exit = Exit {
@@ -491,8 +443,21 @@ impl Relay<'_> {
     fn turn(&mut self, at: usize, state: &mut Progress, recorder: &mut dyn Recorder) {
         let turn = self.pumps[at].turn();
         if at >= self.outputs {
+            if turn.read > 0
+                && let Some(key) = self
+                    .terminal
+                    .as_ref()
+                    .and_then(|(master, _)| stop_key(master))
+                && self.pumps[at].take(key)
+            {
+                self.suspend();
+            }
+            if turn.read > 0 {
+                self.count_interrupts(at, state);
+            }
             return;
         }
+        state.insistence.output(turn.read);
         if let Some(left) = &mut self.output {
             let allowed = *left;
             *left = left.saturating_sub(turn.read as u64);
@@ -505,6 +470,45 @@ impl Relay<'_> {
                 }
             }
         }
+    }
+
+    /// Keys that interrupt, typed at the command's terminal: see [`Insistence`].
+    fn count_interrupts(&self, at: usize, state: &mut Progress) {
+        let Some((master, _)) = &self.terminal else {
+            return;
+        };
+        let Some((key, front)) = interrupt_key(master) else {
+            // To this program the key is a character like any other.
+            state.insistence = Insistence::default();
+            return;
+        };
+        let typed = self.pumps[at].held();
+        let deaf = typed.contains(&key) && deaf(front, libc::SIGINT);
+        if state.insistence.typed(typed, key, deaf, Instant::now()) {
+            let exit = Exit {
+                code: 128 + libc::SIGINT as u8,
+                signal: Some(libc::SIGINT),
+                ..Exit::of_capsule(Cause::Interrupted, "interrupted three times")
+            };
+            self.end(state, exit, true);
+        }
+    }
+
+    /// The key that stops was typed while the command stands in front: the kernel does not stop it, as nobody in its
+    /// session could continue it. So it and we are stopped here, and go on when the user's shell says so.
+    fn suspend(&mut self) {
+        self.signal(libc::SIGSTOP);
+        if let Some((_, mode)) = &self.terminal {
+            mode.leave();
+        }
+        stop_ourselves(true);
+        if let Some((_, mode)) = &mut self.terminal {
+            mode.again();
+        }
+        self.resize();
+        self.signal(libc::SIGCONT);
+        // What draws on the whole screen draws again.
+        self.signal(libc::SIGWINCH);
     }
 
     fn resize(&self) {

@@ -8,6 +8,11 @@ use std::collections::BTreeMap;
 
 /// No report lists more.
 pub const MOST_DENIALS: usize = 200;
+/// Nor more kinds of findings.
+pub const MOST_FINDINGS: usize = 100;
+
+/// Nor more repositories; the monitor lets no run make more at a time.
+pub const MOST_REPOSITORIES: usize = 256;
 
 /// Why the run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,13 +54,13 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// From a raw wait status.
+    /// From a raw wait status; `bounded` where the run has a bound on processor time.
     #[must_use]
-    pub fn from_status(status: i32) -> Exit {
+    pub fn from_status(status: i32, bounded: bool) -> Exit {
         if libc::WIFSIGNALED(status) {
             let signal = libc::WTERMSIG(status);
             // A process without a supervisor's reason that ran out of processor time says so itself.
-            let limit = (signal == libc::SIGXCPU).then_some("cpu");
+            let limit = (bounded && signal == libc::SIGXCPU).then_some("cpu");
             let cause = if limit.is_some() {
                 Cause::Limit
             } else {
@@ -71,7 +76,7 @@ impl Exit {
                 cause,
                 signal: Some(signal),
                 limit,
-                reason: None,
+                reason: limit.map(|name| format!("the limit `{name}` was reached")),
             };
         }
         Exit {
@@ -128,8 +133,26 @@ pub struct Denial {
     /// How many times.
     pub count: u64,
     /// The program only learnt that nothing is there: not worth a warning.
-    #[serde(skip)]
     pub probe: bool,
+}
+
+/// A rule of detection that fired, or a rule with a level that held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Of the first time; RFC 3339, UTC.
+    pub time: String,
+    /// The rule's own name.
+    pub id: String,
+    /// What it means.
+    pub title: String,
+    /// `informational` to `critical`.
+    pub level: String,
+    /// Where the rule stands.
+    pub file: String,
+    /// From 1.
+    pub line: u64,
+    /// How many times.
+    pub count: u64,
 }
 
 /// Which policy held.
@@ -203,6 +226,10 @@ pub struct Report {
     pub denials: Vec<Denial>,
     /// All of them.
     pub denials_total: u64,
+    /// What detection found, a rule a line; at most [`MOST_FINDINGS`].
+    pub findings: Vec<Finding>,
+    /// Git repositories that the run made and left: what their hooks and settings name, git runs.
+    pub repositories: Vec<String>,
     /// Programs started.
     pub executed: u64,
     /// Files written, where the audit level counts them.
@@ -238,18 +265,23 @@ mod tests {
 
     #[test]
     fn exit_codes_follow_the_command() {
-        let exit = Exit::from_status(3 << 8);
+        let exit = Exit::from_status(3 << 8, true);
         assert_eq!((exit.code, exit.cause), (3, Cause::Exited));
-        let exit = Exit::from_status(libc::SIGSEGV);
+        let exit = Exit::from_status(libc::SIGSEGV, true);
         assert_eq!(
             (exit.code, exit.cause, exit.signal),
             (139, Cause::Signalled, Some(libc::SIGSEGV))
         );
-        let exit = Exit::from_status(libc::SIGXCPU);
+        let exit = Exit::from_status(libc::SIGXCPU, true);
         assert_eq!(
             (exit.code, exit.cause, exit.limit),
             (124, Cause::Limit, Some("cpu"))
         );
+        assert_eq!(
+            Exit::from_status(libc::SIGXCPU, false).cause,
+            Cause::Signalled
+        );
+        assert_eq!(exit.reason.as_deref(), Some("the limit `cpu` was reached"));
     }
 
     #[test]

@@ -79,9 +79,3 @@ impl Signals {
         (read == size as isize).then_some(info.ssi_signo as i32)
     }
 }
-
-/// Stop this process as the terminal's `^Z` would have.
-pub fn stop_ourselves() {
-    // SAFETY: plain integers.
-    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
-}

@@ -2,9 +2,10 @@
 //!
 //! Looks at the host and decides everything; starts nothing. It refuses whatever cannot be enforced as the plan says.
 
+use super::places::{self, Places};
 use super::report::{Enforced, PolicyName};
 use super::tier::{self, Host, Tier};
-use super::{Request, environment, places, secrets};
+use super::{Request, environment, git, secrets};
 use crate::monitor::{self, notified};
 use crate::plan::{
     Access, Audit, Condition, Egress, Extras, Kept, NetworkMode, Op, Plan, Variables, Want,
@@ -12,35 +13,39 @@ use crate::plan::{
 use crate::sandbox::bpf::{Comparison, Test};
 use crate::sandbox::brought::Brought;
 use crate::sandbox::filter::{self, Allowed, Denied, Notified, Wanted};
-use crate::sandbox::init::{Handover, Spec};
+use crate::sandbox::init::{Handover, Spec, View};
 use crate::sandbox::landlock::{Rights, Rule};
 use crate::sandbox::limits::Limits;
-use crate::sandbox::namespaces::Identity;
 use crate::sandbox::view::Place;
 use crate::sandbox::{syscalls, view};
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CString, OsStr};
-use std::os::fd::RawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Everything that was decided.
+/// What was decided first: the view, and what it is of.
+pub struct Viewed {
+    /// For the sandbox.
+    pub view: View,
+    /// The places of the view, and what the plan's names really are.
+    pub places: Places,
+    /// Names that are kept beside those of every run: what only the host's root may read.
+    secrets: Vec<Kept>,
+}
+
+/// Everything else that was decided.
 pub struct Specified {
     /// For the sandbox.
     pub spec: Spec,
     /// For the monitor.
     pub monitored: Monitored,
-    /// Which layers.
-    pub tier: Tier,
     /// How much is recorded.
     pub audit: Audit,
-    /// Unix sockets of the host that may be dialled, resolved.
-    pub sockets: Vec<PathBuf>,
-    /// The places of the view.
-    pub places: Vec<Place>,
 }
 
 /// What the monitor decides with.
+#[derive(Clone)]
 pub struct Monitored {
     access: Access,
     syscalls: crate::plan::Syscalls,
@@ -53,15 +58,16 @@ pub struct Monitored {
 }
 
 impl Monitored {
-    /// Serve with what the first process made; gives it back when there is no listener to serve.
+    /// Serve with what the first process made; gives back the command and the socket to the supervisor when there is
+    /// no listener to serve.
     #[must_use]
-    pub fn serve(self, handover: Handover) -> Handover {
+    pub fn serve(self, handover: Handover) -> (libc::pid_t, OwnedFd) {
+        let command = handover.command;
         let Some(listener) = handover.listener else {
-            return handover;
+            return (command, handover.supervisor);
         };
-        monitor::serve(monitor::MonitorContext {
-            listener,
-            command: handover.command,
+        let context = monitor::MonitorContext {
+            command,
             root: handover.root,
             supervisor: handover.supervisor,
             access: self.access,
@@ -72,9 +78,14 @@ impl Monitored {
             ports: self.ports,
             unix: self.unix,
             terminal: handover.terminal,
+            datagrams: handover.datagrams,
             network: self.network,
             prompt: self.prompt,
-        })
+        };
+        (
+            command,
+            monitor::serve(context, |supervisor| listener.take(supervisor)),
+        )
     }
 }
 
@@ -104,77 +115,31 @@ fn may_look_into(access: &Access, directory: &Path) -> bool {
     granted(directory) || directory.canonicalize().is_ok_and(|real| granted(&real))
 }
 
-/// What the caller gave this run.
-pub struct Surroundings {
-    /// The caller's signal mask.
-    pub before: libc::sigset_t,
-    /// Which of 0, 1, 2 are terminals.
-    pub terminals: [bool; 3],
-    /// What the command reads on standard input.
-    pub input: RawFd,
-    /// Files of ours for the view.
-    pub brought: Vec<Brought>,
-    /// Whether there is a control group for the run, or why not.
-    pub cgroup: Result<(), String>,
+/// Which of the host's layers the plan is enforced with.
+///
+/// # Errors
+/// A sentence for the user: the layer that is needed and cannot be had.
+pub fn layers(request: &Request, plan: &Plan, host: &Host) -> Result<Tier, String> {
+    tier::choose(host, plan.network.mode, &plan.require, &request.waived)
 }
 
-/// Decide everything.
+/// Decide what the view is of. `terminals` says which of 0, 1, 2 are terminals, `brought` names files of ours.
 ///
 /// # Errors
 /// A sentence for the user.
-pub fn specify(
-    request: &Request,
+pub fn view(
     plan: &Plan,
     variables: &Variables,
-    mut kept: Vec<Kept>,
-    around: Surroundings,
-) -> Result<Specified, String> {
-    let Surroundings {
-        before,
-        terminals,
-        input,
-        brought,
-        cgroup,
-    } = around;
-    let mut tier = tier::choose(
-        &Host::probe(cgroup, &request.waived),
-        plan.network.mode,
-        &plan.require,
-        &request.waived,
-    )?;
+    tier: &Tier,
+    terminals: [bool; 3],
+    brought: Vec<Brought>,
+) -> Result<Viewed, String> {
     let mut places =
         places::resolve(plan, variables, tier.namespaces).map_err(|error| error.to_string())?;
     let secrets = secrets::of_root(&places.view);
-    kept.extend(
-        secrets
-            .iter()
-            .map(|path| secrets::kept(path, tier.namespaces)),
-    );
-    let extras = Extras {
-        kept,
-        aliases: places.aliases,
-    };
-    let access = Access::new(plan, variables, &extras).map_err(|error| error.to_string())?;
-    let audit = request
-        .audit
-        .map_or(plan.audit, |asked| asked.max(plan.audit));
-    let seen = if request.observe { Audit::All } else { audit };
-    if request.observe && !tier.supervisor {
-        return Err("trace needs the layer `supervisor`, which this host does not give".to_owned());
-    }
-    let mut wanted = wanted(plan, &tier, seen, access.has_read_denies());
-    let watched = if request.observe {
-        watched(plan, &wanted)
-    } else {
-        Vec::new()
-    };
-    wanted
-        .notify
-        .extend(watched.iter().map(|&(name, _)| Notified {
-            name,
-            tests: Vec::new(),
-        }));
-    let filter = filter::build(&wanted).map_err(|error| error.to_string())?;
+    let kept = secrets.iter();
+    let kept = kept.map(|path| secrets::kept(path, tier.namespaces));
+    let kept = kept.collect();
     let mut steps =
         view::lay_out(&places.view, &places.links, &brought).map_err(|error| error.to_string())?;
     secrets::mask(&mut steps, secrets);
@@ -187,6 +152,69 @@ pub fn specify(
         optional: true,
     });
     places.rules.extend(ours);
+    let view = View {
+        hosts: plan.network.egress.as_ref().map(Egress::ports),
+        steps,
+        disk: plan.limits.disk,
+        processes: plan.limits.processes,
+        landlock: tier.landlock,
+        rules: std::mem::take(&mut places.rules),
+        directory: c_string(variables.cwd().as_os_str())?,
+        terminal: (terminals[0] && tier.namespaces).then_some(terminals),
+    };
+    Ok(Viewed {
+        view,
+        places,
+        secrets: kept,
+    })
+}
+
+/// Decide everything else. `kept` are the names that every run keeps, `before` is the caller's signal mask. The tier
+/// gets the digest of what is enforced.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn specify(
+    request: &Request,
+    plan: &Plan,
+    variables: &Variables,
+    mut kept: Vec<Kept>,
+    viewed: Viewed,
+    tier: &mut Tier,
+    before: libc::sigset_t,
+) -> Result<Specified, String> {
+    let Viewed {
+        view,
+        places,
+        secrets,
+    } = viewed;
+    kept.extend(secrets);
+    let extras = Extras {
+        kept,
+        aliases: places.aliases,
+        led: git::led(variables.workspace(), variables.home()),
+    };
+    let access = Access::new(plan, variables, &extras).map_err(|error| error.to_string())?;
+    let audit = request
+        .audit
+        .map_or(plan.audit, |asked| asked.max(plan.audit));
+    let seen = if request.observe { Audit::All } else { audit };
+    if request.observe && !tier.supervisor {
+        return Err("trace needs the layer `supervisor`, which this host does not give".to_owned());
+    }
+    let mut wanted = wanted(plan, tier, seen, access.has_read_denies());
+    let watched = if request.observe {
+        watched(plan, &wanted)
+    } else {
+        Vec::new()
+    };
+    wanted
+        .notify
+        .extend(watched.iter().map(|&(name, _)| Notified {
+            name,
+            tests: Vec::new(),
+        }));
+    let filter = filter::build(&wanted).map_err(|error| error.to_string())?;
     let given = std::env::vars_os().map(|(name, value)| {
         let value = if name == "PATH" {
             environment::reachable(&value, |part| may_look_into(&access, part))
@@ -198,14 +226,6 @@ pub fn specify(
     let environment = environment::build(&plan.environment, given, &request.environment)?;
     let limits = &plan.limits;
     let spec = Spec {
-        namespaces: tier.namespaces,
-        open: plan.network.mode == NetworkMode::Open,
-        hosts: plan.network.egress.as_ref().map(Egress::ports),
-        identity: Identity::own(),
-        steps,
-        disk: limits.disk,
-        landlock: tier.landlock,
-        rules: places.rules,
         filter,
         supervised: tier.supervisor,
         wakes: allows_futex(plan),
@@ -215,10 +235,6 @@ pub fn specify(
             .map(|part| c_string(part))
             .collect::<Result<_, _>>()?,
         environment,
-        directory: c_string(variables.cwd().as_os_str())?,
-        streams: [input, 1, 2],
-        kept: None,
-        terminal: (terminals[0] && tier.namespaces).then_some(terminals),
         limits: Limits {
             memory: limits.memory,
             cpu_seconds: limits.cpu.map(|ms| ms.div_ceil(1000)),
@@ -228,7 +244,7 @@ pub fn specify(
         },
         mask: before,
     };
-    tier.enforced.digest = digest(&spec, &places.view, plan, &tier.enforced);
+    tier.enforced.digest = digest(&view, &spec, &places.view, plan, &tier.enforced);
     let network = match (plan.network.mode, &plan.network.egress) {
         (NetworkMode::Hosts, Some(egress)) => monitor::Network::Hosts(egress.ports()),
         (NetworkMode::Open, _) => monitor::Network::Open,
@@ -243,17 +259,14 @@ pub fn specify(
             .observe
             .then(|| watched.iter().map(|&(_, number)| number).collect()),
         ports: plan.network.ports.clone(),
-        unix: places.sockets.clone(),
+        unix: places.sockets,
         network,
         prompt: request.worker,
     };
     Ok(Specified {
         spec,
         monitored,
-        tier,
         audit,
-        sockets: places.sockets,
-        places: places.view,
     })
 }
 
@@ -443,11 +456,11 @@ fn errno(name: &str) -> u16 {
 }
 
 /// A digest of everything that is enforced: the same policy may mean another thing on another host.
-fn digest(spec: &Spec, places: &[Place], plan: &Plan, enforced: &Enforced) -> String {
+fn digest(view: &View, spec: &Spec, places: &[Place], plan: &Plan, enforced: &Enforced) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("capsule enforcement v1");
     let text = format!(
         "{:?}\n{}\n{}\n{:?}\n{:?}\n",
-        enforced.layers, plan.policy.digest, plan.compiler, spec.landlock, plan.limits
+        enforced.layers, plan.policy.digest, plan.compiler, view.landlock, plan.limits
     );
     hasher.update(text.as_bytes());
     for place in places {
@@ -461,7 +474,7 @@ fn digest(spec: &Spec, places: &[Place], plan: &Plan, enforced: &Enforced) -> St
             .update(&[0])
             .update(&kind);
     }
-    for rule in &spec.rules {
+    for rule in &view.rules {
         hasher
             .update(rule.path.as_os_str().as_bytes())
             .update(&[0])

@@ -25,7 +25,13 @@ pub struct Standing {
 /// How the run ends before it began.
 pub fn wait(socket: BorrowedFd, sockets: usize) -> Result<Standing, Exit> {
     let mut buffer = [0; 8192];
-    let received = messages::receive(socket, &mut buffer, true);
+    let mut received = messages::receive(socket, &mut buffer, true);
+    if let Err(error) = &received
+        && error.raw_os_error() == Some(libc::ECONNRESET)
+    {
+        // It ended before it read all that was sent to it; what it said comes after.
+        received = messages::receive(socket, &mut buffer, true);
+    }
     let (length, mut descriptors) = received.map_err(failed("the sandbox's first process"))?;
     match serde_json::from_slice::<init::Report>(&buffer[..length]) {
         Ok(init::Report::Ready {}) if descriptors.len() > sockets => Ok(Standing {

@@ -211,12 +211,11 @@ pub fn choose(
     }
     if !namespaces && landlock == 0 {
         return Err(if host.nested() {
-            "this is a run inside a run, and in here nothing could keep files apart or the log safe; the outer run's \
-             policy holds for the command already: run it without capsule, or start this run from outside"
+            inside_a_run(host)
         } else {
             "neither the layer `namespaces` nor `landlock` is available: nothing would keep files apart, and no option changes that"
-        }
-        .into());
+                .into()
+        });
     }
     if !missing.is_empty() {
         let why: Vec<String> = missing
@@ -264,6 +263,19 @@ pub fn choose(
         supervisor,
         enforced,
     })
+}
+
+/// Why a run inside a run is refused: what each layer lacks, and that no flag helps.
+fn inside_a_run(host: &Host) -> String {
+    let why = |given: &Result<(), String>| given.clone().err().unwrap_or_default();
+    format!(
+        "this is a run inside a run, where three layers cannot be had: `namespaces` ({}); `landlock` (the outer run hides \
+         it: it would not bind what that run's monitor opens for the command); `supervisor` ({}). The layer `seccomp` \
+         alone would neither keep files apart nor this run's log from the command, so no --allow-degraded helps. The \
+         outer run's policy holds for the command already: run it without capsule, or start this run from outside",
+        why(&host.namespaces),
+        why(&host.supervisor)
+    )
 }
 
 #[cfg(test)]

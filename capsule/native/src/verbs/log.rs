@@ -34,6 +34,8 @@ Shows the entries of LOG (default ./capsule.log).
   --json          the lines as they are on the log
   --checkpoint    the newest signed checkpoint, to keep elsewhere (then: capsule verify --since FILE)
   --key           the log's public key, to give to whoever is to verify it
+
+example: capsule log --denied --since 2h
 ";
 
 #[derive(Default)]
@@ -51,13 +53,14 @@ struct Arguments {
 
 /// Runs the verb.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let json = super::wants_json(&arguments);
     let arguments = match parse(arguments) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
             terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
-        Err(why) => return super::usage(&why, "capsule log --help"),
+        Err(why) => return super::usage(&why, "capsule log --help", json),
     };
     let path = arguments
         .log
@@ -66,9 +69,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(why) => {
-            return super::refuse(&format!(
-                "{path:?} cannot be read: {why}; name the log: capsule log LOG"
-            ));
+            return super::refuse(
+                &format!("{path:?} cannot be read: {why}; name the log: capsule log LOG"),
+                json,
+            );
         }
     };
     let heading = arguments.checkpoint || arguments.key;
@@ -77,7 +81,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     } else {
         show(&arguments, &path, &file)
     };
-    done.unwrap_or_else(|why| super::refuse(&why))
+    done.unwrap_or_else(|why| super::refuse(&why, json))
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Option<Arguments>, String> {

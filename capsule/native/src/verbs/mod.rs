@@ -1,4 +1,7 @@
 //! One command-line verb a file. Each parses its own arguments and returns the exit code.
+//!
+//! Where JSON was asked for and there is no answer, standard output says so as JSON, beside the words on standard error:
+//! `{"ok":false,"error":{"message":…,"next_step":…},"exit":125}`.
 
 pub mod log;
 pub mod prove;
@@ -7,16 +10,36 @@ pub mod run;
 pub mod trace;
 pub mod verify;
 
-use crate::dispatch::ExitCode;
+use crate::dispatch::{ExitCode, USAGE};
+use std::ffi::OsString;
 
 /// A command line that was not understood: exit 64.
-fn usage(why: &str, help: &str) -> ExitCode {
+fn usage(why: &str, help: &str, json: bool) -> ExitCode {
     crate::log_terminal::error(&format!("{why}; see {help}"));
-    ExitCode::from(64)
+    if json {
+        unanswered(why, &format!("see {help}"), USAGE);
+    }
+    ExitCode::from(USAGE)
 }
 
-/// Something that could not be done: exit 125.
-fn refuse(why: &str) -> ExitCode {
+/// Something that could not be done: exit 125. What comes after the last `; ` of `why` is what to do about it.
+fn refuse(why: &str, json: bool) -> ExitCode {
     crate::log_terminal::error(why);
-    ExitCode::from(125)
+    if json {
+        let (message, next) = why.rsplit_once("; ").unwrap_or((why, ""));
+        unanswered(message, next, crate::dispatch::FAILED);
+    }
+    ExitCode::from(crate::dispatch::FAILED)
+}
+
+fn unanswered(message: &str, next_step: &str, exit: u8) {
+    let error = serde_json::json!({"message": message, "next_step": next_step});
+    let answer = serde_json::json!({"ok": false, "error": error, "exit": exit});
+    crate::log_terminal::print(&format!("{answer}\n"));
+}
+
+/// Whether JSON is asked for in a command line that is not understood.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let ours = arguments.iter().take_while(|word| *word != "--");
+    ours.into_iter().any(|word| word == "--json")
 }

@@ -24,6 +24,8 @@ checkpoint, as C2SP tlog-proof text. Whoever has the log's key checks it without
 capsule verify --proof FILE --key KEY
 
   --out FILE   write it to FILE instead of standard output
+
+example: capsule prove 12 --out proof.txt
 ";
 
 /// Runs the verb.
@@ -34,7 +36,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
-        Err(why) => return super::usage(&why, "capsule prove --help"),
+        Err(why) => return super::usage(&why, "capsule prove --help", false),
     };
     let text = match prove(seq, &log) {
         Ok(Ok(text)) => text,
@@ -42,13 +44,14 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             terminal::error(&why);
             return ExitCode::from(exit);
         }
-        Err(why) => return super::refuse(&why),
+        Err(why) => return super::refuse(&why, false),
     };
     if let Some(file) = out {
         if let Err(why) = std::fs::write(&file, text) {
-            return super::refuse(&format!(
-                "{file:?} cannot be written: {why}; choose another with --out"
-            ));
+            return super::refuse(
+                &format!("{file:?} cannot be written: {why}; choose another with --out"),
+                false,
+            );
         }
     } else {
         terminal::print(&text);

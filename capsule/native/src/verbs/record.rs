@@ -24,11 +24,14 @@ Appends entries to LOG (default ./capsule.log) for a trusted local process: one 
 (or null) and any other fields. Types: exec read write denied connect limit call.started call.ended policy.changed gap,
 and any that begin with egress. or machine.
 
-Entries are on the log within 100 ms, under a signed checkpoint within a second, and on the disk at the end.
+Entries are on the log within 100 ms, under a signed checkpoint within a second, and on the disk at the end. An empty
+line asks for both now.
 
   --json   at the end, one JSON object: the log's id, how many entries, the seqs of the first and the last
 
 exit: 0 all recorded, 1 some lines were refused (a gap says how many), 64 usage, 125 the log cannot be written
+
+example: echo '{\"type\":\"call.started\",\"run\":null}' | capsule record --log ./capsule.log
 ";
 
 /// What others than a run may record.
@@ -60,14 +63,14 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
-        Err(why) => return super::usage(&why, "capsule record --help"),
+        Err(why) => return super::usage(&why, "capsule record --help", false),
     };
     let mut recorder = match Places::from_env().and_then(|places| Writer::open(&log, &places)) {
         Ok(writer) => Recorder::new(writer),
-        Err(why) => return super::refuse(&why.to_string()),
+        Err(why) => return super::refuse(&why.to_string(), false),
     };
     if let Err(why) = recorder.run() {
-        return super::refuse(&why);
+        return super::refuse(&why, false);
     }
     if json {
         let report = serde_json::json!({
@@ -161,6 +164,11 @@ impl Recorder {
                     skipping = true;
                     pending.clear();
                 }
+                if !skipping && pending == b"\n" {
+                    pending.clear();
+                    self.sign()?;
+                    continue;
+                }
                 if piece.ends_with(b"\n") {
                     let line = std::mem::take(&mut pending);
                     let line = if skipping {
@@ -215,6 +223,15 @@ impl Recorder {
             self.unsigned.or(Some(Instant::now()))
         };
         Ok(())
+    }
+
+    /// Everything so far, on the log and under a checkpoint.
+    fn sign(&mut self) -> Result<(), String> {
+        self.unsigned = None;
+        if self.waiting.is_empty() {
+            return self.writer.seal(false).map_err(|why| why.to_string());
+        }
+        self.append(Seal::Sign)
     }
 
     fn append(&mut self, seal: Seal) -> Result<(), String> {

@@ -30,12 +30,15 @@ usage: capsule run [options] [--] COMMAND [ARGUMENT…]
   --allow-degraded LAYER   run without a layer this host cannot give; may be repeated; is recorded
   --read DIRECTORY         may be read and executed from, beyond the policy; may be repeated; is recorded
   --program FILE           may be executed where the policy names programs; may be repeated; is recorded
+  --pass-fd N              the command inherits descriptor N; may be repeated; is recorded
   --control-fd N           a program drives this run over descriptor N and ends it (docs/formats/control.md)
   --worker                 with --control-fd: the command is a worker
   -h, --help               this text
 
 The exit code is the command's own; 124 when a limit was reached, 125 when capsule refused or failed,
 126 when the command cannot be executed, 127 when there is none, 128+N when it died of signal N.
+Ctrl-C goes to the command. Typed three times within two seconds, where the command ignores it or says nothing to it,
+it ends the run and all that was started (exit 130).
 
 example: capsule run --timeout 60 -- python3 script.py
 ";
@@ -52,15 +55,24 @@ enum Output {
 /// Run the verb with the arguments after its name.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let (request, output) = match parse(arguments) {
-        Ok(Some(parsed)) => parsed,
+    let json = super::wants_json(&arguments);
+    let mut output = Output::default();
+    let request = match parse(arguments, &mut output) {
+        Ok(Some(request)) => request,
         Ok(None) => {
             log_terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
         Err(why) => {
-            log_terminal::error(&format!("run: {why}; see capsule run --help"));
-            return ExitCode::from(125);
+            let report = launch::refused(&format!("{why}; see capsule run --help"));
+            match output {
+                Output::Person if json => tell(&report, Output::Json),
+                Output::Person => {
+                    log_terminal::error(&format!("run: {why}; see capsule run --help"));
+                }
+                output => tell(&report, output),
+            }
+            return ExitCode::from(report.exit.code);
         }
     };
     let report = launch::run(&request);
@@ -81,7 +93,8 @@ fn tell(report: &Report, output: Output) {
 }
 
 /// Options that take a value.
-const WITH_VALUE: [&str; 11] = [
+const WITH_VALUE: [&str; 12] = [
+    "pass-fd",
     "read",
     "program",
     "policy",
@@ -96,16 +109,15 @@ const WITH_VALUE: [&str; 11] = [
 ];
 
 /// `None`: help was asked for.
-fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> {
+fn parse(arguments: Vec<OsString>, output: &mut Output) -> Result<Option<Request>, String> {
     let mut request = Request::default();
-    let mut output = Output::default();
     let mut parser = lexopt::Parser::from_args(arguments);
     let text = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(text)? {
         let option = match argument {
             Short('h') | Long("help") => return Ok(None),
             Long("json") => {
-                output = Output::Json;
+                *output = Output::Json;
                 continue;
             }
             Long("overlay") => {
@@ -129,8 +141,9 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> 
             "policy" => request.policy = Some(value),
             "tool" => request.tool = Some(value.to_string_lossy().into_owned()),
             "log" => request.log = Some(value.into()),
-            "report-fd" => output = Output::Descriptor(descriptor("--report-fd", &value)?),
+            "report-fd" => *output = Output::Descriptor(descriptor("--report-fd", &value)?),
             "control-fd" => request.control = Some(descriptor("--control-fd", &value)?),
+            "pass-fd" => request.passed.push(descriptor("--pass-fd", &value)?),
             "read" => request.read.push(directory(&value)?),
             "program" => request.programs.push(directory(&value)?),
             "timeout" => request.timeout_ms = Some(milliseconds(&value)?),
@@ -144,10 +157,19 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, Output)>, String> 
     if request.command.is_empty() {
         return Err("no command".to_owned());
     }
+    if request
+        .passed
+        .iter()
+        .any(|number| request.control == Some(*number) || *output == Output::Descriptor(*number))
+    {
+        return Err(
+            "--pass-fd: this descriptor is the control connection or the report's".to_owned(),
+        );
+    }
     if request.worker && request.control.is_none() {
         return Err("--worker: only a program with --control-fd can drive one".to_owned());
     }
-    Ok(Some((request, output)))
+    Ok(Some(request))
 }
 
 fn layer(value: &OsString) -> Result<Require, String> {
@@ -224,7 +246,9 @@ mod tests {
     use super::*;
 
     fn parsed(words: &[&str]) -> Result<Option<(Request, Output)>, String> {
-        parse(words.iter().map(OsString::from).collect())
+        let mut output = Output::default();
+        let request = parse(words.iter().map(OsString::from).collect(), &mut output)?;
+        Ok(request.map(|request| (request, output)))
     }
 
     #[test]
@@ -256,6 +280,16 @@ mod tests {
             assert!(parsed(words).is_err(), "{words:?}");
         }
         assert!(parsed(&["--help"]).unwrap().is_none());
+    }
+
+    #[test]
+    fn json_is_asked_for_before_the_command() {
+        let wants = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            super::super::wants_json(&words)
+        };
+        assert!(wants(&["--frobnicate", "--json"]));
+        assert!(!wants(&["--frobnicate", "--", "x", "--json"]));
     }
 
     #[test]

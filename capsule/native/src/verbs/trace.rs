@@ -38,7 +38,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             crate::log_terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
-        Err(why) => return usage(&format!("trace: {why}"), "capsule trace --help"),
+        Err(why) => return usage(&format!("trace: {why}"), "capsule trace --help", false),
     };
     let report = launch::run(&request);
     terminal::story(&report);
@@ -56,7 +56,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     });
     match write(&out, &document) {
         Ok(()) => ExitCode::from(report.exit.code),
-        Err(error) => refuse(&format!("{}: {error}", out.display())),
+        Err(error) => refuse(&format!("{}: {error}", out.display()), false),
     }
 }
 

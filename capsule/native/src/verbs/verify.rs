@@ -8,19 +8,23 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::audit::checkpoint::{Note, Refusal, VKey, origin};
+use crate::audit::copies::{self, Kin};
 use crate::audit::genesis::{self, Genesis};
-use crate::audit::heads::{self, Head, Memory};
-use crate::audit::keys::{self, Places};
+use crate::audit::heads::{self, At, Head, Memory};
+use crate::audit::keys;
+use crate::audit::lock::LogLock;
 use crate::audit::outcome::{Outcome, Report, Warning};
 use crate::audit::proof::{Broken, Bundle, MAX_BUNDLE};
 use crate::audit::verifier::{self, Options, Verified};
+use crate::audit::{Error, Hurry, Places};
 use crate::log_terminal as terminal;
 
 const HELP: &str = "\
-usage: capsule verify [LOG] [--key VKEY|FILE] [--since CHECKPOINT] [--strict] [--quick] [--json]
-       capsule verify --proof BUNDLE [--entry FILE] [--key VKEY|FILE] [--json]
+usage: capsule verify [LOG] [--key VKEY|FILE] [--since CHECKPOINT] [--strict] [--quick] [--no-memory] [--json]
+       capsule verify --proof BUNDLE [--entry FILE] [--key VKEY|FILE] [--no-memory] [--json]
 
 Checks every line, block, tree root and signature of LOG (default ./capsule.log), and compares it with what is
 remembered of it here. Says what it could and could not check.
@@ -36,7 +40,12 @@ remembered of it here. Says what it could and could not check.
 
 exit: 0 verified, 3 unauthenticated, 10 malformed, 11 chain broken, 12 tree broken, 13 bad signature, 14 unknown key,
 15 truncated, 16 rolled back, 17 forked, 18 other algorithms, 19 torn, 20 unsealed, 21 --strict, 64 usage, 125 unreadable
+
+example: capsule verify ./capsule.log --strict
 ";
+
+/// How long a writer in the middle of a write is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Arguments {
@@ -53,19 +62,20 @@ struct Arguments {
 
 /// Runs the verb.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let json = super::wants_json(&arguments);
     let arguments = match parse(arguments) {
         Ok(Some(arguments)) => arguments,
         Ok(None) => {
             terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
-        Err(why) => return super::usage(&why, "capsule verify --help"),
+        Err(why) => return super::usage(&why, "capsule verify --help", json),
     };
     let done = match &arguments.proof {
         Some(bundle) => proof(&arguments, bundle),
         None => log(&arguments),
     };
-    done.unwrap_or_else(|why| super::refuse(&why))
+    done.unwrap_or_else(|why| super::refuse(&why, json))
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Option<Arguments>, String> {
@@ -162,7 +172,7 @@ fn log(arguments: &Arguments) -> Result<ExitCode, String> {
         (Some(places), Some(id)) => memory(places, id)?,
         _ => None,
     };
-    let length = settled_length(&file, &path)?;
+    let length = settled_length(&file, &path, places.as_ref())?;
     let mut key = trusted(arguments, id.as_deref(), remembered.as_ref())?;
     if let (Some((known, "own")), Some(genesis)) = (&key, &genesis) {
         // Another machine's log is no forgery: without its key, all that can be said is `unauthenticated`.
@@ -194,6 +204,15 @@ fn log(arguments: &Arguments) -> Result<ExitCode, String> {
     progress.done();
     let mut verified =
         verified.map_err(|why| format!("{path:?} cannot be read: {why}; check the disk"))?;
+    if let (Some(id), Some(at)) = (
+        &id,
+        options
+            .remembered
+            .as_ref()
+            .and_then(|head| head.at.as_ref()),
+    ) {
+        beside(&mut verified.report, &file, id, at);
+    }
     if let (Some(before), Some(now)) = (&at_path, &id)
         && before != now
     {
@@ -212,6 +231,35 @@ fn log(arguments: &Arguments) -> Result<ExitCode, String> {
         remember(places, &verified, &options);
     }
     Ok(show(arguments, &path, &verified.report))
+}
+
+/// Where the log is not what is remembered of it: how it stands to the file that was last written to.
+fn beside(report: &mut Report, file: &File, id: &str, at: &At) {
+    let differs = [Outcome::RolledBack, Outcome::Truncated, Outcome::Forked];
+    let Some(fault) = report
+        .fault
+        .as_mut()
+        .filter(|_| differs.contains(&report.outcome))
+    else {
+        return;
+    };
+    let other = terminal::clean(&at.path);
+    let more = match copies::kin(file, report.bytes, id, at) {
+        None => return,
+        Some(Kin::Older) => format!("it is an older copy of {other}, which goes on from here"),
+        Some(Kin::Parted(common)) => {
+            report.outcome = Outcome::Forked;
+            format!(
+                "it and {other} have their first {common} entries in common and then differ: two histories from one \
+                 head, and neither file can say which is the log; keep both"
+            )
+        }
+        Some(Kin::Unknown) => format!(
+            "that head was last written to {other}, another file, which cannot be compared: this is an older copy, or \
+             both were gone on with from one head"
+        ),
+    };
+    fault.why = format!("{}; {more}", fault.why);
 }
 
 fn show(arguments: &Arguments, path: &Path, report: &Report) -> ExitCode {
@@ -244,29 +292,47 @@ fn open(path: &Path) -> Result<File, String> {
 
 fn memory(places: &Places, id: &str) -> Result<Option<Head>, String> {
     let memory = Memory::existing(places, id).map_err(|why| why.to_string())?;
-    let Some(memory) = memory else {
+    let Some(mut memory) = memory else {
         return Ok(None);
     };
     memory
-        .lock(libc::LOCK_SH)
+        .lock(libc::LOCK_SH, Hurry::default())
         .and_then(|()| memory.read())
         .map_err(|why| why.to_string())
 }
 
 /// The log's length while nobody is in the middle of a write.
-fn settled_length(file: &File, path: &Path) -> Result<u64, String> {
-    let length = || file.metadata().map(|meta| meta.len());
-    let refuse = |why: std::io::Error| format!("{path:?} cannot be read: {why}; check the path");
-    for _ in 0..200 {
-        if keys::flock(file, libc::LOCK_SH | libc::LOCK_NB, path).is_ok() {
-            let length = length().map_err(refuse);
-            keys::flock(file, libc::LOCK_UN, path).map_err(|why| why.to_string())?;
-            return length;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+fn settled_length(file: &File, path: &Path, places: Option<&Places>) -> Result<u64, String> {
+    let length = || {
+        file.metadata()
+            .map(|meta| meta.len())
+            .map_err(|why| format!("{path:?} cannot be read: {why}; check the path"))
+    };
+    // Writers and their lock are where the key is. Who has none asks nobody, and waits until the log stands still.
+    let lock = places
+        .filter(|places| places.key().exists())
+        .and_then(|places| LogLock::of(places, file, path).ok());
+    if let Some(lock) = lock {
+        let hurry = Hurry {
+            until: Some(Instant::now() + PATIENCE),
+            signals: None,
+        };
+        // A writer that is stuck must not keep anybody from looking. Closing the lock gives it back.
+        return match lock.take(libc::F_RDLCK, hurry) {
+            Ok(()) | Err(Error::Busy { .. }) => length(),
+            Err(why) => Err(why.to_string()),
+        };
     }
-    // A writer that is stuck must not keep anybody from looking.
-    length().map_err(refuse)
+    let begun = Instant::now();
+    let mut before = length()?;
+    loop {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = length()?;
+        if now == before || begun.elapsed() >= PATIENCE {
+            return Ok(now);
+        }
+        before = now;
+    }
 }
 
 /// Reads a kept checkpoint; inside, why it cannot be one of this log.
@@ -311,8 +377,8 @@ fn remember(places: &Places, verified: &Verified, options: &Options) {
     if report.outcome != Outcome::Verified || report.quick {
         return;
     }
-    let done = Memory::open(places, id).and_then(|memory| {
-        memory.lock(libc::LOCK_EX)?;
+    let done = Memory::open(places, id).and_then(|mut memory| {
+        memory.lock(libc::LOCK_EX, Hurry::default())?;
         let before = memory.read()?;
         // The writer's own memory is ahead, or as good: only an older one, or none, is replaced.
         if before
@@ -322,6 +388,7 @@ fn remember(places: &Places, verified: &Verified, options: &Options) {
             return Ok(());
         }
         memory.write(&Head {
+            at: before.as_ref().and_then(|head| head.at.clone()),
             generation: before.map_or(1, |head| head.generation + 1),
             log: id.clone(),
             place: verified.place,

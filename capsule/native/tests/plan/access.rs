@@ -30,6 +30,7 @@ fn access() -> Access {
             ),
         ],
         aliases: vec![],
+        led: vec![],
     };
     access_of(&sample(), &extras)
 }
@@ -99,9 +100,11 @@ fn a_deny_wins_over_the_grant_around_it_for_every_use() {
 fn a_protected_name_is_read_and_not_changed() {
     let refused = refusal("/home/u/w/.git/hooks/pre-commit", Want::Write);
     assert_eq!(
-        (refused.kind, refused.rule.unwrap().line, refused.allow),
-        (Kind::Protected, 11, None)
+        (refused.kind, refused.rule.unwrap().line),
+        (Kind::Protected, 11)
     );
+    let allow = refused.allow.unwrap();
+    assert!(allow.starts_with("take ") && allow.contains(" out of filesystem: protect at "));
     let refused = refusal("/home/u/w/capsule.log", Want::Write);
     let rule = refused.rule.unwrap();
     assert_eq!(
@@ -226,7 +229,7 @@ fn a_directory_does_not_carry_covered_names_out_of_a_pattern() {
     let lost = |from: &str, to: &str| {
         access
             .guards_lost(from.as_bytes(), to.as_bytes())
-            .map(|r| r.line)
+            .map(|r| r.rule.line)
     };
     assert_eq!(lost("/home/u/w/src", "/tmp/src"), Some(7));
     assert_eq!(lost("/home/u/w/src", "/home/u/w/deep/er/src"), None);
@@ -273,6 +276,7 @@ fn a_linked_name_is_guarded_under_both_names() {
             alias("/home/u/w/keys", "/usr/keys"),
             alias("/usr/bin", "/opt/bin"),
         ],
+        led: vec![],
     };
     let access = access_of(&sample(), &extras);
     assert_eq!(

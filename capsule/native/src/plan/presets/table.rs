@@ -1,19 +1,19 @@
 // Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
-    "1c013b166c633d285b0ccec8c455ce603856bf33fda6a2cdf34212a740201b3b";
+    "87dbf395a08f764940465023bdcef440c5a4395bc40590c266cf274be98289f0";
 /// All presets, by name.
 pub const ALL: &[Preset] = &[
     Preset {
         name: "anthropic",
-        source: "blake3:802d67e0946dcb242e81fc57acbb9e2cdb17b03568cfeaf6782e85779e7dea1f",
-        digest: "blake3:ff9483ce3ad51afb2d94d84acab2e85e182216485ed0c01cf7161b12ad7fc451",
+        source: "blake3:41e49ad74fa791ab6ade4772ac0151444be22d284b6feae4e9d2c23585eb7682",
+        digest: "blake3:bd83abf012ca17597e760a369e7c7bf67f0b9ff6c9d69151103a9d94ac6f0cec",
         plan: include_str!("anthropic.json"),
     },
     Preset {
         name: "c",
         source: "blake3:21e16511ae8346f9f640429926412e1d6275414221818f104041b66a73cd3a8e",
-        digest: "blake3:1f6a1e82c70df4a9cbe927c1112eb2a09e750c1b972c30b132d8a7a2871e42e5",
+        digest: "blake3:72db5b70548f92436de1c57ce31557716ee1f3b5e3beeb33aec37f526ecd87f2",
         plan: include_str!("c.json"),
     },
     Preset {
@@ -37,7 +37,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "git",
         source: "blake3:b55d039b19a702e752b3cbd1fa93e3c8f281a4c02c1171cd32ab055bdf4f059e",
-        digest: "blake3:45c30bba26b88ce69b4ce442f327bd5ae55d588ed265ee6dbb762e02a41110d3",
+        digest: "blake3:28e4ca702f993667c2c7e2888a4e468d2e801c007b380bab19730bf25327fed9",
         plan: include_str!("git.json"),
     },
     Preset {
@@ -61,7 +61,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "node",
         source: "blake3:e46d8f2a726d386a7f30d3083840211d83d7fb2a8b4dab163d461c5c104575c7",
-        digest: "blake3:555f59389b652565f7cd967eda30cf363f151c49986293f00a09788e50a95924",
+        digest: "blake3:10ffe58bd16d351f6c937edfc99282effe076f50999d37099791f4393acadac0",
         plan: include_str!("node.json"),
     },
     Preset {
@@ -77,6 +77,12 @@ pub const ALL: &[Preset] = &[
         plan: include_str!("openai.json"),
     },
     Preset {
+        name: "proxy",
+        source: "blake3:997f14e433c2bb45838a5ca60064ebc848b2d5f4029c5020bbf02cde4251c5a7",
+        digest: "blake3:74fe856db2e83f7841f2d94ec0e759b8cdf2e67d22be29085859cb7b0714fd39",
+        plan: include_str!("proxy.json"),
+    },
+    Preset {
         name: "pypi",
         source: "blake3:ff08a1ee91222c01db6b6396f43effa90c355eb21d7b965b9b4e6a918183b32d",
         digest: "blake3:089713c950183fe6b5715571f1b44cbee9a5cdf1391d36b28e13807216ad4ad8",
@@ -85,8 +91,14 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "python",
         source: "blake3:b266a79fc0273ffc385d0b61d25793eff41f05bda3f9380654b6f9a68b9afe12",
-        digest: "blake3:72ca9f9dd58bb983344a660c8c87ac61627eda1afdddd2cdaba891f5dc26c6e0",
+        digest: "blake3:56c84673de099082460d4919c337dd7ba3260a9ca0e49878b28f94d2cb52dc12",
         plan: include_str!("python.json"),
+    },
+    Preset {
+        name: "qemu",
+        source: "blake3:bb210af888169ed0259d82284870b4a181e31c39db3b18ebaff03282481d1f4a",
+        digest: "blake3:3f8d03f94967771a0ebf8d1700bc680d0cfbeb4b3f305757ed109229c084468b",
+        plan: include_str!("qemu.json"),
     },
     Preset {
         name: "readonly",
@@ -97,7 +109,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "rust",
         source: "blake3:3d51b28683ddb0f4f0cb7a47582b30b971009c714faaf5c029b8510f014becb3",
-        digest: "blake3:af3822a05c10e81ed51a3f83b5ace910530ada5a9a9607c1c509336979626fe9",
+        digest: "blake3:2d724e50543f0208643cc945af381825853102d9bbe937fa010e1930f89106e1",
         plan: include_str!("rust.json"),
     },
     Preset {
@@ -120,8 +132,8 @@ pub const ALL: &[Preset] = &[
     },
     Preset {
         name: "workspace",
-        source: "blake3:868cab1184ccfadfddf7fe1c2f20870080d1df0bec649ad97387b148ac9e45b9",
-        digest: "blake3:6e3eeb1f521b96d7a0a02f8ce01449ce24a159a4e00fc503d1c618743a3c9a1d",
+        source: "blake3:37483d6c839098e575a3dc1b284c5e8d353f4846ce43892174080951867db9a5",
+        digest: "blake3:e66d044e69ab403a9a6a3fdbed3fd19d21d712c7da90ce698903a05bfa4c96f9",
         plan: include_str!("workspace.json"),
     },
 ];

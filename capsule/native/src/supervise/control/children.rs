@@ -1,6 +1,6 @@
 //! The worker's children: made ahead of the calls, given one call each, killed when they must be.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -14,6 +14,8 @@ use super::{Control, Ledger, MAX_WORD};
 const MAX_CALLS: usize = 64;
 /// Children kept waiting for the next call.
 const SPARES: usize = 2;
+/// How long a child that has left may wait to be collected, with what it left running.
+const COLLECT: Duration = Duration::from_millis(20);
 
 impl Control {
     /// Give waiting calls to waiting children, and see that there are enough of these.
@@ -77,6 +79,9 @@ impl Control {
             let id = slot.id;
             self.slots.insert(id, slot);
             self.tell_worker(&json!({"kind": "fork", "slot": id}), &[], Some(theirs))?;
+        }
+        if coming < wanted {
+            self.collected()?;
         }
         Ok(())
     }
@@ -148,12 +153,29 @@ impl Control {
         }
     }
 
-    /// Its connection has ended: the worker is to collect it.
+    /// Its connection has ended: the worker is to collect it. Where somebody waits to hear how it ended, now; else
+    /// along with the next child that is asked for, or after [`COLLECT`], so that the worker is woken once for both.
     fn reap(&mut self, id: u32) -> Result<(), String> {
-        if let Some(slot) = self.slots.get_mut(&id) {
-            slot.peer = None;
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return Ok(());
+        };
+        slot.peer = None;
+        self.collect.push(id);
+        if matches!(slot.state, State::Lost(..)) {
+            return self.collected();
         }
-        self.tell_worker(&json!({"kind": "reap", "slot": id}), &[], None)
+        self.collect_at
+            .get_or_insert_with(|| Instant::now() + COLLECT);
+        Ok(())
+    }
+
+    /// Have the worker collect the children whose connections have ended.
+    fn collected(&mut self) -> Result<(), String> {
+        self.collect_at = None;
+        for id in std::mem::take(&mut self.collect) {
+            self.tell_worker(&json!({"kind": "reap", "slot": id}), &[], None)?;
+        }
+        Ok(())
     }
 
     fn answered(
@@ -257,6 +279,9 @@ impl Control {
     pub(super) fn expire(&mut self, ledger: &mut dyn Ledger) -> Result<(), String> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.collect_at) {
+            self.collected()?;
+        }
         let late: Vec<u32> = self
             .slots
             .values()

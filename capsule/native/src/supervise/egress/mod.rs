@@ -14,7 +14,6 @@ pub mod start;
 pub mod trust;
 pub mod wire;
 
-use crate::monitor::wire::text;
 use crate::plan::{Egress, Plan, Variables};
 use crate::sandbox::brought::Brought;
 use crate::sandbox::messages;
@@ -33,13 +32,13 @@ use wire::{Frame, Reader, Source, Word};
 
 /// How long egress may take to stand: it is a Python program that may just be starting.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a refusal says first: who lacks these sees it at the first run.
-const NEEDS: &str = "network.hosts needs Python 3.12 and capsule[egress]";
 
 /// Everything that is known before the sandbox stands.
 pub struct Prepared {
     home: Home,
     egress: Egress,
+    /// The same as egress is told it.
+    named: Egress,
     variables: Variables,
     sources: Sources,
     read: Vec<Source>,
@@ -74,19 +73,23 @@ pub fn prepare(
     variables: &Variables,
     state: Option<&Path>,
 ) -> Result<Option<Prepared>, String> {
-    let Some(egress) = plan.network.egress.clone() else {
+    let Some(mut egress) = plan.network.egress.clone() else {
         return Ok(None);
     };
+    sources::settle(&mut egress, variables)?;
     let home = Home::open(state)?;
     let mut sources = Sources::of(&egress, variables)?;
+    let named = sources::named(&egress, variables)?;
     // Watched first: what changes while it is read is read again.
     sources.watch().map_err(|error| format!("rules: {error}"))?;
     let read = sources.read()?;
+    sources.remember(&read);
     let placeholders = secrets::placeholders(&egress.secrets)?;
     trust::ensure(&home)?;
     // It starts while the sandbox is made.
     let stream = Some(home.connect()?);
-    let brought = trust::furnish(plan, &home)?;
+    let trusted = trust::beside(&home, &authorities(&egress, variables, &read)?)?;
+    let brought = trust::furnish(plan, &home, trusted.as_deref())?;
     for secret in &egress.secrets {
         if let (Some(name), Some(placeholder)) = (&secret.env, placeholders.get(&secret.name)) {
             let set = &mut plan.environment.set;
@@ -96,6 +99,7 @@ pub fn prepare(
     Ok(Some(Prepared {
         home,
         egress,
+        named,
         variables: variables.clone(),
         sources,
         read,
@@ -104,6 +108,23 @@ pub fn prepare(
         brought,
         stream,
     }))
+}
+
+/// The texts of the authorities that the policy names.
+fn authorities(
+    egress: &Egress,
+    variables: &Variables,
+    read: &[Source],
+) -> Result<Vec<Source>, String> {
+    let mut found = Vec::new();
+    for grant in &egress.authorities {
+        let path = variables
+            .path(&grant.path)
+            .map_err(|error| error.to_string())?;
+        let known = read.iter().find(|source| Path::new(&source.path) == path);
+        found.extend(known.cloned());
+    }
+    Ok(found)
 }
 
 impl Prepared {
@@ -117,9 +138,8 @@ impl Prepared {
     ///
     /// # Errors
     /// A sentence that names the secret.
-    pub fn gather(&mut self, named: bool) -> Result<(), String> {
+    pub fn gather(&mut self) -> Result<(), String> {
         let secrets = &self.egress.secrets;
-        secrets::trusted(secrets, named)?;
         self.held = secrets::gather(secrets, &self.placeholders, &self.variables)?;
         Ok(())
     }
@@ -153,7 +173,7 @@ impl Prepared {
             "command": about.command,
             "cwd": about.cwd,
             "policy": about.policy,
-            "egress": self.egress,
+            "egress": self.named,
             "sources": self.read,
             "secrets": self.held,
             "ports": self.egress.ports(),
@@ -175,9 +195,15 @@ impl Prepared {
                 }
             }
         }
-        let words = self.home.last_words();
-        let words = words.map_or_else(String::new, |words| format!("; it said: {words}"));
-        Err(format!("{NEEDS}: {why}{words}"))
+        Err(match self.home.last_words() {
+            Some(words) => format!("capsule-egress did not start: {words}"),
+            None => format!(
+                "capsule-egress hung up before it was ready: {why}; what it said is in {}, what it was refused in {}; \
+                 the next run starts another one when it is gone",
+                self.home.path("egress.log").display(),
+                self.home.path("egress.capsule.log").display(),
+            ),
+        })
     }
 
     fn stands(
@@ -221,7 +247,7 @@ impl Prepared {
                     Frame::Ready { problems, .. } => {
                         // It stands and denies everything: what is wrong is said, and goes on being said.
                         for problem in problems {
-                            crate::log_terminal::error(&text(problem.as_bytes()));
+                            crate::log_terminal::error_lines(&problem);
                         }
                         return Ok((reader, early));
                     }

@@ -9,9 +9,14 @@ use crate::log_terminal::clean;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Questions that wait for their turn.
 const MOST: usize = 64;
+/// Characters of one thing that somebody else said.
+const LONGEST: usize = 300;
+/// What was asked before, the last of it.
+const MOST_BEFORE: usize = 5;
 
 /// The questions.
 #[derive(Debug, Default)]
@@ -94,20 +99,27 @@ impl Prompt {
             // What was typed before belongs to the command, or to nobody.
             // SAFETY: plain integers.
             unsafe { libc::tcflush(0, libc::TCIFLUSH) };
-            print(&question(ask));
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            print(&question(ask, now.map_or(0, |now| now.as_millis())));
         }
     }
 }
 
-/// The question in two lines.
-fn question(ask: &Ask) -> String {
+/// The question as `capsule asks` shows it, and what each key means.
+fn question(ask: &Ask, now_ms: u128) -> String {
     let word = |value: &Value, name: &str| match value.get(name) {
-        Some(Value::String(text)) => clean(text),
+        Some(Value::String(text)) => short(&clean(text)),
+        Some(Value::Number(number)) => number.to_string(),
         _ => String::new(),
     };
     let program = match &ask.program {
-        Value::String(text) => clean(text),
+        Value::String(text) => short(&clean(text)),
         other => word(other, "path"),
+    };
+    let program = if program.is_empty() {
+        "a program".to_owned()
+    } else {
+        program
     };
     let event = &ask.event;
     let http = event.get("http").unwrap_or(event);
@@ -116,19 +128,65 @@ fn question(ask: &Ask) -> String {
         "" => first_of(event, &["host", "name", "address"]),
         said => said.to_owned(),
     };
+    let left = ask.expires.as_u64().map_or_else(String::new, |expires| {
+        let left = u128::from(expires).saturating_sub(now_ms) / 1000;
+        format!("  ({left} s left, then it is denied)")
+    });
+    let mut lines = vec![format!("capsule: {program} asks for {what}{left}")];
+    if let Some(words) = ask.argv.as_array().filter(|words| !words.is_empty()) {
+        let words = words.iter().filter_map(Value::as_str).map(typed);
+        let words = short(&words.collect::<Vec<_>>().join(" "));
+        lines.push(format!("  by {words}"));
+    }
     let reason = word(&ask.rule, "reason");
-    let why = match reason.as_str() {
-        "" => word(&ask.rule, "id"),
-        _ => reason,
-    };
-    format!(
-        "\r\ncapsule: {program} asks for {what}{}\r\n  [o]nce, this [p]ath, this [h]ost, [N]o? ",
-        if why.is_empty() {
-            String::new()
-        } else {
-            format!(" ({why})")
+    match word(&ask.rule, "id").as_str() {
+        "" => lines.push("  no host entry lists it (network: unlisted: ask)".to_owned()),
+        id => {
+            let place = format!("{}:{}", word(&ask.rule, "file"), word(&ask.rule, "line"));
+            let why = if reason.is_empty() {
+                reason
+            } else {
+                format!(": {reason}")
+            };
+            lines.push(format!("  rule {id} ({place}){why}"));
         }
+    }
+    let before = ask.asked_before.as_array().into_iter().flatten();
+    for past in before
+        .rev()
+        .take(MOST_BEFORE)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+    {
+        let (what, outcome) = (word(past, "what"), word(past, "outcome"));
+        lines.push(format!("  before: {what}: {outcome}"));
+    }
+    lines.push("  y, o: this once; p: this method and path until the run ends; h: this host until the run ends".to_owned());
+    format!(
+        "\r\n{}\r\n  [o]nce, [p]ath, [h]ost, [N]o? ",
+        lines.join("\r\n")
     )
+}
+
+/// A word of a command as it would be typed.
+fn typed(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:=@_".contains(c);
+    let word = clean(word);
+    if !word.is_empty() && word.chars().all(plain) {
+        word
+    } else {
+        format!("'{}'", word.replace('\'', "'\"'\"'"))
+    }
+}
+
+fn short(text: &str) -> String {
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(LONGEST - 1).collect();
+    cut.push('…');
+    cut
 }
 
 fn first_of(event: &Value, names: &[&str]) -> String {
@@ -169,27 +227,43 @@ mod tests {
             id: id.into(),
             run: "r-1".into(),
             at: Value::Null,
-            expires: Value::Null,
+            expires: json!(130_500),
             event,
-            rule: json!({"id": "publish", "reason": "uploads are asked about"}),
+            rule: json!({"id": "publish", "file": "/w/rules.yaml", "line": 7, "reason": "uploads are asked about"}),
             program: json!("/usr/bin/curl"),
-            argv: json!(["curl"]),
+            argv: json!(["curl", "-T", "a b", "it\u{1b}[2J"]),
             command: Value::Null,
-            asked_before: json!([]),
+            asked_before: json!([{"at": 1, "what": "PUT https://a.example/1", "outcome": "deny"}]),
         }
     }
 
     #[test]
     fn a_question_names_the_program_and_what_it_wants_and_is_clean() {
         let event = json!({"http": {"method": "PUT", "url": "https://a.example/\u{1b}[2Jx"}});
-        let text = question(&ask("1", event));
+        let text = question(&ask("1", event), 100_000);
         assert!(text.contains("/usr/bin/curl asks for PUT https://a.example/"));
-        assert!(text.contains("(uploads are asked about)"));
+        assert!(text.contains("(30 s left, then it is denied)"));
+        assert!(text.contains("by curl -T 'a b' 'it\\u{1b}[2J'"), "{text}");
+        assert!(text.contains("rule publish (/w/rules.yaml:7): uploads are asked about"));
+        assert!(text.contains("before: PUT https://a.example/1: deny"));
+        assert!(text.contains("y, o: this once"));
         assert!(!text.contains('\u{1b}'));
-        let text = question(&ask("1", json!({"dns": {"name": "b.example"}})));
-        assert!(text.contains("asks for b.example"));
-        let text = question(&ask("1", Value::Null));
-        assert!(text.contains("something that is not listed"));
+        let text = question(&ask("1", json!({"dns": {"name": "b.example"}})), 200_000);
+        assert!(text.contains("asks for b.example  (0 s left"));
+        let unlisted = Ask {
+            rule: Value::Null,
+            program: Value::Null,
+            ..ask("1", Value::Null)
+        };
+        let text = question(&unlisted, 0);
+        assert!(text.contains("a program asks for something that is not listed"));
+        assert!(text.contains("no host entry lists it"));
+    }
+
+    #[test]
+    fn what_a_program_says_is_cut() {
+        let event = json!({"http": {"method": "GET", "url": "x".repeat(5000)}});
+        assert!(question(&ask("1", event), 0).len() < 2000);
     }
 
     #[test]

@@ -53,23 +53,6 @@ pub fn placeholders(secrets: &[Secret]) -> Result<BTreeMap<String, String>, Stri
     secrets.iter().map(one).collect()
 }
 
-/// A policy that was only found, in a repository that came from somewhere, may not choose programs that run here,
-/// before and outside of any sandbox; one that the user named may.
-///
-/// # Errors
-/// A sentence that names the secret, its place and what to do.
-pub fn trusted(secrets: &[Secret], named: bool) -> Result<(), String> {
-    let command = |secret: &&Secret| secret.from.kind == SecretKind::Command;
-    match secrets.iter().find(command) {
-        Some(secret) if !named => Err(format!(
-            "the secret `{}` ({}:{}) is had by running a program on the host, and the policy was found, not named; \
-             read it, then name it: capsule run --policy {} -- …",
-            secret.name, secret.origin.file, secret.origin.line, secret.origin.file
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Every secret of a run with what stands for it.
 ///
 /// # Errors
@@ -365,21 +348,6 @@ mod tests {
         let variables = Variables::new("/", Some("/"), "/").unwrap();
         let placeholders = placeholders(std::slice::from_ref(&secret)).unwrap();
         gather(&[secret], &placeholders, &variables).map(|mut held| held.remove("one").unwrap())
-    }
-
-    #[test]
-    fn a_program_is_run_only_for_a_policy_that_was_named() {
-        let asked = secret(SecretKind::Command, |from| {
-            from.command = Some(vec!["/bin/true".into()]);
-        });
-        let told = trusted(std::slice::from_ref(&asked), false).unwrap_err();
-        assert!(
-            told.contains("`one` (/p:1)") && told.contains("--policy /p"),
-            "{told}"
-        );
-        assert!(trusted(std::slice::from_ref(&asked), true).is_ok());
-        let plain = secret(SecretKind::Env, |from| from.env = Some("HOME".into()));
-        assert!(trusted(&[plain], false).is_ok());
     }
 
     fn said(script: &str, expires_ms: Option<u64>) -> Result<Held, String> {

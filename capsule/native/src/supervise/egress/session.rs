@@ -9,7 +9,7 @@ use super::sources::Sources;
 use super::wire::{self, Frame, Reader, Word};
 use crate::monitor::wire::Event;
 use crate::plan::{Egress, Variables};
-use crate::supervise::relay::Recorder;
+use crate::supervise::recorder::Recorder;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -220,8 +220,7 @@ impl Session {
 
     fn work(&mut self, recorder: &mut dyn Recorder) -> Result<(), Trouble> {
         self.listen(recorder)?;
-        if self.sources.changed() {
-            let sources = self.sources.read_again();
+        if let Some(sources) = self.sources.news() {
             self.tell(&Word::Sources { sources: &sources });
         }
         self.hear_secrets(recorder)?;
@@ -317,7 +316,7 @@ impl Session {
                 value: &value,
                 expires: expires.as_deref(),
             }),
-            Err(why) => crate::log_terminal::error(&why),
+            Err(why) => crate::log_terminal::error_lines(&why),
         }
         Ok(())
     }
@@ -335,7 +334,7 @@ impl Session {
                     });
                 }
                 // Egress goes on refusing what needs it.
-                Some(Err(why)) => crate::log_terminal::error(&why),
+                Some(Err(why)) => crate::log_terminal::error_lines(&why),
             }
         }
         Ok(())
@@ -364,17 +363,23 @@ impl Session {
         let Some(stream) = &self.stream else {
             return Ok(());
         };
-        // It may be gone already.
-        let _ = stream.shutdown(std::net::Shutdown::Write);
         let raw = stream.as_raw_fd();
+        let mut said = false;
         loop {
+            // What is queued goes first; egress may be gone already.
+            let gone = self.push().is_err();
+            let rest = !gone && self.sent < self.out.len();
+            if let (false, false, Some(stream)) = (rest, said, &self.stream) {
+                said = true;
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
             let mut poll = libc::pollfd {
                 fd: raw,
-                events: libc::POLLIN,
+                events: libc::POLLIN | if rest { libc::POLLOUT } else { 0 },
                 revents: 0,
             };
             // SAFETY: one valid structure, and its number.

@@ -31,10 +31,39 @@ pub struct Sources {
     directories: Vec<PathBuf>,
     packs: Vec<String>,
     watch: Option<OwnedFd>,
+    known: Option<blake3::Hash>,
+}
+
+/// Put the variables' values into the names of files that egress looks up among the sources, and leave out optional
+/// authorities that are absent.
+///
+/// # Errors
+/// A variable that has no value here.
+pub fn settle(egress: &mut Egress, variables: &Variables) -> Result<(), String> {
+    let whole = |text: &mut String| -> Result<(), String> {
+        let path = variables.path(text).map_err(|error| error.to_string())?;
+        let named = path.to_str();
+        *text = named
+            .ok_or_else(|| format!("{} has a name that is not UTF-8", path.display()))?
+            .to_owned();
+        Ok(())
+    };
+    for rule in &mut egress.rules {
+        whole(&mut rule.path)?;
+    }
+    for path in egress.detect.iter_mut().filter_map(|one| one.path.as_mut()) {
+        whole(path)?;
+    }
+    for grant in &mut egress.authorities {
+        whole(&mut grant.path)?;
+    }
+    let there = |grant: &crate::plan::Grant| !grant.optional || Path::new(&grant.path).exists();
+    egress.authorities.retain(there);
+    Ok(())
 }
 
 impl Sources {
-    /// Those of a plan.
+    /// Those of a plan whose paths are settled.
     ///
     /// # Errors
     /// A variable that has no value here.
@@ -56,10 +85,7 @@ impl Sources {
             sources.packs.extend(detection.pack.clone());
         }
         for grant in &egress.authorities {
-            let path = path(&grant.path)?;
-            if !grant.optional || path.exists() {
-                sources.files.push(path);
-            }
+            sources.files.push(path(&grant.path)?);
         }
         Ok(sources)
     }
@@ -139,8 +165,23 @@ impl Sources {
         self.watch.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
-    /// Take what the kernel tells; whether something changed in a watched directory.
-    pub fn changed(&self) -> bool {
+    /// Remember what egress knows.
+    pub fn remember(&mut self, sources: &[Source]) {
+        self.known = Some(digest(sources));
+    }
+
+    /// What egress does not know yet. Much happens in a directory that leaves these files as they are.
+    pub fn news(&mut self) -> Option<Vec<Source>> {
+        if !self.changed() {
+            return None;
+        }
+        let sources = self.read_again();
+        let known = self.known.replace(digest(&sources));
+        (known != self.known).then_some(sources)
+    }
+
+    /// Take what the kernel tells; whether something happened in a watched directory.
+    fn changed(&self) -> bool {
         let Some(watch) = &self.watch else {
             return false;
         };
@@ -153,6 +194,35 @@ impl Sources {
         }
         any
     }
+}
+
+/// What egress is told of a plan: its paths as those of the sources are, so that it finds each one's text. An optional
+/// authority that is not there is not named.
+///
+/// # Errors
+/// A variable that has no value here, a name that is not UTF-8.
+pub fn named(egress: &Egress, variables: &Variables) -> Result<Egress, String> {
+    let mut named = egress.clone();
+    let whole = |path: &mut String| {
+        let found = variables.path(path).map_err(|error| error.to_string())?;
+        let text = found.to_str();
+        let text = text.ok_or_else(|| format!("{}: is not UTF-8", found.display()))?;
+        *path = text.to_owned();
+        Ok::<(), String>(())
+    };
+    for rule in &mut named.rules {
+        whole(&mut rule.path)?;
+    }
+    for path in named.detect.iter_mut().filter_map(|d| d.path.as_mut()) {
+        whole(path)?;
+    }
+    for grant in &mut named.authorities {
+        whole(&mut grant.path)?;
+    }
+    named
+        .authorities
+        .retain(|grant| !grant.optional || Path::new(&grant.path).exists());
+    Ok(named)
 }
 
 fn text(path: &Path) -> Result<Source, String> {
@@ -204,6 +274,16 @@ fn beneath(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(
     Ok(())
 }
 
+/// Over all of them, lengths included.
+fn digest(sources: &[Source]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for part in sources.iter().flat_map(|one| [&one.path, &one.text]) {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize()
+}
+
 /// What the start of the run says of them: path and digest.
 #[must_use]
 pub fn digests(sources: &[Source]) -> Vec<serde_json::Value> {
@@ -232,6 +312,44 @@ mod tests {
     }
 
     #[test]
+    fn names_are_whole_and_absent_options_left_out() {
+        let here = tempfile::tempdir().unwrap();
+        let place = fs::canonicalize(here.path()).unwrap();
+        let variables = Variables::new(&place, None, &place).unwrap();
+        let origin = serde_json::json!({"file": "capsule.yaml", "line": 1, "column": 1});
+        let mut value = serde_json::json!({
+            "unlisted": "deny", "hosts": [], "upstreams": [], "proxy": null, "secrets": [],
+            "budget": {"requests": null, "bytes": null, "tokens": null, "microdollars": null},
+        });
+        value["rules"] = serde_json::json!([{"path": "${workspace}/rules.yaml", "origin": origin}]);
+        value["detect"] =
+            serde_json::json!([{"pack": null, "path": "${cwd}/sigma", "origin": origin}]);
+        value["authorities"] = serde_json::json!([
+            {"path": "${workspace}/absent.pem", "optional": true, "origin": origin},
+            {"path": "${workspace}/needed.pem", "optional": false, "origin": origin},
+        ]);
+        let mut egress: Egress = serde_json::from_value(value).unwrap();
+        settle(&mut egress, &variables).unwrap();
+        let at = |name: &str| place.join(name).to_string_lossy().into_owned();
+        assert_eq!(egress.rules[0].path, at("rules.yaml"));
+        assert_eq!(egress.detect[0].path, Some(at("sigma")));
+        let kept: Vec<&str> = egress
+            .authorities
+            .iter()
+            .map(|one| one.path.as_str())
+            .collect();
+        assert_eq!(kept, [at("needed.pem")]);
+        let sources = Sources::of(&egress, &variables).unwrap();
+        assert_eq!(
+            sources.files.len(),
+            3,
+            "what egress looks up is what is read"
+        );
+        egress.rules[0].path = "${home}/x".to_owned();
+        assert!(settle(&mut egress, &variables).is_err());
+    }
+
+    #[test]
     fn files_and_directories_are_read_and_a_change_is_seen() {
         let here = tempfile::tempdir().unwrap();
         let rules = here.path().join("rules.yaml");
@@ -240,15 +358,22 @@ mod tests {
         fs::write(&rules, "rules: []").unwrap();
         fs::write(sigma.join("deep/one.yml"), "title: x").unwrap();
         fs::write(sigma.join("notes.txt"), "no").unwrap();
-        let sources = watched(&[&rules], &[&sigma]);
+        let mut sources = watched(&[&rules], &[&sigma]);
         let read = sources.read().unwrap();
+        sources.remember(&read);
         let texts: Vec<&str> = read.iter().map(|source| source.text.as_str()).collect();
         assert_eq!(texts, ["rules: []", "title: x"]);
-        assert!(!sources.changed());
+        assert!(sources.news().is_none());
         fs::write(here.path().join("new"), "rules: [1]").unwrap();
+        assert!(sources.news().is_none(), "no file of ours");
         fs::rename(here.path().join("new"), &rules).unwrap();
-        assert!(sources.changed() && !sources.changed());
-        assert_eq!(sources.read_again()[0].text, "rules: [1]");
+        assert_eq!(sources.news().unwrap()[0].text, "rules: [1]");
+        assert!(sources.news().is_none());
+        fs::write(sigma.join("deep/one.yml"), "title: y").unwrap();
+        assert!(
+            sources.news().is_none(),
+            "only the directory itself is watched"
+        );
     }
 
     #[test]

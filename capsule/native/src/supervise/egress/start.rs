@@ -7,6 +7,7 @@
 use crate::plan;
 use crate::sandbox::namespaces::Identity;
 use crate::sandbox::system::check;
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -31,6 +32,8 @@ const PRESET: &str = "egress";
 #[derive(Debug)]
 pub struct Home {
     directory: PathBuf,
+    /// How long its words were before this run started it; None when it did not.
+    said: Cell<Option<u64>>,
 }
 
 impl Home {
@@ -63,7 +66,10 @@ impl Home {
                 ));
             }
         }
-        Ok(Home { directory })
+        Ok(Home {
+            directory,
+            said: Cell::new(None),
+        })
     }
 
     /// A path in it.
@@ -100,8 +106,20 @@ impl Home {
         Ok(file)
     }
 
+    /// A path to `name` that fits a socket's address (108 bytes, unix(7)) however deep the home lies, for as long as the
+    /// directory is held.
+    fn short(&self, name: &str) -> io::Result<(File, PathBuf)> {
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(&self.directory)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()));
+        Ok((directory, path))
+    }
+
     fn reach(&self) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect(self.path("socket"))?;
+        let (_directory, path) = self.short("socket")?;
+        let stream = UnixStream::connect(path)?;
         if peer(&stream)? == Identity::own().uid {
             Ok(stream)
         } else {
@@ -127,7 +145,8 @@ impl Home {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(told(error)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(told)?;
+        let (_directory, short) = self.short("socket").map_err(told)?;
+        let listener = UnixListener::bind(short).map_err(told)?;
         self.start(listener)?;
         self.reach().map_err(told)
     }
@@ -144,6 +163,7 @@ impl Home {
         if words.metadata().map_err(told)?.len() > 1 << 20 {
             words.set_len(0).map_err(told)?;
         }
+        self.said.set(Some(words.metadata().map_err(told)?.len()));
         let mut command = Command::new(std::env::current_exe().map_err(told)?);
         command.args(["run", "--policy", PRESET, "--log"]);
         command.arg(self.path("egress.capsule.log"));
@@ -152,7 +172,8 @@ impl Home {
         }
         command.arg("--program").arg(&python);
         command.arg("--").arg(&python);
-        command.args(["-I", "-m", "capsule.egress"]);
+        // Where its modules are it may not write: it need not try.
+        command.args(["-I", "-B", "-m", "capsule.egress"]);
         command.current_dir("/");
         command.stdin(Stdio::from(OwnedFd::from(listener)));
         command.stdout(words.try_clone().map_err(told)?);
@@ -164,13 +185,14 @@ impl Home {
         child.wait().map(drop).map_err(told)
     }
 
-    /// The last line that egress said.
+    /// The last line that egress said since this run started it.
     #[must_use]
     pub fn last_words(&self) -> Option<String> {
+        let before = self.said.get()?;
         let mut file = File::open(self.path("egress.log")).ok()?;
         let length = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(WORDS)))
-            .ok()?;
+        let since = length.saturating_sub(WORDS).max(before);
+        file.seek(SeekFrom::Start(since)).ok()?;
         let mut bytes = Vec::new();
         file.take(WORDS).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes);
@@ -256,9 +278,16 @@ mod tests {
     fn the_last_line_is_what_egress_said_last() {
         let here = tempfile::tempdir().unwrap();
         let home = Home::open(Some(here.path())).unwrap();
+        home.said.set(Some(0));
         assert_eq!(home.last_words(), None);
         fs::write(home.path("egress.log"), "one\n\ntwo \n\n").unwrap();
         assert_eq!(home.last_words().unwrap(), "two");
+        home.said.set(Some(10));
+        assert_eq!(
+            home.last_words(),
+            None,
+            "what it said before is another story"
+        );
     }
 
     #[test]
@@ -269,5 +298,15 @@ mod tests {
         assert_eq!(peer(&home.reach().unwrap()).unwrap(), Identity::own().uid);
         drop(listener);
         assert!(home.reach().is_err());
+    }
+
+    #[test]
+    fn a_deep_home_is_reached_too() {
+        let here = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(&here.path().join("d".repeat(120)))).unwrap();
+        let (_directory, short) = home.short("socket").unwrap();
+        let _listener = UnixListener::bind(short).unwrap();
+        assert!(home.path("socket").exists());
+        assert_eq!(peer(&home.reach().unwrap()).unwrap(), Identity::own().uid);
     }
 }
