@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from capsule.policy.quantities import parse_quantity
+from capsule.policy.urlpath import target_of
 
 Action = Literal["allow", "deny"]
 Scope = Literal["once", "path", "host"]
@@ -100,9 +101,8 @@ class Question:
     def what(self) -> str:
         """In one line, for a person."""
         section = next(iter(self._sections()), {})
-        words = (
-            str(section[name]) for name in ("method", "url", "tool", "name", "host") if section.get(name)
-        )
+        names = ("method", "url") if section.get("url") else ("method", "tool", "name", "host")
+        words = (str(section[name]) for name in names if section.get(name))
         return " ".join(words) or str(self._kind())
 
     def key(self, scope: Scope) -> tuple[object, ...]:
@@ -112,16 +112,21 @@ class Question:
         if scope == "host":
             return place[:3]
         if scope == "path":
-            return (*place, self._get("method"), self._get("path"), self._get("tool"))
+            return (*place, self._get("method"), self._path(), self._get("tool"))
         return (
             *place,
             self._get("method"),
-            self._get("path"),
+            self._path(),
             self._get("tool"),
             self._get("query"),
             self.program,
             self.argv,
         )
+
+    def _path(self) -> object:
+        """As it was sent: an answer for a path is none for another spelling of it."""
+        url = self._get("url")
+        return target_of(url).partition("?")[0] if isinstance(url, str) else self._get("path")
 
     def _kind(self) -> object:
         return self.event.get("event", {}).get("type")

@@ -1,11 +1,14 @@
 """The files of this installation's authority: the key, and what programs inside are given to trust.
 
 `python -m capsule.egress.authority` makes what is absent or out of date below `$XDG_STATE_HOME/capsule/egress` and
-prints its directory; starts that race agree, because each works under a lock and every file appears whole. Refuses a
-directory or key that is not this user's alone, and a key that does not belong to the certificate beside it.
+prints its directory; starts that race agree, because each works under a lock and every file appears whole. With a
+digest it makes the same for a policy's own authorities, `[{path, text}]` on standard input, in a directory of that
+name. Refuses a directory or key that is not this user's alone, a key that does not belong to the certificate beside it,
+and an authority that is no certificate.
 
     files = ensure(directory())
     files.key, files.certificate, files.bundle, files.truststore
+    beside(files, digest, [("/etc/corp-ca.pem", pem)])
 """
 
 from __future__ import annotations
@@ -13,13 +16,18 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import json
 import os
+import re
 import secrets
+import shutil
 import ssl
 import stat
 import sys
+import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +36,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from capsule.egress.certificates import belongs, make_authority
-from capsule.egress.trust import bundle, java_truststore
+from capsule.egress.trust import blocks, bundle, java_truststore
 from capsule.errors import CapsuleError, Fault
+from capsule.places import state_directory
 
 _RENEW = datetime.timedelta(days=30)
 _LARGEST = 16 << 20
+_KEPT = 30 * 86400.0
+"""Seconds that files for a policy's own authorities are kept."""
 HOST_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -68,9 +79,8 @@ class Files:
 
 
 def directory() -> Path:
-    """`$XDG_STATE_HOME/capsule/egress`; relative values are ignored, as the XDG specification demands."""
-    named = Path(os.environ.get("XDG_STATE_HOME") or "relative")
-    return (named if named.is_absolute() else Path.home() / ".local/state") / "capsule/egress"
+    """`egress` below this user's state."""
+    return state_directory() / "egress"
 
 
 def host_bundle() -> bytes:
@@ -120,6 +130,63 @@ def ensure(place: Path, *, host_pem: bytes | None = None, now: datetime.datetime
         _write(files.truststore, store, 0o644)
         _write(files.bundle, wanted, 0o644)  # last: while it is behind, both are made again
         return Files(files.key, files.certificate, files.bundle, files.truststore, tuple(problems))
+
+
+def beside(files: Files, digest: str, authorities: Sequence[tuple[str, str]]) -> Path:
+    """What programs trust when a policy names authorities of its own: a directory with the files of `public`.
+
+    Args:
+        files: the usual ones.
+        digest: names the directory; 64 hexadecimal digits over all that it is made of.
+        authorities: path and text of each.
+
+    Raises:
+        AuthorityError: a text holds no certificate, or one that cannot be read.
+    """
+    if re.fullmatch(r"[0-9a-f]{64}", digest) is None:
+        raise AuthorityError(f"{digest!r} is no digest", next_step="run capsule doctor")
+    more = b"".join(_certificates(path, text) for path, text in authorities)
+    usual, ours = files.bundle.read_bytes(), _read_certificate(files.certificate)
+    assert ours is not None
+    place = files.bundle.parent / "with"
+    _own_directory(place, make=0o755)
+    with warnings.catch_warnings(action="ignore"):
+        store, _ = java_truststore(more + usual, ours)
+    made = Path(tempfile.mkdtemp(prefix=".", dir=place))
+    try:
+        made.chmod(0o755)
+        _write(made / "ca.pem", more + files.certificate.read_bytes(), 0o644)
+        _write(made / "bundle.pem", more + usual, 0o644)
+        _write(made / "truststore.p12", store, 0o644)
+        with contextlib.suppress(OSError):  # another run made the same
+            made.rename(place / digest)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    if not (place / digest / "truststore.p12").is_file():
+        raise AuthorityError(f"{place / digest} cannot be made", next_step=f"remove {place / digest}")
+    _forget_old(place)
+    return place / digest
+
+
+def _certificates(path: str, text: str) -> bytes:
+    found = list(blocks(text.encode()))
+    try:
+        for block in found:
+            x509.load_pem_x509_certificate(block)
+    except ValueError as error:
+        raise AuthorityError(
+            f"{path} holds a certificate that cannot be read: {error}", next_step="give one in PEM"
+        ) from None
+    if not found:
+        raise AuthorityError(f"{path} holds no certificate", next_step="give one in PEM (BEGIN CERTIFICATE)")
+    return b"".join(found)
+
+
+def _forget_old(place: Path) -> None:
+    """What no run made anew for long; one that still has it open keeps it."""
+    for old in place.iterdir():
+        if time.time() - old.lstat().st_mtime > _KEPT:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _authority(files: Files, now: datetime.datetime) -> x509.Certificate:
@@ -239,6 +306,9 @@ def main() -> int:
     """For the supervisor: the directory on standard output; what is wrong on standard error."""
     try:
         files = ensure(directory())
+        if len(sys.argv) == 2:
+            given = json.load(sys.stdin)
+            beside(files, sys.argv[1], [(one["path"], one["text"]) for one in given])
     except AuthorityError as error:
         sys.stderr.write(f"capsule: {error}\n")
         return error.exit_code

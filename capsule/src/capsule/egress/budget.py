@@ -1,9 +1,9 @@
 """What one run may still use: requests, bytes, tokens, millionths of a dollar. Decided before it is used.
 
 Pure, for one thread; nothing is asked twice, so calls that run side by side share exactly what there is. A call takes
-the most it may use out of the budget first, and gives back what it did not use. Refused: what does not fit, and a call
-without a known price where dollars are limited. A call that says no maximum takes one token, and may then use more than
-is left; the next one is refused.
+the most it may use out of the budget first, and gives back what it did not use. Refused: what does not fit, everything
+after bytes that did not fit, and a call without a known price where dollars are limited. A call that says no maximum
+takes one token, and may then use more than is left; the next one is refused.
 
     budget = Budget(Limits(requests=1000, tokens=500_000))
     taken = budget.reserve(requests=1, tokens=4096)
@@ -88,6 +88,7 @@ class Budget:
         self._used = dict.fromkeys(_NAMES, 0)
         self._reserved = dict.fromkeys(_NAMES, 0)
         self._told: set[str] = set()
+        self._cut: Exhausted | None = None
 
     @property
     def of_calls(self) -> bool:
@@ -112,6 +113,8 @@ class Budget:
                     "name a model whose price is known, or leave network.budget.dollars out",
                 )
             microdollars = 0
+        if requests and self._cut is not None:
+            return self._cut
         wanted = {"requests": requests, "tokens": tokens, "microdollars": microdollars}
         for name, amount in wanted.items():
             refused = self._refusal(name, amount)
@@ -122,11 +125,30 @@ class Budget:
         return Reservation(self, {name: amount for name, amount in wanted.items() if amount})
 
     def spend_bytes(self, count: int) -> Exhausted | None:
-        """Counts bytes of either direction before they are passed on; nothing is counted when they do not fit."""
-        refused = self._refusal("bytes", count)
+        """Counts bytes of either direction before they are passed on.
+
+        Nothing is counted when they do not fit, and from then on nothing fits: what is left would let a program ask
+        again and again for answers that are thrown away.
+        """
+        refused = (self._cut if count > 0 else None) or self._refusal("bytes", count)
         if refused is None:
             self._used["bytes"] += count
+        else:
+            left = refused.reason.partition(" asked for, ")[2]
+            what = f"the run's bytes are used up: {count} more did not fit into {left}"
+            self._cut = self._cut or Exhausted("bytes", what, refused.allow)
         return refused
+
+    def spend_part(self, count: int) -> tuple[int, Exhausted | None]:
+        """As `spend_bytes`, of a stream that may be cut: how many of the bytes fit, and why not all do."""
+        limit = self._limits["bytes"]
+        left = 0 if limit is None else max(0, limit - self._used["bytes"])
+        refused = self.spend_bytes(count)
+        if refused is None:
+            return count, None
+        fits = min(left, count) if refused.what == "bytes" and refused is not self._cut else 0
+        self._used["bytes"] += fits
+        return fits, refused
 
     def state(self) -> dict[str, Any]:
         """For the record `egress.budget`: `{name: {used, reserved, limit}}` of what is limited."""

@@ -38,6 +38,7 @@ class Channel:
         *,
         on_frame: Callable[[Frame, list[int]], None],
         on_end: Callable[[str], None],
+        on_last: Callable[[], None] | None = None,
     ) -> None:
         self._sock = sock
         self._sock.setblocking(False)
@@ -45,6 +46,7 @@ class Channel:
         self._reader = FrameReader()
         self._on_frame = on_frame
         self._on_end = on_end
+        self._on_last = on_last
         self._out: deque[bytes] = deque()
         self._waiting = 0
         self._descriptors: list[int] = []
@@ -53,6 +55,8 @@ class Channel:
         self._writing = False
         self._roomy = asyncio.Event()
         self._roomy.set()
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def start(self) -> None:
         """Begins to read."""
@@ -65,6 +69,7 @@ class Channel:
         data = encode(message)
         self._waiting += len(data)
         self._out.append(data)
+        self._empty.clear()
         if self._waiting > LIMIT:
             self.close("the supervisor does not read what is recorded")
         elif not self._scheduled:
@@ -74,6 +79,12 @@ class Channel:
     async def room(self) -> None:
         """Waits while the supervisor lags behind by more than `CROWDED`."""
         await self._roomy.wait()
+
+    async def drained(self, seconds: float) -> None:
+        """Waits until everything is sent, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
 
     @property
     def crowded(self) -> bool:
@@ -89,6 +100,7 @@ class Channel:
                 self._sock.send(b"".join(self._out))  # what was decided before the end is still told
         self._closed = True
         self._roomy.set()
+        self._empty.set()
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
@@ -125,6 +137,7 @@ class Channel:
             return
         self._scheduled = False
         self._roomy.set()
+        self._empty.set()
         if self._writing:
             self._writing = False
             self._loop.remove_writer(self._sock.fileno())
@@ -146,7 +159,11 @@ class Channel:
             self.close("more descriptors than a session has")
             return
         if not data:
-            self.close("cut off in a frame" if self._reader.midway else "the run is over")
+            if self._reader.midway or self._on_last is None:
+                self.close("cut off in a frame" if self._reader.midway else "the run is over")
+            else:  # the supervisor said all, and still listens
+                self._loop.remove_reader(self._sock.fileno())
+                self._on_last()
             return
         try:
             for frame in self._reader.feed(data):

@@ -2,8 +2,8 @@
 
 Pure. A provider serves every account at one name, so a host entry alone would let a command upload to somebody else's.
 The named secret's placeholder has to be where it belongs, alone or behind a scheme (`Bearer …`), and no other header
-or parameter that carries credentials may be there. Refuses by returning why. What it cannot know: credentials under
-names of their own, which `paths`, `methods` or a rule has to keep out.
+or parameter that carries credentials, or names whom to bill, may be there. Refuses by returning why. What it cannot
+know: credentials under names of their own, which `paths`, `methods` or a rule has to keep out.
 
     foreign(secrets, "provider", outgoing)      # None, or "header x-api-key does not carry secret provider alone"
 """
@@ -19,11 +19,12 @@ from capsule.egress.secrets import BASIC, Outgoing, Secrets, SecretSpec
 
 HEADER = re.compile(
     r"authorization$|cookie2?$|^key$|(api|access|auth|account|functions?|private|secret|subscription)[-_]?key$"
+    r"|^openai-(organization|project)$|^x-goog-user-project$|^anthropic-(organization|workspace)(-id)?$"
     r"|(?<!csrf-)(?<!xsrf-)token$|secret$|password$|credentials?$|signature$"
 )
 PARAMETER = re.compile(
     r"((x-amz-|x-goog-)?(api|access|app|auth|id|oauth|private|security|session|subscription)?[-_]?(key|token)([-_]?id)?)"
-    r"|((x-amz-|x-goog-)?(client[-_]?)?(secret|password|signature|credential))|sig|auth|jwt|awsaccesskeyid"
+    r"|((x-amz-|x-goog-)?(client[-_]?)?(secret|password|signature|credential))|sig|auth|jwt|awsaccesskeyid|[$]?userproject"
 )
 
 

@@ -1,54 +1,72 @@
-"""The way of one request through its decisions: at the head, with the body when something reads it, at the answer.
+"""The way of one request through its decisions: at the head, and with the body when something reads it.
 
 Needs Python 3.12 and mitmproxy 12. Refuses a request that is for another host than its connection, and whatever the
-judge refuses; a refused request is answered here and nothing of it leaves. A body that an edit must change has to fit
-`layers.BODY_LIMIT` and be without content coding, else the request is refused rather than sent unchanged.
+judge refuses; a refused request is answered here and nothing of it leaves. What comes back is `answering`'s. A body
+that an edit must change has to fit `layers.BODY_LIMIT` and be without content coding, else the request is refused
+rather than sent unchanged.
 
     waiting = deciding.head(flow, story)      # None: decided; else to be awaited
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy import http
 
+from capsule.egress.addressed import disagreement
+from capsule.egress.answering import Answering
 from capsule.egress.budget import Exhausted
-from capsule.egress.events import response_event
 from capsule.egress.filling import Filling
+from capsule.egress.forms import (
+    IDENTITY,
+    SHORT,
+    body_event,
+    decoded,
+    encoded,
+    head_size,
+    may_be_short,
+    settle,
+)
 from capsule.egress.judgement import Judgement
-from capsule.egress.metering import wants_body
+from capsule.egress.kinds import kinds_of
+from capsule.egress.layers import LIMIT
+from capsule.egress.mcp_call import McpCall, may_speak
+from capsule.egress.metering import Spending, wants_body
 from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict, answer
-from capsule.policy.addresses import HostError, parse_authority
 from capsule.rules.rewrite import (
-    LineRedactor,
     RewriteError,
-    changes_body,
     edit_body,
     edit_headers,
     edit_query,
-    redacts,
+    edits_body,
 )
 
 if TYPE_CHECKING:
+    from capsule.egress.guarding import Guard
     from capsule.egress.session import Session
-
-TEXT = 64 << 10
-"""Bytes of a body that rules see as text."""
-_IDENTITY = ("", "identity")
 
 
 class Deciding:
     """The decisions of one connection."""
 
-    def __init__(self, session: Session, place: Place, abort: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, place: Place, abort: Callable[[str], None], guard: Guard) -> None:
         self._session = session
         self._place = place
         self._abort = abort
+        self._guard = guard
         self._filling = Filling(session.vault, place) if session.vault is not None else None
+        self._spending = Spending(session.meter, abort)
+        self.answers = Answering(
+            session,
+            filling=self._filling,
+            spending=self._spending,
+            guard=guard,
+            abort=abort,
+            refuse=self.refuse,
+        )
 
     def head(self, flow: http.HTTPFlow, story: Story) -> Awaitable[None] | None:
         """The decision at the request's headers."""
@@ -57,6 +75,10 @@ class Deciding:
             self.refuse(flow, story, problem)
             return None
         settle(flow.request, self._place)
+        if self._filling is not None and story.event["http"].get("websocket"):
+            flow.request.headers.pop("sec-websocket-extensions", None)  # compressed frames cannot be searched
+        if self._filling is not None and (carried := self._filling.carried(flow.request)):
+            story.event["http"]["secret"] = carried
         return self._act(flow, story, self._session.judge.request(story.event, "request"))
 
     def body(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> Awaitable[None] | None:
@@ -97,11 +119,18 @@ class Deciding:
     ) -> Awaitable[None] | None:
         story.verdict = verdict
         story.entry = judged.entry
+        flow.metadata["private"] = judged.entry is not None and judged.entry.private
         story.edits += judged.edits
         body = story.event["http"].get("body")
         filling = self._filling is not None and self._filling.wants_body(judged.entry)
         modelled = wants_body(flow.request.method, flow.request.path)
-        if body is None and (filling or modelled or changes_body(story.edits, "request")):
+        ruled = self._session.judge.decides_messages(self._place.name)
+        spoken = may_speak(flow.request, ruled=ruled)
+        # A body that is at hand anyway is looked through before anything goes out: then the answer can say why.
+        short = self._filling is not None and may_be_short(flow.request)
+        needed = filling or modelled or spoken or edits_body(story.edits, "request")
+        if body is None and (needed or short):
+            flow.metadata[LIMIT] = None if needed else SHORT
             self._wait(flow, story, pending=False)
             return None
         whole = body is not None and not body.get("long")
@@ -114,14 +143,89 @@ class Deciding:
         except RewriteError as error:
             self.refuse(flow, story, Verdict("block", "rule", error.message, rule=story.verdict.rule))
             return None
+        if story.mcp is None:
+            ruled = self._session.judge.decides_messages(self._place.name)
+            content = flow.request.raw_content if body is not None else None
+            call = McpCall.begin(flow.request, content, story, self._session.recorder, ruled=ruled)
+            if isinstance(call, Verdict):
+                self.refuse(flow, story, call)
+                return None
+            story.mcp = call
+        if story.mcp is not None:
+            return self._decide_messages(flow, story, story.mcp, body)
+        return self._decide_kinds(flow, story, body)
+
+    def _decide_kinds(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> Awaitable[None] | None:
+        """Rules on `model` and `websocket`, when the request is one of these too."""
+        judge, request = self._session.judge, flow.request
+        if story.kinds is None:
+            story.model = self._session.meter.begin(request.method, self._place.name, request.path, body)
+            story.kinds = kinds_of(story, judge.rules, request.method, request.path)
+        while story.kinds:
+            event = story.kinds.pop()
+            judged = judge.message(event, story.verdict, story.entry)
+            self._session.note(judged.findings, story)
+            if judged.asks is not None:
+                return self._ask_kind(flow, story, judged, body, event)
+            if not judged.verdict.allowed:
+                self.refuse(flow, story, judged.verdict)
+                return None
+        return self._carry(flow, story, body)
+
+    async def _ask_kind(
+        self, flow: http.HTTPFlow, story: Story, judged: Judgement, body: bytes | None, event: dict[str, Any]
+    ) -> None:
+        verdict = await self._session.ask(event, judged)
+        if not verdict.allowed:
+            self.refuse(flow, story, verdict)
+        elif (waiting := self._decide_kinds(flow, story, body)) is not None:
+            await waiting
+
+    def _decide_messages(
+        self, flow: http.HTTPFlow, story: Story, call: McpCall, body: bytes | None
+    ) -> Awaitable[None] | None:
+        """Rules on `mcp`, message by message; one that is refused keeps all of them in."""
+        flow.request.headers["accept-encoding"] = "identity"
+        for message in call.undecided():
+            event = {**story.event, **message.event()}
+            judged = self._session.judge.message(event, story.verdict, story.entry)
+            self._session.note(judged.findings, message)
+            if judged.asks is not None:
+                return self._ask_message(flow, story, judged, body, event)
+            message.verdict = judged.verdict
+            if not judged.verdict.allowed:
+                self.refuse(flow, story, judged.verdict)
+                return None
+        return self._decide_kinds(flow, story, body)
+
+    async def _ask_message(
+        self,
+        flow: http.HTTPFlow,
+        story: Story,
+        judged: Judgement,
+        body: bytes | None,
+        event: dict[str, Any],
+    ) -> None:
+        assert story.mcp is not None
+        message = next(story.mcp.undecided())
+        message.verdict = verdict = await self._session.ask(event, judged)
+        if not verdict.allowed:
+            self.refuse(flow, story, verdict)
+        elif (waiting := self._decide_messages(flow, story, story.mcp, body)) is not None:
+            await waiting
+
+    def _carry(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> Awaitable[None] | None:
+        """What it costs and the secrets that go into it, last."""
         request = flow.request
-        story.model = self._session.meter.begin(request.method, self._place.name, request.path, body)
         if story.taken is None:
             taken = self._session.meter.reserve(story.model, len(body or b""))
             if isinstance(taken, Exhausted):
                 self.refuse(flow, story, Verdict("block", "budget", taken.reason, allow=taken.allow))
                 return None
             story.taken = taken
+            if (spent := self._session.meter.spend(head_size(request))) is not None:
+                self.refuse(flow, story, Verdict("block", "budget", spent.reason, allow=spent.allow))
+                return None
         if self._filling is not None:
             found = self._filling.fill(
                 flow.request, story.entry, flow.request.raw_content if body is not None else None
@@ -142,26 +246,16 @@ class Deciding:
 
         def count(data: bytes) -> bytes | list[bytes]:
             if scanner is not None and (seen := scanner.feed(data)):
-                reason = f"secret_elsewhere: the placeholder of {', '.join(sorted(seen))} stands in the body"
+                reason = f"secret elsewhere: the placeholder of {', '.join(sorted(seen))} stands in the body"
                 story.verdict = Verdict("block", "secret", reason)
                 self._abort(reason)
                 return []
-            if self._overspent(story, len(data)):
-                return []
+            data = self._spending.affordable(story, data)
             story.sent += len(data)
-            return data
+            return data or []
 
         flow.request.stream = count
         return None
-
-    def _overspent(self, story: Story, count: int) -> bool:
-        """Whether these bytes are over the budget; then the connection ends."""
-        spent = self._session.meter.spend(count)
-        if spent is None:
-            return False
-        story.verdict = Verdict("block", "budget", spent.reason, allow=spent.allow)
-        self._abort(spent.reason)
-        return True
 
     async def _renew(
         self, flow: http.HTTPFlow, story: Story, body: bytes | None, names: tuple[str, ...]
@@ -180,186 +274,49 @@ class Deciding:
     def _edit(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> None:
         request = flow.request
         possible = (*story.edits, *self._session.judge.rules.may_edit("http_response", story.event))
-        if redacts(possible, "response"):
+        reads = edits_body(possible, "response")
+        if reads or (self._filling is not None and self._filling.echoes()):
             request.headers["accept-encoding"] = "identity"
         if not story.edits:
             return
         request.headers = http.Headers(
-            _encoded(edit_headers(story.edits, _decoded(request.headers), "request"))
+            encoded(edit_headers(story.edits, decoded(request.headers), "request"))
         )
         path, mark, query = request.path.partition("?")
         changed = edit_query(story.edits, query)
         if changed != query or mark:
             request.path = f"{path}?{changed}" if changed else path
-        if not changes_body(story.edits, "request"):
+        if not edits_body(story.edits, "request"):
             return
         if body is None:
             raise RewriteError("the body is too long to be changed", next_step="take the rule off this host")
-        if request.headers.get("content-encoding", "").lower() not in _IDENTITY:
+        if request.headers.get("content-encoding", "").lower() not in IDENTITY:
             raise RewriteError(
                 "a compressed body cannot be changed", next_step="send it without content coding"
             )
         request.content = edit_body(story.edits, body, "request")
 
-    # The answer
-
-    def answered(self, flow: http.HTTPFlow, story: Story) -> Awaitable[None] | None:
-        """The decision at the answer's headers."""
-        assert flow.response is not None
-        rules = self._session.judge.rules
-        if not rules.asks_about("http_response"):
-            self._receive(flow, story)
-            return None
-        section = story.event["http"]
-        section["status"] = flow.response.status_code
-        section["response"] = response_event(flow.response, None)
-        judged = self._session.judge.request(story.event, "response")
-        self._session.note(judged.findings, story)
-        if judged.asks is not None:
-            return self._ask_answered(flow, story, judged)
-        if not judged.verdict.allowed:
-            self.refuse(flow, story, judged.verdict)
-            return None
-        story.edits += judged.edits
-        self._receive(flow, story)
-        return None
-
-    async def _ask_answered(self, flow: http.HTTPFlow, story: Story, judged: Judgement) -> None:
-        verdict = await self._session.ask(story.event, judged)
-        if verdict.allowed:
-            story.verdict = verdict
-            self._receive(flow, story)
-        else:
-            self.refuse(flow, story, verdict)
-
-    def _receive(self, flow: http.HTTPFlow, story: Story) -> None:
-        response = flow.response
-        assert response is not None
-        if story.edits:
-            response.headers = http.Headers(
-                _encoded(edit_headers(story.edits, _decoded(response.headers), "response"))
-            )
-        redactor: LineRedactor | None = None
-        if redacts(story.edits, "response"):
-            if response.headers.get("content-encoding", "").lower() not in _IDENTITY:
-                reason = "the answer is compressed, so it cannot be redacted as the rules say"
-                self.refuse(flow, story, Verdict("block", "rule", reason))
-                return
-            redactor = LineRedactor(story.edits, "response")
-            if response.headers.pop("content-length", None) is not None and not flow.request.is_http2:
-                response.headers["transfer-encoding"] = "chunked"
-        model = story.model
-        if model is not None:
-            model.answers(
-                response.headers.get("content-type", ""), response.headers.get("content-encoding", "")
-            )
-
-        def take(data: bytes) -> bytes | list[bytes]:
-            if self._overspent(story, len(data)):
-                return []
-            story.received += len(data)
-            if model is not None and data:
-                model.feed(data)
-            if redactor is None:
-                return data
-            try:
-                changed = redactor.feed(data) if data else redactor.end()
-            except RewriteError as error:
-                self._abort(error.message)
-                return []
-            return [changed] if changed else []
-
-        response.stream = take
-
     def refuse(self, flow: http.HTTPFlow, story: Story, verdict: Verdict, status: int = 403) -> None:
         """Answers for the upstream, and records the exchange before the answer goes out."""
         story.verdict = verdict
         story.refused = True
+        if story.model is None and verdict.by != "protocol":
+            # A call that is kept in is a call too; its body is known when a decision waited for it.
+            known = not story.event["http"].get("body", {"long": True}).get("long")
+            content = flow.request.raw_content if known else None
+            request = flow.request
+            story.model = self._session.meter.begin(request.method, self._place.name, request.path, content)
         flow.request.stream = False
         flow.request.headers.pop("expect", None)
         wants = "json" in flow.request.headers.get("accept", "")
         body, media = answer(verdict, method=flow.request.method, url=story.event["http"]["url"], json=wants)
+        spoken = story.mcp.refusal(verdict) if story.mcp is not None else None
+        if spoken is not None:  # a client of MCP shows an error of its protocol, and hides one of HTTP
+            status, body, media = 200, spoken, "application/json"
+        body = self._guard.text(body.decode()).encode()
         flow.response = http.Response.make(
             status,
             body,
             {"content-type": media, "x-capsule-blocked": verdict.by, "cache-control": "no-store"},
         )
         self._session.record_http(flow, story, None)
-
-
-def body_event(request: http.Request, body: bytes | None) -> dict[str, Any]:
-    """The `http.body` section; `long` marks a body that nobody looked at and stays in this process."""
-    if body is None:
-        return {"truncated": True, "long": True}
-    found: dict[str, Any] = {"size": len(body), "truncated": len(body) > TEXT}
-    if request.headers.get("content-encoding", "").lower() not in _IDENTITY:
-        return found
-    try:
-        found["text"] = body[:TEXT].decode("utf-8", "strict" if len(body) <= TEXT else "ignore")
-    except UnicodeDecodeError:
-        return found
-    if "json" in request.headers.get("content-type", "") or body[:1] in (b"{", b"["):
-        try:
-            found["json"] = json.loads(body)
-        except (ValueError, RecursionError):
-            return found
-    return found
-
-
-def disagreement(request: http.Request, place: Place) -> Verdict | None:
-    """Why the request is for something else than the connection, or None."""
-    hosts = [value for name, value in request.headers.fields if name.lower() == b"host"]
-    if len(hosts) > 1:
-        return Verdict("block", "name", "the request has two Host headers")
-    said = [request.data.authority] if request.data.authority else []
-    said += hosts
-    if not said:
-        return Verdict("block", "name", "the request names no host")
-    for untrusted_authority in said:
-        if not _is_for(untrusted_authority, place):
-            shown = untrusted_authority.decode("latin-1")
-            return Verdict(
-                "block",
-                "name",
-                f"the request is for {shown!r}, the connection is to {place.name}:{place.port}",
-                allow="use one name in the URL, in the TLS server name and in the Host header",
-            )
-    return None
-
-
-def _is_for(untrusted_authority: bytes, place: Place) -> bool:
-    if untrusted_authority == place.name.encode() and place.usual_port:
-        return True
-    try:
-        host, port = parse_authority(untrusted_authority.decode("latin-1"))
-    except HostError:
-        return False
-    return host.name == place.name and (place.usual_port if port is None else port == place.port)
-
-
-def settle(request: http.Request, place: Place) -> None:
-    """The request in the form that goes out: origin-form with a Host, no upgrade but WebSocket's."""
-    headers = request.headers
-    if not request.is_http2:
-        request.authority = ""
-        if "host" not in headers:
-            headers.insert(0, "Host", place.name if place.usual_port else f"{place.name}:{place.port}")
-    upgrade = headers.get("upgrade")
-    if upgrade is not None and upgrade.lower() != "websocket":
-        del headers["upgrade"]  # RFC 9110 §7.8: a server may ignore it, so nobody relies on it
-        headers.pop("http2-settings", None)
-    headers.pop("proxy-connection", None)
-    headers.pop("proxy-authorization", None)
-
-
-def _decoded(headers: http.Headers) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.fields]
-
-
-def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Values as they came, and those of rules in UTF-8 where Latin-1 has not their letters."""
-    found = []
-    for name, value in headers:
-        latin = all(ord(character) < 0x100 for character in value)
-        found.append((name.encode("latin-1"), value.encode("latin-1" if latin else "utf-8")))
-    return found

@@ -2,7 +2,8 @@
 
 Refuses an address that the policy does not allow (`AddressError`): a name may resolve to anything, also between two
 questions, so what is checked is what is dialled. With an outgoing proxy the name is asked for by CONNECT and the proxy
-resolves; the proxy's own address is of the policy's author and is not checked.
+resolves: what is checked then is what this host resolves the name to, and a name that only the proxy knows goes on
+unchecked. The proxy's own address is of the policy's author and is not checked.
 
     dialer = Dialer(upstreams={"mirror.example": ("127.0.0.1", 8443)}, proxy=None)
     sock, address = await dialer.dial("example.com", 443, private=False)
@@ -18,11 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from capsule.egress.frames import Egress
 from capsule.policy.addresses import HostError, forbidden, normalise_host
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for one address."""
 RESOLVE_TIMEOUT = 10.0
+LOOK_TIMEOUT = 2.0
+"""Seconds for a look at where a name leads that a proxy will resolve."""
 HEAD_START = 0.25
 """Seconds before the next address is tried beside the last (RFC 8305 §5)."""
 REMEMBERED = 5.0
@@ -46,7 +50,7 @@ class Dialer:
     """Dials for one session.
 
     Attributes:
-        upstreams: names that go to an address of the policy's author.
+        upstreams: names, and `*.suffix`, that go to an address of the policy's author; the most specific decides.
         proxy: `http://host:port`, through which everything else goes.
     """
 
@@ -61,7 +65,7 @@ class Dialer:
             AddressError: the policy does not allow any address of the name.
             DialError: resolution or connection failed.
         """
-        if (upstream := self.upstreams.get(host)) is not None:
+        if (upstream := self.upstream(host)) is not None:
             place = (upstream[0], upstream[1] or port)
             return await self._first(await self._resolve(*place), f"{host} (upstream {place[0]}:{place[1]})")
         if self.proxy is not None:
@@ -72,6 +76,15 @@ class Dialer:
             reasons = ", ".join(f"{address}, {forbidden(address)}" for address, _ in found[:4])
             raise AddressError(f"{host} resolves to {reasons}, which needs `private: true` in its host entry")
         return await self._first(allowed, host)
+
+    def upstream(self, host: str) -> tuple[str, int | None] | None:
+        """Where a name goes by the policy's word: its own entry, else that of its longest suffix."""
+        found = self.upstreams.get(host)
+        at = host.find(".")
+        while found is None and at >= 0:
+            found = self.upstreams.get(f"*{host[at:]}")
+            at = host.find(".", at + 1)
+        return found
 
     async def _resolve(self, host: str, port: int) -> list[tuple[str, int]]:
         known = self._known.get((host, port))
@@ -89,10 +102,13 @@ class Dialer:
         found = _interleave([(str(answer[4][0]), port) for answer in answers])
         if not found:
             raise DialError(f"{host} has no address")
+        self._remember(host, port, found)
+        return found
+
+    def _remember(self, host: str, port: int, found: list[tuple[str, int]]) -> None:
         if len(self._known) >= 4096:
             self._known.clear()
-        self._known[host, port] = (now + REMEMBERED, found)
-        return found
+        self._known[host, port] = (time.monotonic() + REMEMBERED, found)
 
     async def _first(self, places: Sequence[tuple[str, int]], what: str) -> tuple[socket.socket, str]:
         """The first of the addresses that answers; the next one starts when the last is slow or failed."""
@@ -119,6 +135,25 @@ class Dialer:
                 task.add_done_callback(_drop)
         raise DialError(f"no connection to {what}: {'; '.join(failures)}")
 
+    async def _look(self, host: str, port: int) -> None:
+        """Refuses a name that this host resolves to an address which is not public, if only to one among others.
+
+        Raises:
+            AddressError: it does.
+        """
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT):
+                found = await self._resolve(host, port)
+        except (TimeoutError, DialError):
+            self._remember(host, port, [])  # only the proxy knows it, or nobody
+            return
+        inside = [(address, reason) for address, _ in found if (reason := forbidden(address)) is not None]
+        if inside:
+            reasons = ", ".join(f"{address}, {reason}" for address, reason in inside[:4])
+            raise AddressError(
+                f"{host} resolves here to {reasons}, which needs `private: true` in its host entry"
+            )
+
     async def _through_proxy(self, host: str, port: int, *, private: bool) -> tuple[socket.socket, str]:
         assert self.proxy is not None
         try:
@@ -127,6 +162,8 @@ class Dialer:
             raise DialError(f"{host} is not asked of a proxy: {error.what}") from None
         if not private and literal is not None and (reason := forbidden(literal)) is not None:
             raise AddressError(f"{host}, {reason}, needs `private: true` in its host entry")
+        if not private and literal is None:
+            await self._look(host, port)
         parts = urlsplit(self.proxy)
         place = (parts.hostname or "", parts.port or 3128)
         sock, address = await self._first(await self._resolve(*place), f"the proxy {place[0]}:{place[1]}")
@@ -195,3 +232,13 @@ async def _proxy_answer(sock: socket.socket) -> None:
     status = bytes(head).split(b"\r\n", 1)[0].split(b" ")
     if len(status) < 2 or status[1] != b"200":
         raise DialError(f"it answered {bytes(head[:80]).splitlines()[0].decode('latin-1')!r}")
+
+
+def upstreams(plan: Egress) -> dict[str, tuple[str, int | None]]:
+    """Where names go that the policy's author sends to an address."""
+    return {upstream.host: _upstream(upstream.address) for upstream in plan.upstreams}
+
+
+def _upstream(address: str) -> tuple[str, int | None]:
+    host, colon, port = address.rpartition(":")
+    return (host.strip("[]"), int(port)) if colon else (address, None)

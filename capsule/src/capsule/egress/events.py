@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from capsule.policy.urlpath import plain_path
+
 if TYPE_CHECKING:
     from mitmproxy.http import Headers, Request, Response
 
@@ -31,7 +33,7 @@ def headers_event(headers: Headers) -> dict[str, str]:
 def http_event(request: Request, place: Place) -> dict[str, Any]:
     """The `http` section at a request's head."""
     target = _text(request.data.path)
-    path, mark, query = target.partition("?")
+    _, mark, query = target.partition("?")
     scheme = "https" if place.hello is not None else "http"
     headers = headers_event(request.headers)
     authority = place.name if place.usual_port else f"{place.name}:{place.port}"
@@ -40,13 +42,15 @@ def http_event(request: Request, place: Place) -> dict[str, Any]:
         "scheme": scheme,
         "host": place.name,
         "port": place.port,
-        "path": path,
-        "url": f"{scheme}://{authority}{target}",
+        "path": plain_path(target),
+        "url": f"{scheme}://{authority}{target if target.startswith('/') else '/'}",
         "version": "2" if request.is_http2 else _text(request.data.http_version).removeprefix("HTTP/"),
         "headers": headers,
     }
     if mark:
         found["query"] = query
+    if place.name == place.target[0]:
+        found["address"] = place.name
     if "user-agent" in headers:
         found["user_agent"] = headers["user-agent"]
     if "content-type" in headers:
@@ -57,6 +61,8 @@ def http_event(request: Request, place: Place) -> dict[str, Any]:
         found["websocket"] = True
     if place.hello is not None and place.hello.name is not None:
         found["sni"] = place.hello.name
+    if place.via:
+        found["via"] = place.via
     return found
 
 

@@ -13,7 +13,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mitmproxy import http
 from mitmproxy.connection import Connection, Server
@@ -29,10 +29,13 @@ from mitmproxy.proxy.layers.http._hooks import (
 
 from capsule.egress.deciding import Deciding
 from capsule.egress.dialer import AddressError
+from capsule.egress.ends import MalformedHook
+from capsule.egress.guarding import Guard
 from capsule.egress.interception import Driver, Wire
-from capsule.egress.layers import BodyLimitHook, FramesHook, MalformedHook, inspected
+from capsule.egress.layers import REDACTED, BodyLimitHook, FramesHook, inspected
 from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict
+from capsule.egress.websocket import Frames, closing
 
 if TYPE_CHECKING:
     from capsule.egress.session import Session
@@ -58,7 +61,8 @@ class Exchange:
         self.driver = Driver(
             peer=place.source, local=place.target, hook=self.hook, dial=self.dial, ended=ended
         )
-        self.deciding = Deciding(session, place, self._break)
+        self.driver.guard = Guard(session.vault, place.name)
+        self.deciding = Deciding(session, place, self._break, self.driver.guard)
         context = self.driver.context
         context.server.address = (place.name, place.port)
         if place.hello is not None:
@@ -98,9 +102,9 @@ class Exchange:
         """Opens what a decision allowed."""
         assert isinstance(connection, Server)
         assert connection.address is not None
-        host, port = connection.address
+        host, port, private = cast("tuple[str, int, bool]", connection.address)  # of `layers.reach`
         try:
-            sock, address = await self.session.dialer.dial(host, port, private=self.place.private)
+            sock, address = await self.session.dialer.dial(host, port, private=private)
         except AddressError as error:
             self._forbidden.add(str(error))
             raise
@@ -139,9 +143,10 @@ class Exchange:
 
     def on_tls_failed(self, hook: layers_tls.TlsFailedClientHook) -> None:
         """The program does not like our certificate, or is not a TLS client after all."""
-        self.session.refused_connection(
-            self.place, Verdict("block", "protocol", f"TLS with the program failed: {hook.data.conn.error}")
-        )
+        said = _said(hook.data.conn.error or "")
+        allow = "let it trust /run/capsule/bundle.pem, or give the host an entry with `inspect: never`"
+        verdict = Verdict("block", "protocol", f"TLS with the program failed: {said}", allow=allow)
+        self.session.refused_connection(self.place, verdict)
 
     # HTTP
 
@@ -188,15 +193,19 @@ class Exchange:
             flow.kill()
             return None
         story.first_byte = time.monotonic()
+        story.redacted = flow.metadata.get(REDACTED, 0)
         story.address = self._address.get(flow.server_conn)
-        return self.deciding.answered(flow, story)
+        return self.deciding.answers.answered(flow, story)
 
     def on_response(self, hook: HttpResponseHook) -> None:
         """The exchange is over."""
         story = self.stories.get(hook.flow.id)
         if story is None or (hook.flow.response is not None and hook.flow.response.status_code == 101):
             return
-        self._finish(hook.flow, story, error=None)
+        if hook.flow.response is not None and not story.refused:
+            self.deciding.answers.complete(hook.flow, story)
+        if not story.done:
+            self._finish(hook.flow, story, error=None)
 
     def on_error(self, hook: HttpErrorHook) -> None:
         """It failed; when the program has nothing yet it is told what."""
@@ -204,12 +213,13 @@ class Exchange:
         story = self.stories.get(flow.id)
         if story is None or story.done:
             return
-        message = flow.error.msg if flow.error is not None else "it ended"
+        message = _said(flow.error.msg) if flow.error is not None else "it ended"
         if flow.response is None and message in self._forbidden:
             self.deciding.refuse(flow, story, Verdict("block", "address", message))
             return
         if flow.response is None:
-            text = f"capsule could not carry {flow.request.method} {story.event['http']['url']}\n{message}\n"
+            what = f"{flow.request.method} {story.event['http']['url']}"
+            text = self.driver.guard.text(f"capsule could not carry {what}\n{message}\n")
             flow.response = http.Response.make(
                 502, text.encode("utf-8", "replace"), {"content-type": "text/plain; charset=utf-8"}
             )
@@ -226,10 +236,33 @@ class Exchange:
             return
         if not hook.data:
             self._finish(hook.flow, story, error=None)
-        elif hook.from_client:
-            story.sent += len(hook.data)
-        else:
+            return
+        if story.frames is None:
+            vault = self.session.vault
+            held = (
+                (vault.secrets.placeholders, vault.secrets.echoes(self.place.name))
+                if vault is not None
+                else ()
+            )
+            story.frames = Frames(*(held or (None,)))
+        if (spent := self.session.meter.spend(len(hook.data))) is not None:
+            verdict = Verdict("block", "budget", spent.reason, allow=spent.allow)
+        elif not hook.from_client:
             story.received += len(hook.data)
+            hook.data = story.frames.into(hook.data)
+            if story.frames.redacted:
+                story.notes["redacted"] = story.redacted + story.frames.redacted
+            return
+        elif (problem := story.frames.out(hook.data)) is None:
+            story.sent += len(hook.data)
+            return
+        else:
+            allow = "send it only where the policy's `secrets` say"
+            verdict = Verdict("block", "secret", problem, allow=allow)
+        story.verdict = verdict
+        hook.refused = True
+        hook.last = closing(f"capsule: {verdict.reason}") if story.frames.can_close else b""
+        self._finish(hook.flow, story, error=None)
 
     # The end
 
@@ -266,3 +299,10 @@ class Exchange:
         for story in list(self.stories.values()):
             self.session.record_http(None, story, self.driver.dead or "the connection ended")
         self.stories.clear()
+
+
+def _said(text: str) -> str:
+    """A failure of mitmproxy's layers in words for somebody who does not have its options."""
+    if "cannot agree on a TLS version" in text:
+        return "there is no version of TLS that both sides speak; 1.2 or later is needed"
+    return text.replace("the proxy's certificate", "the certificate of this run")

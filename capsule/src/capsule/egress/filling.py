@@ -21,6 +21,7 @@ from capsule.egress.verdict import Verdict
 if TYPE_CHECKING:
     from mitmproxy.http import Request
 
+    from capsule.egress.echoes import Echoes
     from capsule.egress.frames import Host, SecretPlan, SecretValue
     from capsule.egress.placeholders import Scanner
     from capsule.egress.story import Place
@@ -88,6 +89,10 @@ class Filling:
             entry is None or entry.inspect != "never"
         )
 
+    def echoes(self) -> Echoes:
+        """Values that the host may send back."""
+        return self._vault.secrets.echoes(self._place.name)
+
     def scanner(self) -> Scanner:
         """Looks for placeholders in a body that nothing goes into."""
         return self._vault.secrets.scanner()
@@ -95,6 +100,10 @@ class Filling:
     async def fresh(self, names: Iterable[str]) -> bool:
         """As the vault's."""
         return await self._vault.fresh(names)
+
+    def carried(self, request: Request) -> list[str]:
+        """The names of the secrets whose placeholders stand in the request's head."""
+        return sorted(self._vault.secrets.placeholders.seen(_head(request)))
 
     def fill(
         self, request: Request, entry: Host | None, body: bytes | None
@@ -108,6 +117,10 @@ class Filling:
         if credential is not None and (why := foreign(secrets, credential, outgoing)) is not None:
             allow = "use the credential that the policy gives; it is in the environment as a placeholder"
             return Verdict("block", "secret", f"foreign credential: {why}", allow=allow)
+        if strangers := secrets.placeholders.strangers(_head(request)):
+            names = ", ".join(sorted(strangers))
+            reason = f"foreign placeholder: that of {names} in the head is of another run, and stands for nothing here"
+            return Verdict("block", "secret", reason, allow="use the one in this run's environment")
         head = secrets.fill(outgoing, now_ms)
         if head.elsewhere:
             return _elsewhere(head.elsewhere)
@@ -140,11 +153,16 @@ class Filling:
     used: tuple[str, ...] = ()
 
 
+def _head(request: Request) -> bytes:
+    """What a program says in a target and in fields."""
+    return b"\n".join((request.data.path, *(value for _, value in request.headers.fields)))
+
+
 def _elsewhere(sightings: tuple[Sighting, ...]) -> Verdict:
     first = sightings[0]
     return Verdict(
         "block",
         "secret",
-        f"secret_elsewhere: the placeholder of {first.name} stands in the {first.where}; {first.reason}",
+        f"secret elsewhere: the placeholder of {first.name} stands in the {first.where}; {first.reason}",
         allow="send it only where the policy's `secrets` say",
     )

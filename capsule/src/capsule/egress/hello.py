@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LIMIT = 64 << 10
+RECORDS = 64
+"""Pieces that a ClientHello may come in: what came is read again with each, so there must not be one for each byte."""
 _HANDSHAKE, _CLIENT_HELLO = 0x16, 1
 _SERVER_NAME, _ALPN = 0, 16
 _ENCRYPTED = frozenset({0xFE0D, 0xFD00})  # the extension of RFC 9849 and of its drafts
@@ -74,7 +76,7 @@ def read_hello(untrusted_data: bytes) -> Hello | None:
     """
     message = bytearray()
     at = 0
-    while True:
+    for _ in range(RECORDS):
         if len(untrusted_data) - at < 5:
             return None
         if untrusted_data[at] != _HANDSHAKE or untrusted_data[at + 1] != 3:
@@ -93,6 +95,7 @@ def read_hello(untrusted_data: bytes) -> Hello | None:
         if len(untrusted_data) < at + 5 + size:
             return None
         at += 5 + size
+    raise HelloError(f"a ClientHello in more than {RECORDS} records")
 
 
 def _parse(body: bytes) -> Hello:

@@ -24,6 +24,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import Layer
 
+from capsule.egress.guarding import Guard
 from capsule.egress.pressure import Pressure
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ class Driver:
         pressure: who has to wait.
         heads: HTTP/1 ends that wait for the rest of a head, and since when.
         active: monotonic seconds of the last byte.
+        guard: takes values of secrets out of what the upstream says.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class Driver:
         self._hook = hook
         self._dial = dial
         self._ended = ended
+        self.guard = Guard(None, "")
         self._wires: dict[Connection, Wire] = {}
         self._dialling: dict[Connection, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -10,19 +10,25 @@ body is come by, is its reader's business. Everything is decided before anything
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import unquote_plus
 
+from capsule.egress.dns_record import features
 from capsule.egress.frames import Egress, Host, SecretPlan
 from capsule.egress.verdict import Verdict
 from capsule.policy.grants import Grants, Refusal
+from capsule.policy.urlpath import certain_path, target_of
 from capsule.rules.decision import Decision, Noted
 from capsule.rules.engine import RuleSet
 from capsule.rules.rewrite import Edit
 
 ASK_TIMEOUT_MS = 120_000
+OVERRIDING = ("x-http-method-override", "x-http-method", "x-method-override")
 Stage = Literal["request", "body", "response"]
+# What rules are told of a request where the record is silent: that it is not so.
+_NEITHER: Mapping[str, Any] = {"websocket": False, "grpc": False, "secret": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,8 @@ class Judge:
         if entry is None and self.unlisted == "deny":
             return _unlisted(name)
         if self.rules.asks_about("dns"):
-            event = {"event": {"type": "dns"}, "dns": {"name": name, "qtype": qtype, "transport": transport}}
+            asked = {"name": name, "qtype": qtype, "transport": transport, **features(name)}
+            event = {"event": {"type": "dns"}, "dns": asked}
             decision = self.rules.decide(event)
             if decision.action in ("block", "ask"):  # nobody is asked for the time that a resolver waits
                 return _blocked(decision)
@@ -83,6 +90,10 @@ class Judge:
         """Whether requests of a connection must be seen."""
         return self._grants.needs_inspection(host, port) or not self._grants.at(host, port)
 
+    def private(self, host: str, port: int) -> bool:
+        """Whether a connection that is not looked into may lead to an address that is not public."""
+        return self._grants.private(host, port)
+
     def passing(self, event: Mapping[str, Any]) -> Judgement:
         """Whether a connection that is not looked into may be opened: rules on `tcp`."""
         tcp = event["tcp"]
@@ -91,22 +102,57 @@ class Judge:
             return Judgement(verdict, entry=entries[0] if entries else None)
         return _ruled(self.rules.decide(event), verdict, entries[0] if entries else None)
 
+    def decides_messages(self, server: str) -> bool:
+        """Whether a rule on `mcp` could hold for this server."""
+        return self.rules.may_hold("mcp", {"event": {"type": "mcp"}, "mcp": {"server": server}})
+
+    def message(self, event: Mapping[str, Any], verdict: Verdict, entry: Host | None) -> Judgement:
+        """Whether a message of MCP goes on, in a request that `verdict` lets through: rules on `mcp`."""
+        return _ruled(self.rules.decide(event), verdict, entry)
+
     def request(self, event: Mapping[str, Any], stage: Stage) -> Judgement:
         """Whether a request, or its answer, goes on."""
         http = event["http"]
-        found = self._grants.request(http["host"], http["port"], http["method"], http["path"])
+        target = _target(http)
+        found = self._grants.request(http["host"], http["port"], http["method"], target)
         entry: Host | None = None
         if not isinstance(found, Refusal):
             entry = found
             verdict = Verdict("allow", "grant", "", rule=place_of(found))
+            for name, method in overriding(http) if found.methods is not None else ():
+                other = self._grants.request(http["host"], http["port"], method, target)
+                if isinstance(other, Refusal):
+                    reason = f"{name} asks the server for {method[:20]}: {other.reason}"
+                    return Judgement(Verdict("block", "grant", reason, allow=other.allow))
         elif self._grants.names(http["host"]) is not None or self.unlisted == "deny":
             return Judgement(Verdict("block", "grant", found.reason, allow=found.allow))
         else:
             verdict = Verdict("block", "default", found.reason, allow=found.allow)
-        judged = _ruled(self.rules.decide(event, stage), verdict, entry)
+        seen = {**_NEITHER, **http}
+        if certain_path(target) is None:  # then it is not known: for a rule it is missing
+            del seen["path"]
+        judged = _ruled(self.rules.decide({**event, "http": seen}, stage), verdict, entry)
         if entry is None and judged.verdict.by == "default" and not judged.pending:
             return Judgement(verdict, asks=ASK_TIMEOUT_MS, edits=judged.edits, findings=judged.findings)
         return judged
+
+
+def _target(http: Mapping[str, Any]) -> str:
+    """The path as it was sent: of a request for no path (`*`), what it says; without a URL, as it is told."""
+    path = str(http["path"])
+    return target_of(http["url"]) if "url" in http and path.startswith("/") else path
+
+
+def overriding(http: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Other methods that some servers take for the request's own, and where they are said."""
+    for name in OVERRIDING:
+        for value in http.get("headers", {}).get(name, "").split(","):
+            if value.strip():
+                yield f"header {name}", value.strip().upper()
+    for part in http.get("query", "").replace(";", "&").split("&"):
+        field, _, value = part.partition("=")
+        if unquote_plus(field).lower() == "_method" and value:
+            yield "parameter _method", unquote_plus(value).strip().upper()
 
 
 def _ruled(decision: Decision, verdict: Verdict, entry: Host | None) -> Judgement:
@@ -121,13 +167,14 @@ def _ruled(decision: Decision, verdict: Verdict, entry: Host | None) -> Judgemen
         action: Literal["allow", "rewrite"] = "rewrite" if decision.edits else "allow"
         verdict = Verdict(action, "rule", decision.reason, rule=_rule(decision))
     elif decision.edits and verdict.allowed:
-        verdict = Verdict("rewrite", "rule", "", rule=verdict.rule)
+        verdict = Verdict("rewrite", "rule", decision.reason, rule=_rule(decision))
     return Judgement(verdict, edits=decision.edits, findings=decision.findings, entry=entry)
 
 
 def _blocked(decision: Decision) -> Verdict:
-    reason = decision.reason or "a rule blocks it"
-    allow = "change the rule, or answer the ask in time" if decision.action == "ask" else "change the rule"
+    asks = decision.action == "ask"
+    reason = decision.reason or ("a rule has a person asked" if asks else "a rule blocks it")
+    allow = "change the rule, or answer the ask in time" if asks else "change the rule"
     return Verdict("block", "rule", reason, rule=_rule(decision), missing=decision.missing, allow=allow)
 
 

@@ -1,33 +1,26 @@
 """The protocol layers of an inspected connection: mitmproxy's, with our decisions, limits and answers.
 
-Needs Python 3.12 and mitmproxy 12 (its internals: `tests/egress/test_layers.py` is the contract). Adds to them: heads
-are bounded; a refused request is answered before its body is read; bodies go through unless a decision needs them;
-HTTP/2 flow control follows the slower side; trailers of HTTP/1 are dropped; 1xx answers do not end an exchange; frames
-of an upgraded connection are counted, not collected. Refuses CONNECT and every upgrade but WebSocket.
+Needs Python 3.12 and mitmproxy 12 (its internals: `tests/egress/test_layers.py` is the contract). Adds to them: a
+refused request is answered before its body is read; bodies go through unless a decision needs them; frames of an
+upgraded connection are counted, not collected. `ends` has the protocols of each side. Refuses CONNECT (a connection's
+first may be one: `tunnel`) and every upgrade but WebSocket.
 
     driver.start(wire, inspected(driver.context, tls=True), first_bytes)
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-import h2.events
-import h2.exceptions
-import h11
 from mitmproxy import http
-from mitmproxy.connection import ConnectionState
 from mitmproxy.flow import Error
-from mitmproxy.net.http import status_codes
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import http as layers_http
 from mitmproxy.proxy.layers import tls as layers_tls
-from mitmproxy.proxy.layers.http import _http1, _http2, _http_h2
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
@@ -44,18 +37,28 @@ from mitmproxy.proxy.layers.http._hooks import (
     HttpResponseHeadersHook,
 )
 
-from capsule.egress.interception import Driver, Settle
+import capsule.egress.lean
+from capsule.egress.ends import (
+    NO_TUNNEL,
+    Commands,
+    Http1Client,
+    Http1Server,
+    Http2Client,
+    Http2Server,
+    driver_of,
+    error_response,
+)
+from capsule.egress.interception import Settle
 from capsule.egress.strictness import fields_problem, request_problem
 
-HEAD_LIMIT = 128 << 10
-"""Bytes of a request's or response's head, of a chunk's head, and of what was sent before its turn."""
+_ = capsule.egress.lean
 BODY_LIMIT = 1 << 20
 """Bytes of a body that a decision may look at."""
-WINDOW = 2 << 20
-"""HTTP/2 flow control: what one stream may send ahead."""
-CONNECTION_WINDOW = 16 << 20
 
-Commands = layer.CommandGenerator[None]
+LIMIT = "capsule.limit"
+"""Of a flow: bytes after which a body is waited for no longer; None for the usual."""
+REDACTED = "capsule.redacted"
+"""Of a flow: how many values were taken out of the answer's head."""
 
 
 @dataclass
@@ -65,10 +68,9 @@ class BodyLimitHook(commands.StartHook):
     flow: http.HTTPFlow
 
 
-def driver_of(context: Context) -> Driver:
-    """The driver that a layer runs in."""
-    driver: Driver = context.options.driver
-    return driver
+def reach(host: str, port: int, *, private: bool) -> Any:
+    """An upstream's address for mitmproxy, which shares connections of equal ones: `private` makes it another."""
+    return (host, port, private)
 
 
 class Root(layer.Layer):
@@ -117,6 +119,12 @@ class Http(layers_http.HttpLayer):
             if not isinstance(end, Stream):
                 yield from self.event_to_child(end, event)
 
+    def event_to_child(self, child: Any, event: events.Event) -> Commands:
+        """An error that the program is told of quotes nothing that is a secret's."""
+        if isinstance(event, ResponseProtocolError) and isinstance(child, Http1Server | Http2Server):
+            event = replace(event, message=driver_of(self.context).guard.text(event.message))
+        yield from super().event_to_child(child, event)
+
     def make_stream(self, stream_id: int) -> Commands:
         """Streams that can refuse early."""
         self.streams[stream_id] = Stream(self.context.fork(), stream_id)
@@ -139,7 +147,8 @@ class Stream(layers_http.HttpStream):
     def state_consume_request_body(self, event: events.Event) -> Commands:
         """A body that is too long to be looked at goes on as a stream, if it may."""
         yield from super().state_consume_request_body(event)
-        if isinstance(event, RequestData) and len(self.request_body_buf) > BODY_LIMIT:
+        most = self.flow.metadata.get(LIMIT) or BODY_LIMIT
+        if isinstance(event, RequestData) and len(self.request_body_buf) > most:
             yield BodyLimitHook(self.flow)
             if (yield from self.check_killed(True)):
                 return
@@ -156,6 +165,7 @@ class Stream(layers_http.HttpStream):
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> Commands:
         """An answer that a decision replaced ends what comes from the upstream."""
         self.flow.response = event.response
+        self.flow.metadata[REDACTED] = driver_of(self.context).guard.head(event.response)
         if (yield from self.check_invalid(False)):
             return
         yield HttpResponseHeadersHook(self.flow)
@@ -169,6 +179,23 @@ class Stream(layers_http.HttpStream):
             yield from self.start_response_stream()
         else:
             self.server_state = self.state_consume_response_body
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        """As mitmproxy's, toward a connection that only requests of the same `reach` share."""
+        request = self.flow.request
+        wanted: Any = layers_http.GetHttpConnection(
+            reach(request.host, request.port, private=bool(self.flow.metadata.get("private"))),
+            request.scheme == "https",
+            None,
+            "tcp",
+        )
+        connection, problem = yield wanted
+        if problem:
+            code = ErrorCode.CONNECT_FAILED
+            yield from self.handle_protocol_error(ResponseProtocolError(self.stream_id, problem, code))
+            return False
+        self.context.server = self.flow.server_conn = connection
+        return True
 
     def refuse(self) -> Commands:
         """Sends the response that a decision made and forgets the rest of the request."""
@@ -194,8 +221,10 @@ class Stream(layers_http.HttpStream):
         if not request:
             return (yield from self._check_response())
         problem = layers_http.validate_request(self.mode, self.flow.request, True)
+        if problem is not None:
+            problem = problem.partition(" Disable the ")[0]  # an option of mitmproxy's that nobody has here
         if self.flow.request.method == "CONNECT":
-            problem = "CONNECT is not carried: connect to the host itself"
+            problem = NO_TUNNEL
         if problem is None:
             sent = self.flow.request.data
             http2 = self.context.client.alpn == b"h2"
@@ -259,232 +288,52 @@ class Stream(layers_http.HttpStream):
 
 @dataclass
 class FramesHook(commands.StartHook):
-    """Bytes of an upgraded connection went by, or its end."""
+    """Bytes of an upgraded connection come, or its end; `refused`: they do not go on, `last` goes to the program.
+
+    `data` goes on as whoever is asked leaves it.
+    """
 
     blocking = False
     flow: http.HTTPFlow
     from_client: bool
     data: bytes
+    refused: bool = False
+    last: bytes = b""
 
 
 class Frames(layer.Layer):
-    """The bytes after an upgrade, both ways, as they are."""
+    """The bytes after an upgrade, both ways, as the hook leaves them."""
 
     def __init__(self, context: Context, flow: http.HTTPFlow) -> None:
         super().__init__(context)
         self.flow = flow
+        self.over = False
 
     def _handle_event(self, event: events.Event) -> Commands:
+        if self.over:
+            return
         if isinstance(event, events.DataReceived):
             from_client = event.connection == self.context.client
-            yield FramesHook(self.flow, from_client, event.data)
-            yield commands.SendData(self.context.server if from_client else self.context.client, event.data)
+            hook = FramesHook(self.flow, from_client, event.data)
+            yield hook
+            if hook.refused:
+                self.over = True
+                if hook.last:
+                    yield commands.SendData(self.context.client, hook.last)
+                yield commands.CloseConnection(self.context.server)
+                yield commands.CloseConnection(self.context.client)
+                return
+            if hook.data:
+                yield commands.SendData(
+                    self.context.server if from_client else self.context.client, hook.data
+                )
         elif isinstance(event, events.ConnectionClosed):
             from_client = event.connection == self.context.client
             yield FramesHook(self.flow, from_client, b"")
             yield commands.CloseConnection(self.context.server if from_client else self.context.client)
 
 
-class _Plain:
-    """A body's reader without its trailers, which HTTP/1 may drop (RFC 9110 §6.5.1)."""
-
-    def __init__(self, reader: Any) -> None:
-        self._reader = reader
-
-    def __call__(self, buffer: Any) -> Any:
-        event = self._reader(buffer)
-        return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
-
-    def read_eof(self) -> Any:
-        return self._reader.read_eof()
-
-
-class _Bounded(_http1.Http1Connection):
-    """An HTTP/1 end that keeps no more than `HEAD_LIMIT`."""
-
-    def _set_reader(self, reader: Any) -> None:
-        self._reader = _Plain(reader)
-
-    def __init__(self, context: Context, *further: Any) -> None:
-        super().__init__(context, *further)
-        driver_of(context).pressure.ends[self.conn] = self
-
-    body_reader = property(lambda self: self._reader, _set_reader)
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        yield from super()._handle_event(event)
-        driver = driver_of(self.context)
-        early = driver.pressure.early
-        if len(self.buf) <= HEAD_LIMIT:
-            early.discard(self.conn)
-        elif self.state == self.wait:
-            early.add(self.conn)  # sent before its turn: it waits in the socket
-        elif self.conn.state is not ConnectionState.CLOSED:
-            self.buf.maybe_extract_at_most(len(self.buf))
-            yield from self.too_long()
-        if self.buf and self.state == self.read_headers:
-            driver.heads.setdefault(self.conn, time.monotonic())
-        else:
-            driver.heads.pop(self.conn, None)
-
-    def too_long(self) -> Commands:
-        """A head without an end."""
-        yield commands.CloseConnection(self.conn)
-        if self.stream_id is not None and self.request is not None:
-            message = f"a head of more than {HEAD_LIMIT} bytes"
-            yield ReceiveHttp(
-                self.ReceiveProtocolError(self.stream_id, message, self.ReceiveProtocolError.code)
-            )
-        self.state = self.done
-
-
-@dataclass
-class MalformedHook(commands.StartHook):
-    """What came is not a request of HTTP/1; it was answered with 400 or 431."""
-
-    blocking = False
-    context: Context
-    reason: str
-
-
-class Http1Server(_Bounded, _http1.Http1Server):
-    """HTTP/1 toward the program."""
-
-    def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        """A head that cannot be parsed is reported too."""
-        start = bytes(self.buf)[:80]
-        yield from super().read_headers(event)
-        if self.state == self.done and self.request is None:
-            yield MalformedHook(self.context, f"not a request of HTTP/1: {start!r}")
-
-    def wait(self, event: events.Event) -> Commands:
-        """A program that has said all may still listen (RFC 9112 §9.6)."""
-        if isinstance(event, events.ConnectionClosed) and event.connection.state & ConnectionState.CAN_WRITE:
-            self.said_all = True
-            return
-        yield from super().wait(event)
-
-    said_all = False
-
-    def mark_done(self, *, request: bool = False, response: bool = False) -> Commands:
-        """The last answer ends a connection that is half closed."""
-        yield from super().mark_done(request=request, response=response)
-        if self.said_all and self.state == self.read_headers:
-            yield commands.CloseConnection(self.conn)
-            self.state = self.done
-
-    def too_long(self) -> Commands:
-        """Says so first."""
-        if self.state == self.read_headers:
-            body = b"capsule: the request's head is over %d bytes\n" % HEAD_LIMIT
-            head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-            yield commands.SendData(self.conn, head % len(body) + body)
-            yield MalformedHook(self.context, f"a head of more than {HEAD_LIMIT} bytes")
-        yield from super().too_long()
-
-
-class Http1Client(_Bounded, _http1.Http1Client):
-    """HTTP/1 toward the upstream."""
-
-    def send(self, event: Any) -> Commands:
-        """A body of HTTP/2 without a length is sent in chunks: without either it would be read as further requests."""
-        unframed = isinstance(event, RequestHeaders) and not event.end_stream and event.request.is_http2
-        if unframed and "content-length" not in event.request.headers:
-            request = event.request.copy()
-            request.headers["transfer-encoding"] = "chunked"
-            event = replace(event, request=request)
-        yield from super().send(event)
-
-    def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        """Interim answers (1xx but 101) are passed over: RFC 9110 §15.2."""
-        while self.request is not None and len(self.buf) >= 12:
-            start = bytes(self.buf)[:12]
-            if not (start.startswith(b"HTTP/1.") and start[9:10] == b"1") or start[9:12] == b"101":
-                break
-            if self.buf.maybe_extract_lines() is None:
-                return
-        if isinstance(event, events.DataReceived) and self.request is not None and not self.buf:
-            return
-        yield from super().read_headers(event)
-
-
-class _Windowed(_http_h2.BufferedH2Connection):
-    """HTTP/2 state with windows that bound what is kept."""
-
-    def __init__(self, config: Any, *, push: bool) -> None:
-        super().__init__(config)
-        self.local_settings.initial_window_size = WINDOW
-        if not push:
-            self.local_settings.enable_push = 0
-        self.local_settings.acknowledge()
-
-    def initiate_connection(self) -> None:
-        """As h2's, with our window for the whole connection."""
-        super(_http_h2.BufferedH2Connection, self).initiate_connection()
-        self.increment_flow_control_window(CONNECTION_WINDOW - self.inbound_flow_control_window)
-
-
-class _Measured(_http2.Http2Connection):
-    """An HTTP/2 end that acknowledges what the other side took."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)  # type: ignore[call-arg]
-        self.h2_conn = _Windowed(self.h2_conf, push=isinstance(self, _http2.Http2Server))
-        self.owed: dict[int, int] = {}
-        self.pressure = driver_of(context).pressure
-        self.pressure.ends[self.conn] = self
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, Settle):
-            for stream_id in [number for number in self.owed if not self.pressure.stuck(self, number)]:
-                self._acknowledge(stream_id, self.owed.pop(stream_id))
-            if data := self.h2_conn.data_to_send():
-                yield commands.SendData(self.conn, data)
-            return
-        yield from super()._handle_event(event)
-
-    def _acknowledge(self, stream_id: int, length: int) -> None:
-        try:
-            self.h2_conn.acknowledge_received_data(length, stream_id)
-        except h2.exceptions.ProtocolError:
-            return  # the stream or the connection ended since
-
-    def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
-        """Data is acknowledged when the other side has room."""
-        if not isinstance(event, h2.events.DataReceived):
-            return (yield from super().handle_h2_event(event))
-        state = self.streams.get(event.stream_id)
-        if state is _http2.StreamState.EXPECTING_HEADERS:
-            yield from self.protocol_error("data before headers")
-            return True
-        if state is not None and event.data:
-            yield ReceiveHttp(self.ReceiveData(event.stream_id, event.data))
-        if event.flow_controlled_length:
-            if self.pressure.stuck(self, event.stream_id):
-                self.owed[event.stream_id] = self.owed.get(event.stream_id, 0) + event.flow_controlled_length
-            else:
-                self._acknowledge(event.stream_id, event.flow_controlled_length)
-        return False
-
-
-class Http2Server(_Measured, _http2.Http2Server):
-    """HTTP/2 toward the program."""
-
-
-class Http2Client(_Measured, _http2.Http2Client):
-    """HTTP/2 toward the upstream."""
-
-
-def _error_response(status_code: int, message: str = "") -> bytes:
-    body = f"capsule: {message}\n".encode("utf-8", "backslashreplace")
-    reason = status_codes.RESPONSES.get(status_code, "")
-    head = (
-        f"HTTP/1.1 {status_code} {reason}\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    )
-    return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
-
-
 # mitmproxy names its ends where it makes them; these are the ones this process uses.
 for _end in (Http1Server, Http1Client, Http2Server, Http2Client):
     setattr(layers_http, _end.__name__, _end)
-_http1.make_error_response = _error_response
+_http1.make_error_response = error_response

@@ -67,14 +67,21 @@ class Listener:
 
 
 class Flows:
-    """Who made which connection, as far as the supervisor has said."""
+    """Who made which connection, and who asks for names, as far as the supervisor has said."""
 
     def __init__(self) -> None:
+        self._askers: OrderedDict[str, Flow] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], tuple[float, Flow]] = OrderedDict()
         self._waiting: dict[tuple[str, str], asyncio.Future[Flow]] = {}
 
     def add(self, flow: Flow) -> None:
         """A notice came."""
+        if flow.target.endswith(":53"):
+            self._askers[flow.source] = flow
+            self._askers.move_to_end(flow.source)
+            if len(self._askers) > _KEPT:
+                self._askers.popitem(last=False)
+            return
         key = (flow.source, flow.target)
         waiting = self._waiting.pop(key, None)
         if waiting is not None and not waiting.done():
@@ -84,6 +91,10 @@ class Flows:
         self._known.move_to_end(key)
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
+
+    def asker(self, source: tuple[str, int]) -> Flow | None:
+        """Who asks for names from there; a socket that is not connected is known by its port alone."""
+        return self._askers.get(f"{source[0]}:{source[1]}") or self._askers.get(f"0.0.0.0:{source[1]}")
 
     def expect(self, source: tuple[str, int], target: tuple[str, int]) -> asyncio.Future[Flow]:
         """The notice of a connection that was just accepted; it is cancelled when none comes in time.

@@ -5,13 +5,14 @@ a list), the answer is JSON or server-sent events; a GET opens a stream of event
 sent. Refuses to take for MCP what is JSON-RPC of something else: a method or a header of MCP's must say so.
 
     exchange = McpExchange("mcp.example", headers)
-    exchange.request(body)                            # [{"method": "tools/call", "server": "mcp.example", "tool": …}]
+    exchange.request(body)                # [{"method": "tools/call", "server": "mcp.example", "direction": "out", …}]
     exchange.answers("text/event-stream")
     exchange.feed(chunk); exchange.finish()           # events of the answers, joined to what they answer
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,6 +26,10 @@ MESSAGES = 64
 CALLS = 256
 """Calls that wait for their answer."""
 _TEXT = 200
+ARGUMENTS = 64 << 10
+"""Bytes of arguments as JSON that rules see."""
+NAME = 2048
+"""Characters of a tool's name or a resource's address that are told."""
 _METHODS = frozenset({"initialize", "ping"})
 _FAMILIES = (
     "completion/", "elicitation/", "logging/", "notifications/", "prompts/", "resources/", "roots/", "sampling/",
@@ -65,7 +70,7 @@ class McpExchange:
         """The messages of a request's body; none when it is not MCP, or longer than `BODY`."""
         messages = _messages(untrusted_body)
         self._certain = self._certain or any(of_mcp(message.get("method")) for message in messages)
-        return [event for message in messages if (event := self._told(message)) is not None]
+        return [event for message in messages if (event := self._told(message, "out")) is not None]
 
     def answers(self, content_type: str) -> None:
         """The answer's headers."""
@@ -83,7 +88,7 @@ class McpExchange:
                 event
                 for messages in found
                 for message in messages
-                if (event := self._told(message)) is not None
+                if (event := self._told(message, "in")) is not None
             ]
         if self._held is not None:
             self._held += untrusted_chunk
@@ -96,14 +101,15 @@ class McpExchange:
         held, self._held = self._held, None
         if not held:
             return []
-        return [event for message in _messages(bytes(held)) if (event := self._told(message)) is not None]
+        found = [self._told(message, "in") for message in _messages(bytes(held))]
+        return [event for event in found if event is not None]
 
-    def _told(self, message: Mapping[str, Any]) -> Event | None:
+    def _told(self, message: Mapping[str, Any], direction: str) -> Event | None:
         method, identity = message.get("method"), _identity(message.get("id"))
         if isinstance(method, str):
             if not self._certain and not of_mcp(method):
                 return None
-            return self._asked(method, identity, message.get("params"))
+            return self._asked(method, identity, message.get("params"), direction)
         if identity is None or not ({"result", "error"} & message.keys()):
             return None
         known = self._calls.pop(identity, None)
@@ -115,23 +121,32 @@ class McpExchange:
         error = _error(message)
         if error is not None:
             event["error"] = error
+        if "result" in message:
+            event["result_size"] = len(_compact(message["result"]))
         return event
 
-    def _asked(self, method: str, identity: str | None, untrusted_params: object) -> Event:
+    def _asked(self, method: str, identity: str | None, untrusted_params: object, direction: str) -> Event:
         params = untrusted_params if isinstance(untrusted_params, dict) else {}
         subject = next(
             (params.get(name) for family, name in _SUBJECTS.items() if method.startswith(family)), None
         )
-        tool = _written(subject) if isinstance(subject, str) else None
-        event: Event = {"method": _written(method), "server": self._server}
+        tool = _written(subject, NAME) if isinstance(subject, str) else None
+        event: Event = {"method": _written(method), "server": self._server, "direction": direction}
         if tool is not None:
             event["tool"] = tool
         if identity is not None:
             event["request_id"] = identity
-            if len(self._calls) < CALLS:
+            # Ids of what the server asks are its own: an answer to them goes the other way.
+            if direction == "out" and len(self._calls) < CALLS:
                 self._calls[identity] = (event["method"], tool)
         if method == "tools/call" or "arguments" in params:
-            event["arguments_size"] = _size(params.get("arguments"))
+            arguments = params.get("arguments")
+            given = _compact(arguments)
+            event["arguments_size"] = len(given)
+            if isinstance(arguments, dict) and 0 < len(given) <= ARGUMENTS:
+                event["arguments"] = arguments
+            if given:
+                event["arguments_sha256"] = hashlib.sha256(given).hexdigest()
         return event
 
 
@@ -155,20 +170,20 @@ def _identity(untrusted: object) -> str | None:
     return str(untrusted) if plain and abs(untrusted) < 2**63 else None  # type: ignore[arg-type]
 
 
-def _written(untrusted: str) -> str:
+def _written(untrusted: str, most: int = _TEXT) -> str:
     """A text of bounded length that UTF-8 can hold: JSON may have half a character."""
-    return untrusted[:_TEXT].encode("utf-8", "replace").decode()
+    return untrusted[:most].encode("utf-8", "replace").decode()
 
 
-def _size(untrusted: object) -> int:
+def _compact(untrusted: object) -> bytes:
+    """A value as JSON without spaces; nothing for null."""
     if untrusted is None:
-        return 0
+        return b""
     try:
-        return len(
-            json.dumps(untrusted, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-        )
+        text = json.dumps(untrusted, separators=(",", ":"), ensure_ascii=False)
     except RecursionError:
-        return 0
+        return b""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _error(message: Mapping[str, Any]) -> str | None:
@@ -183,3 +198,76 @@ def _error(message: Mapping[str, Any]) -> str | None:
         return "error"
     result = message.get("result")
     return "the tool failed" if isinstance(result, dict) and result.get("isError") is True else None
+
+
+def identities(untrusted_body: bytes) -> list[Any]:
+    """The ids of the requests in a body, as they are: what answers to them must repeat."""
+    found = [message.get("id") for message in _messages(untrusted_body) if "method" in message]
+    return [identity for identity in found if _identity(identity) is not None]
+
+
+def ambiguity(untrusted_body: bytes, *, certain: bool) -> str | None:
+    """Why two readers could find different messages in a body; None when they could not.
+
+    Args:
+        untrusted_body: whole, without content coding.
+        certain: the body must be JSON; else one that is not is nobody's message.
+    """
+    if not untrusted_body.strip():
+        return None
+    try:
+        untrusted = json.loads(untrusted_body.decode(), object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        return "the body is not JSON that can be read" if certain else None
+    items = untrusted if isinstance(untrusted, list) and not isinstance(untrusted, _Pairs) else [untrusted]
+    spoken = [item for item in items if isinstance(item, _Pairs) and item.named("method")]
+    spoken = [item for item in spoken if item.named("jsonrpc") or any(map(of_mcp, item.named("method")))]
+    if spoken and len(items) > MESSAGES:
+        return f"a list has more than {MESSAGES} messages"
+    return next((why for item in spoken if (why := _unclear(item)) is not None), None)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with all its keys."""
+
+    def named(self, name: str) -> list[Any]:
+        """The values of keys that some reader takes for this one."""
+        return [value for key, value in self if key.casefold() == name]
+
+
+def _twice(arguments: object) -> str | None:
+    """A key that stands twice in one object of the arguments, whatever its case."""
+    left = [arguments]
+    while left:
+        value = left.pop()
+        if isinstance(value, _Pairs):
+            keys = [key.casefold() for key, _ in value]
+            if len(set(keys)) < len(keys):
+                return next(key for key in keys if keys.count(key) > 1)
+            left += [inner for _, inner in value]
+        elif isinstance(value, list):
+            left += value
+    return None
+
+
+def _unclear(message: _Pairs) -> str | None:
+    params = message.named("params")
+    inner = params[0] if len(params) == 1 and isinstance(params[0], _Pairs) else _Pairs()
+    for where, names in (
+        (message, ("jsonrpc", "id", "method", "params")),
+        (inner, ("name", "uri", "arguments")),
+    ):
+        for name in names:
+            values = where.named(name)
+            if len(values) > 1 or (values and name not in {key for key, _ in where}):
+                return f"the key {name!r} stands in it twice or in another case"
+    for value in inner.named("arguments"):
+        if (again := _twice(value)) is not None:
+            return f"the key {again[:80]!r} stands twice in its arguments, or in two cases"
+    if message.named("jsonrpc") != ["2.0"]:
+        return "a message of MCP does not say jsonrpc 2.0"
+    subjects = [value for name in ("name", "uri") for value in inner.named(name) if isinstance(value, str)]
+    methods = [value for value in message.named("method") if isinstance(value, str)]
+    if any(len(value) > NAME for value in subjects) or any(len(value) > _TEXT for value in methods):
+        return "it has a name that is longer than is looked at"
+    return None

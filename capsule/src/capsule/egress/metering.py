@@ -10,7 +10,8 @@ left of the budget, before it is sent; what it used is settled when it is over.
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from capsule.egress.budget import Budget, Exhausted, Limits, Reservation
 from capsule.egress.model.call import ModelCall, dialect_of
@@ -18,11 +19,15 @@ from capsule.egress.model.price import cost
 from capsule.egress.model.shape import Answer
 from capsule.egress.model.turns import Turns
 from capsule.egress.recording import Recorder
+from capsule.egress.verdict import Verdict
+
+if TYPE_CHECKING:
+    from capsule.egress.story import Story
 
 
 def wants_body(method: str, path: str) -> bool:
     """Whether a request may be a model call, whose body tells."""
-    return method == "POST" and dialect_of(path) is not None
+    return method.upper() == "POST" and dialect_of(path) is not None
 
 
 class Meter:
@@ -64,6 +69,14 @@ class Meter:
             self._tell()
         return found
 
+    def spend_part(self, count: int) -> tuple[int, Exhausted | None]:
+        """Bytes of a stream before they are passed on: how many fit, and why not all do."""
+        if not self.counts_bytes:
+            return count, None
+        found = self.budget.spend_part(count)
+        self._tell()
+        return found
+
     def settle(self, taken: Reservation | None, call: ModelCall | None, *, sent: bool) -> None:
         """The request is over; unknown use counts as all that was taken."""
         if taken is None:
@@ -83,11 +96,23 @@ class Meter:
         if near := self.budget.near():
             self._recorder.write("egress.budget", {"near": list(near), "budget": self.budget.state()})
 
-    def finish(self, call: ModelCall, http_id: str, fields: dict[str, Any]) -> None:
-        """The answer is over, or never came."""
+    def finish(self, call: ModelCall, http_id: str, fields: dict[str, Any], *, refused: bool = False) -> None:
+        """The answer is over, or never came; `refused`: it was kept in, so it cost nothing and is no turn."""
         section = call.event()
         event_id = self._recorder.next_id()
-        price = cost(call.provider, section.get("name"), call.answer, datetime.datetime.now(datetime.UTC))
+        if refused:
+            self._recorder.write(
+                "egress.model",
+                {**fields, "model": {**section, "http_id": http_id, "priced": False}},
+                event_id=event_id,
+            )
+            return
+        price = cost(
+            call.provider,
+            call.answer.name or section.get("name"),
+            call.answer,
+            datetime.datetime.now(datetime.UTC),
+        )
         section["http_id"] = http_id
         section["priced"] = price is not None
         self.last_price = price
@@ -99,3 +124,34 @@ class Meter:
                 section["previous"] = previous
         self._turns.answered(section.get("response_id"), event_id)
         self._recorder.write("egress.model", {**fields, "model": section}, event_id=event_id)
+
+
+class Spending:
+    """The bytes of one connection; what is over the budget ends it.
+
+    Args:
+        meter: of the session.
+        abort: ends the connection, with the reason.
+    """
+
+    def __init__(self, meter: Meter, abort: Callable[[str], None]) -> None:
+        self._meter = meter
+        self._abort = abort
+
+    def overspent(self, story: Story, count: int) -> bool:
+        """Whether these bytes are over the budget; then the connection ends."""
+        spent = self._meter.spend(count)
+        if spent is None:
+            return False
+        story.verdict = Verdict("block", "budget", spent.reason, allow=spent.allow)
+        self._abort(spent.reason)
+        return True
+
+    def affordable(self, story: Story, data: bytes) -> bytes:
+        """As much of a piece as the budget has room for; when that is not all, the connection ends behind it."""
+        fits, spent = self._meter.spend_part(len(data))
+        if spent is None:
+            return data
+        story.verdict = Verdict("block", "budget", spent.reason, allow=spent.allow)
+        self._abort(spent.reason)
+        return data[:fits]

@@ -24,8 +24,8 @@ _TURN = 8 << 20  # bytes moved before other connections have their turn
 _FLAGS = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 
 
-Spend = Callable[[int], str | None]
-"""Told of bytes before they go on; a reason ends the connection."""
+Spend = Callable[[int], tuple[int, str | None]]
+"""Told of bytes before they go on; how many may, and a reason that then ends the connection."""
 
 
 class _Direction:
@@ -46,6 +46,7 @@ class _Direction:
         self._grown = False
         self._done = done
         self._spend = spend
+        self._cut: OSError | None = None
         self._reading: bool | None = None
 
     @staticmethod
@@ -73,9 +74,11 @@ class _Direction:
                     if count == 0:
                         self._ended = True
                         continue
-                    self._inside = count
-                    if self._spend is not None and (reason := self._spend(count)) is not None:
-                        raise OSError(0, reason)
+                    self._inside, reason = (count, None) if self._spend is None else self._spend(count)
+                    if reason is not None:
+                        self._cut = OSError(0, reason)
+                if self._inside == 0 and self._cut is not None:
+                    raise self._cut
                 try:
                     count = os.splice(self._outlet, self.sink.fileno(), self._inside, flags=_FLAGS)
                 except BlockingIOError:
@@ -83,6 +86,8 @@ class _Direction:
                     return
                 self._inside -= count
                 self.moved += count
+                if self._inside == 0 and self._cut is not None:
+                    raise self._cut
                 if not self._grown and self.moved > BUSY:
                     self._grow()
         except OSError as error:
@@ -139,7 +144,10 @@ async def pass_through(
     """
     loop = asyncio.get_running_loop()
     if first:
-        await loop.sock_sendall(outside, first)
+        fits, reason = (len(first), None) if spend is None else spend(len(first))
+        await loop.sock_sendall(outside, first[:fits])
+        if reason is not None:
+            return fits, 0, reason
     over = loop.create_future()
 
     def done() -> None:

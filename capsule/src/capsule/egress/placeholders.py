@@ -15,10 +15,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 PREFIX = b"capsule-secret-"
 FORM = re.compile(r"capsule-secret-([a-z][a-z0-9_-]{0,31})-[0-9a-f]{32}")
+_ANY = re.compile(FORM.pattern.encode())
 SCANNED = 1 << 20
 """Bytes of a body that are looked at."""
 _LONGEST = len(PREFIX) + 32 + 1 + 32
@@ -88,17 +89,35 @@ class Placeholders:
             found |= self.plain(_ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), data))
         return found
 
-    def scanner(self) -> Scanner:
-        """For one body."""
-        return Scanner(self)
+    def strangers(self, data: bytes) -> set[str]:
+        """The names in placeholders of other sessions: as they are, percent-encoded, or in base64."""
+        found = self._others(data) | self._in_base64(data, self._others)
+        decoded = percent_decoded(data)
+        return (
+            found
+            if decoded == data
+            else found | self._others(decoded) | self._in_base64(decoded, self._others)
+        )
 
-    def _in_base64(self, data: bytes) -> set[str]:
+    def _others(self, data: bytes) -> set[str]:
+        if PREFIX not in data:
+            return set()
+        if self.pattern is not None:
+            data = self.pattern.sub(b" ", data)
+        return {found[1].decode() for found in _ANY.finditer(data)}
+
+    def scanner(self, most: int | None = SCANNED) -> Scanner:
+        """For one body, of which `most` bytes are looked at; None: all."""
+        return Scanner(self, most)
+
+    def _in_base64(self, data: bytes, look: Callable[[bytes], set[str]] | None = None) -> set[str]:
+        look = look or self.plain
         found: set[str] = set()
         for run in _runs(data.translate(None, b"\r\n") if b"\n" in data else data):
             for start in range(4):
                 whole = run[start : len(run) - (len(run) - start) % 4]
                 try:
-                    found |= self.plain(binascii.a2b_base64(whole))
+                    found |= look(binascii.a2b_base64(whole))
                 except binascii.Error:
                     continue
         return found
@@ -120,20 +139,21 @@ def _runs(data: bytes) -> Iterator[bytes]:
 
 
 class Scanner:
-    """Looks through the first `SCANNED` bytes of a body that comes in pieces of any size."""
+    """Looks through the first bytes of a body that comes in pieces of any size."""
 
-    def __init__(self, placeholders: Placeholders) -> None:
+    def __init__(self, placeholders: Placeholders, most: int | None = SCANNED) -> None:
         self._placeholders = placeholders
         self._carry = b""
-        self._left = SCANNED
+        self._left = most
         self._known: set[str] = set()
 
     def feed(self, chunk: bytes) -> set[str]:
         """The next piece; the names that are seen now and were not before."""
-        if not self._left or not chunk:
+        if self._left == 0 or not chunk:
             return set()
         data = self._carry + chunk[: self._left]
-        self._left -= min(self._left, len(chunk))
+        if self._left is not None:
+            self._left -= min(self._left, len(chunk))
         self._carry = data[-_CARRY:]
         new = self._placeholders.seen(data) - self._known
         self._known |= new

@@ -40,11 +40,14 @@ async def serve(server: Server, sock: socket.socket) -> None:
         head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n"
         kind = "content-type: application/json\r\n" if body else ""
         writer.write(f"{head}{kind}cache-control: no-store\r\n\r\n".encode() + body)
-        await writer.drain()
-    except (OSError, TimeoutError, asyncio.IncompleteReadError):
-        return  # it went away, or never said all
-    finally:
         writer.close()
+        async with asyncio.timeout(TIMEOUT):
+            await writer.wait_closed()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return  # it went away, never said all, or does not read
+    finally:
+        # Off the loop here and now: whoever called closes the socket, and the next one may get its number.
+        writer.transport.abort()
 
 
 async def _answer(server: Server, reader: asyncio.StreamReader) -> Reply:
@@ -83,7 +86,8 @@ async def _route(server: Server, method: str, path: str, query: str, untrusted_b
         untrusted_wait = parse_qs(query).get("wait", ["0"])[0]
         if not untrusted_wait.isascii() or not untrusted_wait.isdigit():
             return 400, {"error": "wait: seconds"}
-        await server.change(min(float(untrusted_wait), WAIT))
+        if not server.asks():  # what waits already is told at once
+            await server.change(min(float(untrusted_wait), WAIT))
         return 200, {"asks": server.asks()}
     if len(parts) == 2 and parts[0] == "asks":
         if method != "POST":

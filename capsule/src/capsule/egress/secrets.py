@@ -17,16 +17,19 @@ import binascii
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from capsule.egress.echoes import SHORTEST, Echo, Echoes
 from capsule.egress.placeholders import Placeholders, Scanner, percent_decoded
 
 Place = Literal["header", "basic", "query", "body"]
 Headers = Sequence[tuple[bytes, bytes]]
 BODY = 1 << 20
 """The largest body that a secret is put into."""
+PAST = 3
+"""Values of a secret that was renewed which may still come back."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 BASIC = re.compile(rb"(basic +)([A-Za-z0-9+/]+=*) *", re.IGNORECASE)
@@ -145,6 +148,9 @@ class Secrets:
     def __init__(self, specs: Iterable[SecretSpec]) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._values: dict[str, _Value] = {}
+        self._past: dict[str, list[_Value]] = {}
+        self._echoes: dict[tuple[str, bool], Echoes] = {}
+        self._all: Echoes | None = None
         self.placeholders = Placeholders({})
 
     def __repr__(self) -> str:
@@ -174,7 +180,12 @@ class Secrets:
             self.placeholders = Placeholders({**known, name: placeholder})
         except ValueError as error:
             raise SecretError(str(error)) from None
+        before = self._values.get(name)
         self._values[name] = _Value(encoded, placeholder.encode(), _milliseconds(name, expires))
+        self._echoes.clear()
+        self._all = None
+        if before is not None and before.reveal() != encoded:
+            self._past[name] = [before, *self._past.get(name, ())][:PAST]
 
     def scanner(self) -> Scanner:
         """For a body that no secret may be in."""
@@ -224,15 +235,36 @@ class Secrets:
         """What the policy says of a secret."""
         return self._specs.get(name)
 
+    def echoes(self, host: str) -> Echoes:
+        """What may come back from a host: the values of the secrets that are for it, and what they were before."""
+        return self._echoes_of(host, lower=False)
+
+    def lower_echoes(self, host: str) -> Echoes:
+        """The same in lower case, for names of headers."""
+        return self._echoes_of(host, lower=True)
+
+    def _echoes_of(self, host: str, *, lower: bool) -> Echoes:
+        known = self._echoes.get((host, lower))
+        if known is None:
+            specs = [spec for spec in self._specs.values() if spec.covers(host)]
+            known = self._echoes[host, lower] = Echoes(self._known(specs, lower=lower))
+        return known
+
+    def _known(self, specs: Iterable[SecretSpec], *, lower: bool = False) -> Iterator[Echo]:
+        for spec in specs:
+            for held in (self._values.get(spec.name), *self._past.get(spec.name, ())):
+                if held is not None:
+                    value = held.reveal().lower() if lower else held.reveal()
+                    yield Echo(value, held.placeholder, spec.user)
+
     def mask(self, text: bytes) -> bytes:
-        """The text with placeholders in place of values, however a URL or JSON spells them: for records and errors."""
-        spelled = {
-            text: held.placeholder
-            for held in self._values.values()
-            for text in (held.reveal(), _percent(held.reveal()), _json(held.reveal()))
-        }
-        for value in sorted(spelled, key=len, reverse=True):  # one value may be a part of another
-            text = text.replace(value, spelled[value])
+        """The text with placeholders in place of values, however they are spelled: for records and errors."""
+        if self._all is None:
+            self._all = Echoes(self._known(self._specs.values()))
+        text, _ = self._all.replace(text)
+        for held in self._values.values():
+            if len(value := held.reveal()) < SHORTEST:
+                text = text.replace(value, held.placeholder)
         return text
 
 

@@ -29,12 +29,15 @@ from capsule.egress.channel import Channel
 from capsule.egress.encryption import Minter
 from capsule.egress.frames import Authority, Frame, FrameError
 from capsule.egress.frames import Session as SessionFrame
+from capsule.egress.leftovers import Leftovers
 from capsule.egress.seam import serve
 from capsule.egress.session import Session
 
 logger = logging.getLogger(__name__)
 
 FIRST_BYTE = 10.0
+FAREWELL = 1.0
+"""Seconds that the last entries of a run may take to be read."""
 CONNECTIONS = 256
 _UCRED = struct.Struct("=iII")
 _FILE_LIMIT = 1 << 16
@@ -56,6 +59,7 @@ class Server:
         self._peers: set[Peer] = set()
         self._last = time.monotonic()
         self._waiting: list[asyncio.Future[None]] = []
+        self._leftovers = Leftovers()
 
     async def serve(self) -> None:
         """Until nothing has been asked for `idle` seconds."""
@@ -67,6 +71,7 @@ class Server:
                 await asyncio.sleep(min(1.0, self._idle / 4))
                 for session in list(self.sessions.values()):
                     session.tick(time.monotonic())
+                self._leftovers.clear(time.monotonic())
         finally:
             loop.remove_reader(self._listening.fileno())
             self._listening.close()
@@ -91,6 +96,7 @@ class Server:
         """A peer is gone."""
         self._peers.discard(peer)
         self._last = time.monotonic()
+        self._leftovers.made(self._last)
 
     def minter(self, frame: SessionFrame) -> Minter | None:
         """A new intermediate for a session, when the installation's authority is known."""
@@ -191,9 +197,9 @@ class Peer:
         except TimeoutError:
             self.end("nothing was said")
             return
-        finally:
-            if self._sock.fileno() >= 0:
-                loop.remove_reader(self._sock.fileno())
+        if self._ended:
+            return
+        loop.remove_reader(self._sock.fileno())
         try:
             first = self._sock.recv(1, socket.MSG_PEEK)
         except OSError:
@@ -207,7 +213,7 @@ class Peer:
             finally:
                 self.end("answered")
             return
-        self._channel = Channel(self._sock, on_frame=self._frame, on_end=self.end)
+        self._channel = Channel(self._sock, on_frame=self._frame, on_end=self.end, on_last=self._last)
         self._channel.start()
 
     def _frame(self, frame: Frame, descriptors: list[int]) -> None:
@@ -242,6 +248,17 @@ class Peer:
         self._server.sessions[frame.run] = self._session
         self._channel.send({"type": "ready", **self._session.start()})
 
+    def _last(self) -> None:
+        """The run is over: nothing goes on, and what is still to be recorded is told."""
+        self._task = asyncio.get_running_loop().create_task(self._part())
+
+    async def _part(self) -> None:
+        if self._session is not None and self._channel is not None:
+            self._session.close()
+            await self._session.over()
+            await self._channel.drained(FAREWELL)
+        self.end("the run is over")
+
     def end(self, reason: str) -> None:
         """Once: the session and its socket end."""
         if self._ended:
@@ -250,6 +267,8 @@ class Peer:
         if self._channel is not None:
             self._channel.close(reason)
         elif self._sock.fileno() >= 0:
+            # Before it is closed: the loop would take the next socket of its number for one that it knows already.
+            asyncio.get_running_loop().remove_reader(self._sock.fileno())
             self._sock.close()
         if self._waiting is not None:
             for number in self._waiting[1]:

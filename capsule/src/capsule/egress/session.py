@@ -13,6 +13,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +21,18 @@ from capsule.egress import asks
 from capsule.egress.asking import Asking
 from capsule.egress.budget import Limits
 from capsule.egress.connections import connect
-from capsule.egress.dialer import Dialer
+from capsule.egress.dialer import Dialer, upstreams
 from capsule.egress.dns import Question, answer, parse
 from capsule.egress.dns_record import Tally, describe
+from capsule.egress.echoes import SHORTEST
 from capsule.egress.encryption import Encryption, Minter
 from capsule.egress.events import http_event, response_event
 from capsule.egress.filling import Vault
-from capsule.egress.frames import Answer, Flow, Frame, FrameError, Secret, Source, Sources
+from capsule.egress.frames import Answer, Event, Flow, Frame, FrameError, Secret, Source, Sources
 from capsule.egress.frames import Session as SessionFrame
 from capsule.egress.judgement import Judge, Judgement
-from capsule.egress.listener import Flows, Listener
+from capsule.egress.listener import FLOW_WAIT, Flows, Listener
+from capsule.egress.mcp_call import Message
 from capsule.egress.metering import Meter
 from capsule.egress.pool import Pool
 from capsule.egress.recording import Recorder, now
@@ -39,28 +42,44 @@ from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict
 from capsule.egress.watching import Watch
 from capsule.errors import CapsuleError, PolicyError
+from capsule.rules.deciders import EGRESS, refuse_undecided
 from capsule.rules.decision import Noted
 from capsule.rules.engine import RuleSet, broken, compile_rules
 from capsule.rules.rule import parse_rules
 
 if TYPE_CHECKING:
-    from capsule.egress.channel import Channel
     from capsule.egress.exchange import Exchange
+    from capsule.egress.ports import Dials, Supervisor
 
 CONNECTIONS = 1000
 """Connections that a session may have at once."""
+UNCLAIMED = 64
+"""Questions for names that wait to be told who asks; further ones are recorded at once."""
+LAST = 0.5
+"""Seconds that connections may take to end when the run is over."""
 
 
 class Session:
-    """The state of one run."""
+    """The state of one run.
+
+    Args:
+        frame: the run.
+        descriptors: of resolver and listeners; None: questions come by `answer`, connections by `connection`.
+        channel: to the log, and to the person.
+        minter: of certificates.
+        changed: told when something was asked or answered.
+        dialer: who opens connections; None: this process.
+    """
 
     def __init__(
         self,
         frame: SessionFrame,
-        descriptors: list[int],
-        channel: Channel,
+        descriptors: list[int] | None,
+        channel: Supervisor,
         minter: Minter,
         changed: Callable[[], None],
+        *,
+        dialer: Dials | None = None,
     ) -> None:
         plan = frame.egress
         self.run = frame.run
@@ -76,11 +95,11 @@ class Session:
         self.flows = Flows()
         self.pool = Pool()
         self.tally = Tally()
+        self._unclaimed: deque[tuple[dict[str, Any], tuple[str, int], asyncio.TimerHandle]] = deque()
         self.problems: list[str] = []
+        self._watch: Watch | None = None
         self.judge = Judge(plan, self._compile(frame.sources))
-        self.dialer = Dialer(
-            upstreams={u.host: _upstream(u.address) for u in plan.upstreams}, proxy=plan.proxy
-        )
+        self.dialer: Dials = dialer or Dialer(upstreams=upstreams(plan), proxy=plan.proxy)
         self.encryption = Encryption(minter, authorities=_authorities(frame))
         self.vault: Vault | None = None
         if plan.secrets:
@@ -98,16 +117,24 @@ class Session:
         self.drivers: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = True
-        sockets = _sockets(descriptors, frame.ports)
-        self._resolver = Resolver(sockets[0], sockets[1], self.answer)
-        self._listeners = [Listener(sock, self.connection) for sock in sockets[2:]]
+        self._inside: list[Resolver | Listener] = []
+        if descriptors is not None:
+            sockets = _sockets(descriptors, frame.ports)
+            self._inside.append(Resolver(sockets[0], sockets[1], self.answer))
+            self._inside += [Listener(sock, self.connection) for sock in sockets[2:]]
 
     def start(self) -> dict[str, Any]:
         """Opens for business; what `ready` says."""
-        self._resolver.start()
-        for listener in self._listeners:
-            listener.start()
-        return {"rules": len(self.judge.rules), "problems": self.problems}
+        for one in self._inside:
+            one.start()
+        return {"rules": len(self.judge.rules), "problems": [*self.problems, *self._short()]}
+
+    def _short(self) -> list[str]:
+        return [
+            f"secret {name}: its value has fewer than {SHORTEST} bytes, so it is not looked for in what hosts answer"
+            for name, secret in sorted(self.frame.secrets.items())
+            if len(secret.value.encode()) < SHORTEST
+        ]
 
     def _compile(self, sources: tuple[Source, ...]) -> RuleSet:
         """The rules of the policy; a file that does not compile denies everything, and says why."""
@@ -123,16 +150,21 @@ class Session:
             except (PolicyError, FrameError) as error:
                 self.problems.append(error.message)
         self.recorder.observers.clear()
+        if self._watch is not None:
+            self._watch.conclude()
         if self.frame.egress.detect:
-            watch = Watch(
-                self.frame.egress.detect,
-                sources,
-                self._finding,
+            loop = asyncio.get_running_loop()
+            self._watch = Watch(
+                self.frame.egress.detect, sources, found=self._finding, clock=loop.time, later=loop.call_later
             )
-            self.problems += watch.problems
-            self.recorder.observers.append(watch.see)
+            self.problems += self._watch.problems
+            self.recorder.observers.append(self._watch.see)
         try:
-            return broken("; ".join(self.problems)) if self.problems else compile_rules(files)
+            return (
+                broken("; ".join(self.problems))
+                if self.problems
+                else compile_rules(refuse_undecided(files, EGRESS))
+            )
         except CapsuleError as error:
             self.problems.append(error.message)
             return broken(error.message)
@@ -151,6 +183,10 @@ class Session:
                 self.vault.renew(frame.name, frame.value, frame.expires)
             except SecretError as error:
                 raise FrameError(str(error)) from None
+        elif isinstance(frame, Event):
+            if self._watch is None:
+                raise FrameError("an entry of the run, and nothing is detected")
+            self._watch.entry(frame.entry)
         elif isinstance(frame, Sources):
             self.judge.rules = self._compile(frame.sources)
             self.asking.register.forget()
@@ -161,15 +197,23 @@ class Session:
         if not self._open:
             return
         self._open = False
+        while self._unclaimed:
+            self._claim()
         for counted in self.tally.close():
             self._record_name(counted)
-        self._resolver.close()
-        for listener in self._listeners:
-            listener.close()
+        for one in self._inside:
+            one.close()
         for task in list(self._tasks):
             task.cancel()
         for exchange in list(self.drivers):
             exchange.driver.abort("the run is over")
+
+    async def over(self) -> None:
+        """After `close`: what was broken off is recorded, and what was seen last is looked at."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST)
+        if self._watch is not None:
+            self._watch.conclude()
 
     def describe(self) -> dict[str, Any]:
         """For `GET /sessions`."""
@@ -191,16 +235,34 @@ class Session:
 
     # Names
 
-    def answer(self, untrusted_packet: bytes, transport: str, _: tuple[str, int]) -> bytes | None:
-        """The answer to a question; every question is recorded, equal ones of a second counted."""
+    def answer(self, untrusted_packet: bytes, transport: str, source: tuple[str, int]) -> bytes | None:
+        """The answer to a question; every question is recorded with its program, equal ones of a second counted."""
         question = parse(untrusted_packet, "tcp" if transport == "tcp" else "udp")
         if not isinstance(question, Question):
             return question.wire
         verdict = self._decide_name(question.name, question.type_name, question.transport)
         reply = answer(question, self.pool, allowed=verdict.allowed)
-        for section in self.tally.add(describe(question, reply), time.monotonic_ns() // 1000):
-            self._record_name(section)
+        section = describe(question, reply)
+        asker = self.flows.asker(source)
+        if asker is None and len(self._unclaimed) < UNCLAIMED and self._inside:
+            # The notice may come a moment after the question; the answer need not wait for it.
+            later = asyncio.get_running_loop().call_later(FLOW_WAIT, self._claim)
+            self._unclaimed.append((section, source, later))
+        else:
+            self._count_name(section, asker)
         return reply.wire
+
+    def _claim(self) -> None:
+        """The question that has waited longest is recorded, whoever asked it."""
+        section, source, later = self._unclaimed.popleft()
+        later.cancel()
+        self._count_name(section, self.flows.asker(source))
+
+    def _count_name(self, section: dict[str, Any], asker: Flow | None) -> None:
+        if asker is not None:
+            section["program"] = asker
+        for counted in self.tally.add(section, time.monotonic_ns() // 1000):
+            self._record_name(counted)
 
     def _finding(self, found: dict[str, Any]) -> None:
         self.recorder.write("egress.finding", found)
@@ -212,11 +274,21 @@ class Session:
 
     def _record_name(self, section: dict[str, Any]) -> None:
         verdict = self._decide_name(section["name"], section["qtype"], section["transport"])
-        self.recorder.write("egress.dns", {"dns": section, "decision": verdict.entry()})
+        asker = section.pop("program", None)
+        program = {} if asker is None else {"program": _described(asker)}
+        self.recorder.write("egress.dns", {**program, "dns": section, "decision": verdict.entry()})
 
     def name_of(self, address: str) -> str | None:
         """The name that an address inside stands for."""
         return self.pool.name(address)
+
+    def inside(self, name: str) -> str:
+        """The address inside that stands for a name.
+
+        Raises:
+            PoolFullError: the run has used all the names it may.
+        """
+        return ".".join(map(str, self.pool.address(name)))
 
     # Connections
 
@@ -235,6 +307,9 @@ class Session:
         task = asyncio.get_running_loop().create_task(connect(self, sock, source, target))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(
+            lambda _: sock.close()
+        )  # one that is cancelled before it begins closes nothing
 
     def refused_connection(self, place: Place, verdict: Verdict, duration: float = 0.0) -> None:
         """Records what was refused before there was a request."""
@@ -271,7 +346,7 @@ class Session:
         event = {
             "event": {"id": identity, "type": "http", "time": now()},
             "run": self.run,
-            "http": http_event(flow.request, place),
+            "http": {"id": identity, **http_event(flow.request, place)},
         }
         return Story(identity, time.monotonic(), event)
 
@@ -280,7 +355,7 @@ class Session:
         event = {"event": {"id": "", "type": "tcp", "time": now()}, "run": self.run, "tcp": _tcp(place, 0.0)}
         return {**event, **self._program(place)}
 
-    def note(self, findings: tuple[Noted, ...], story: Story | None) -> None:
+    def note(self, findings: tuple[Noted, ...], story: Story | Message | None) -> None:
         """Records that rules with a level held."""
         for noted in findings:
             place = noted.rule.record()
@@ -325,24 +400,43 @@ class Session:
         fields = {**story.event, "decision": story.verdict.entry()}
         del fields["run"]
         self.recorder.write("egress.http", fields, event_id=story.id)
-        if story.model is not None and not story.refused:
+        if story.frames is not None:
+            self._record_frames(story, fields, error)
+        if story.mcp is not None:
+            story.mcp.finish(story.verdict, refused=story.refused, error=error)
+        if story.model is not None:
             program = {"program": fields["program"]} if "program" in fields else {}
-            self.meter.finish(story.model, story.id, {**program, "decision": fields["decision"]})
+            told = {**program, "decision": fields["decision"]}
+            self.meter.finish(story.model, story.id, told, refused=story.refused)
         self.meter.settle(story.taken, story.model, sent=not story.refused)
+
+    def _record_frames(self, story: Story, fields: dict[str, Any], error: str | None) -> None:
+        assert story.frames is not None
+        http = story.event["http"]
+        known = {"http_id": story.id, "host": http["host"], **story.frames.record()}
+        known["duration_us"] = http["duration_us"]
+        if error is not None:
+            known["error"] = error
+        program = {"program": fields["program"]} if "program" in fields else {}
+        self.recorder.write(
+            "egress.websocket", {**program, "websocket": known, "decision": fields["decision"]}
+        )
 
     def _program(self, place: Place) -> dict[str, Any]:
         future = place.program
         if not future.done() or future.cancelled():
             return {}
-        flow: Flow = future.result()
-        return {
-            "program": {
-                "path": flow.program,
-                "pid": flow.pid,
-                "argv": list(flow.argv),
-                "name": flow.program.rpartition("/")[2],
-            }
-        }
+        return {"program": _described(future.result())}
+
+
+def _described(flow: Flow) -> dict[str, Any]:
+    """The `program` of an event."""
+    return {
+        "path": flow.program,
+        "pid": flow.pid,
+        "argv": list(flow.argv),
+        "name": flow.program.rpartition("/")[2],
+    }
 
 
 def _nobody(_: dict[str, Any]) -> None:
@@ -357,10 +451,14 @@ def _tcp(place: Place, duration: float) -> dict[str, Any]:
         "tls": place.hello is not None,
         "duration_us": int(duration * 1e6),
     }
+    if place.name == place.target[0]:
+        found["address"] = place.name
+    if place.via:
+        found["via"] = place.via
     if place.hello is not None and place.hello.name is not None:
         found["sni"] = place.hello.name
         if place.hello.protocols:
-            found["alpn"] = ",".join(name.decode("latin-1") for name in place.hello.protocols[:8])
+            found["alpn"] = [name.decode("latin-1") for name in place.hello.protocols[:8]]
     return found
 
 
@@ -394,11 +492,6 @@ def _sockets(descriptors: list[int], ports: tuple[int, ...]) -> list[socket.sock
         for number in left:
             os.close(number)
     return found
-
-
-def _upstream(address: str) -> tuple[str, int | None]:
-    host, colon, port = address.rpartition(":")
-    return (host.strip("[]"), int(port)) if colon else (address, None)
 
 
 def _authorities(frame: SessionFrame) -> list[str]:

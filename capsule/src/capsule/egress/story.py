@@ -2,7 +2,7 @@
 
 Refuses nothing; both are filled by those who decide and carry, and read by those who record.
 
-    place = Place("a.example", 443, source, target, program, private=False)
+    place = Place("a.example", 443, source, target, program)
     story = Story("e-1", time.monotonic(), event)
 """
 
@@ -15,8 +15,11 @@ from typing import Any
 from capsule.egress.budget import Reservation
 from capsule.egress.frames import Flow, Host
 from capsule.egress.hello import Hello
+from capsule.egress.mcp_call import McpCall
 from capsule.egress.model.call import ModelCall
+from capsule.egress.returning import Returning
 from capsule.egress.verdict import Verdict
+from capsule.egress.websocket import Frames
 from capsule.rules.rewrite import Edit
 
 ALLOWED = Verdict("allow", "default", "")
@@ -32,8 +35,8 @@ class Place:
         source: who connected.
         target: the original destination.
         program: as the supervisor tells; cancelled when it does not in time.
-        private: the entry allows private addresses.
         hello: of TLS; None without.
+        via: `host:port` of the connection that a CONNECT came on; empty for a direct one.
     """
 
     name: str
@@ -41,8 +44,8 @@ class Place:
     source: tuple[str, int]
     target: tuple[str, int]
     program: asyncio.Future[Flow]
-    private: bool
     hello: Hello | None = None
+    via: str = ""
 
     @property
     def usual_port(self) -> bool:
@@ -62,9 +65,12 @@ class Story:
         waits: the body is collected, because a decision or an edit needs it.
         pending: the rules are asked again with the body.
         refused: the answer is ours.
+        kinds: what else it is, of that what the rules are still to be asked about; None: that is not known yet.
         taken: of the budget.
         sent: bytes of the request's body that went out.
         received: bytes of the answer's body.
+        returning: the answer's body is collected and changed when it is whole.
+        redacted: values of secrets that were taken out of the answer's headers.
     """
 
     id: str
@@ -82,5 +88,10 @@ class Story:
     first_byte: float | None = None
     address: str | None = None
     model: ModelCall | None = None
+    kinds: list[dict[str, Any]] | None = None
+    mcp: McpCall | None = None
+    frames: Frames | None = None
     taken: Reservation | None = None
+    returning: Returning | None = None
+    redacted: int = 0
     notes: dict[str, Any] = field(default_factory=dict)

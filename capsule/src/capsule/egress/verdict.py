@@ -54,6 +54,8 @@ class Verdict:
             found["reason"] = self.reason
         if self.missing:
             found["missing"] = list(self.missing)
+        if self.allow and self.action == "block":
+            found["allow"] = self.allow
         return found
 
 

@@ -55,7 +55,7 @@ class Decision:
 
     Attributes:
         action: allow, ask, block, or undecided when no rule decided: then the policy's own entries do.
-        rule: the rule that decided.
+        rule: the rule that decided; of edits that no decision goes with, the first rule that edits.
         reason: one sentence, for people.
         missing: fields that the rule asked for and the event does not have.
         failed: why the rule's condition could not be evaluated.

@@ -225,6 +225,7 @@ class _Round:
     def __init__(self, rules: Sequence[Compiled], event: Mapping[str, Any], shown: Any, stage: str) -> None:
         self.rules, self.event, self.shown, self.stage = rules, event, shown, stage
         self.edits: list[Edit] = []
+        self.editing: list[RuleRef] = []
         self.findings: list[Noted] = []
 
     def run(self, mask: int) -> Decision:
@@ -249,7 +250,11 @@ class _Round:
             return decided
         if not self.edits and not self.findings:
             return UNDECIDED
-        return replace(UNDECIDED, edits=tuple(self.edits), findings=tuple(self.findings))
+        first, *others = self.editing or (None,)
+        also = f"it is also edited by {', '.join(map(str, others))}" if others else ""
+        return replace(
+            UNDECIDED, rule=first, reason=also, edits=tuple(self.edits), findings=tuple(self.findings)
+        )
 
     def waits(self, one: Compiled, outcome: Outcome) -> bool:
         """Whether the body, which is not here yet, can still change this outcome."""
@@ -268,6 +273,7 @@ class _Round:
                 self.findings.append(Noted(one.ref, one.rule.level, one.rule.reason))
             if action == "rewrite":
                 self.edits += one.rule.edits
+                self.editing.append(one.ref)
             else:
                 deciding.setdefault(action, (one, outcome))
         refusing = deciding.get("block") or deciding.get("ask")

@@ -1,6 +1,7 @@
 """From an entry of a log to the event that rules, detection and hunting look at (docs/formats/events.md). Pure.
 
-Entries of egress are events already, beside the log's own five members. Those of a run get the sections an event has.
+Entries of egress, and of what is asked of a machine, are events already, beside the log's own five members. Those of
+a run get the sections an event has.
 It refuses nothing: an entry of a type it does not know is its own event, under its own type.
 
     kind, event = event_of({"type": "exec", "pid": 2, "program": "/bin/ls", "argv": ["ls"], …})
@@ -23,6 +24,9 @@ EGRESS = {
     "egress.mcp": "mcp",
     "egress.websocket": "websocket",
 }
+MACHINE = {"machine.exec": "process", "machine.file": "file"}
+"""What is asked of a machine: events too, decided before they happened."""
+_EVENTS = EGRESS | MACHINE
 FILE_OPERATIONS = frozenset({"read", "write", "create", "remove", "rename", "link", "change"})
 NETWORK_OPERATIONS = frozenset({"connect", "bind", "send"})
 
@@ -40,7 +44,7 @@ def event_of(entry: Mapping[str, Any]) -> tuple[str, Json]:
     if make is not None:
         name, sections = make(entry)
         return name, {"event": {"type": name, "time": entry["time"]}, **sections}
-    return EGRESS.get(kind, kind), {key: value for key, value in entry.items() if key not in LOG_MEMBERS}
+    return _EVENTS.get(kind, kind), {key: value for key, value in entry.items() if key not in LOG_MEMBERS}
 
 
 def text(value: Any) -> str | None:
@@ -60,6 +64,12 @@ def words(value: Any) -> list[str]:
     return [shown for item in value if (shown := text(item)) is not None] if isinstance(value, list) else []
 
 
+def section(event: Mapping[str, Any], name: str) -> Json:
+    """A section of an event or entry; empty where it has none."""
+    found = event.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def _program(entry: Mapping[str, Any], *, argv: list[str] | None = None) -> Json:
     path = text(entry.get("program"))
     program: Json = {}
@@ -73,10 +83,15 @@ def _program(entry: Mapping[str, Any], *, argv: list[str] | None = None) -> Json
 
 
 def _process(entry: Mapping[str, Any]) -> tuple[str, Json]:
+    """A program that starts; `program` is the one that started it, where the log says which."""
     argv = words(entry.get("argv"))
-    program = _program(entry, argv=argv)
-    process = {**program, "command": " ".join(argv)} if argv else dict(program)
-    return "process", {"program": program, "process": process}
+    process = _program(entry, argv=argv)
+    if argv:
+        process["command"] = " ".join(argv)
+    parent = entry.get("parent")
+    if not isinstance(parent, dict):
+        return "process", {"process": process}
+    return "process", {"program": _program(parent, argv=words(parent.get("argv"))), "process": process}
 
 
 def _path(path: str) -> Json:

@@ -145,7 +145,7 @@ def activation(event: Mapping[str, Any], sections: Iterable[str]) -> Any:
     Raises:
         RuntimeError, ValueError, TypeError: the event holds what is no JSON (a lone surrogate, say).
     """
-    if b"\\u0000" in _JSON.encode(event) or _has_json_body(event):
+    if b"\\u0000" in _JSON.encode(event) or _has_json(event):
         event = _representable(event)
     shown = dict(event)
     for name in sections:
@@ -154,10 +154,11 @@ def activation(event: Mapping[str, Any], sections: Iterable[str]) -> Any:
     return running().Activation(shown)
 
 
-def _has_json_body(event: Mapping[str, Any]) -> bool:
+def _has_json(event: Mapping[str, Any]) -> bool:
     http = event.get("http")
     body = http.get("body") if isinstance(http, dict) else None
-    return isinstance(body, dict) and "json" in body
+    mcp = event.get("mcp")
+    return (isinstance(body, dict) and "json" in body) or (isinstance(mcp, dict) and "arguments" in mcp)
 
 
 def _representable(value: Any) -> Any:

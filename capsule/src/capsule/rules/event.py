@@ -21,12 +21,18 @@ Moment = Literal["start", "body", "response", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its dotted name under the section, the kind of its value, when it is known, what it says."""
+    """One field: its dotted name under the section, the kind of its value, when it is known, what it says.
+
+    Attributes:
+        sure: it is there whenever the moment has come; else only where there is such a thing (a request without a
+            query has none).
+    """
 
     name: str
     kind: Kind
     about: str
     at: Moment = "start"
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +44,20 @@ class Section:
     fields: tuple[Field, ...]
 
 
-def _section(name: str, about: str, *rows: tuple[str, ...]) -> Section:
+def _section(name: str, about: str, *rows: tuple[str | bool, ...]) -> Section:
     return Section(name, about, tuple(Field(*row) for row in rows))  # type: ignore[arg-type]
 
 
 SECTIONS: Final[Mapping[str, Section]] = {section.name: section for section in (
     _section("event", "which event this is",
-        ("id", "string", "unique on the log of the run"),
+        ("id", "string", "unique on the log of the run", "start", False),
         ("type", "string", "http, dns, tcp, model, mcp, websocket, file or process"),
-        ("time", "string", "RFC 3339, UTC")),
+        ("time", "string", "RFC 3339, UTC", "start", False)),
     _section("program", "the program that tried",
-        ("path", "string", "absolute path of the executable"),
-        ("pid", "int", "process id inside the sandbox"),
-        ("argv", "strings", "its arguments, the first is its name"),
-        ("name", "string", "last segment of the path")),
+        ("path", "string", "absolute path of the executable", "start", False),
+        ("pid", "int", "process id inside the sandbox", "start", False),
+        ("argv", "strings", "its arguments, the first is its name", "start", False),
+        ("name", "string", "last segment of the path", "start", False)),
     _section("decision", "what was decided; for detection and hunting, not for rules",
         ("action", "string", "allow, block or rewrite", "end"),
         ("by", "string", "grant, rule, ask, budget, secret, address, name, protocol or default", "end"),
@@ -62,37 +68,40 @@ SECTIONS: Final[Mapping[str, Section]] = {section.name: section for section in (
         ("rule.owner", "string", "user or corp", "end"),
         ("rule.priority", "int", "smaller decides first", "end"),
         ("reason", "string", "one sentence", "end"),
-        ("missing", "strings", "fields a rule asked for and did not find", "end")),
+        ("missing", "strings", "fields a rule asked for and did not find", "end"),
+        ("allow", "string", "what would allow it, when something would", "end")),
     _section("http", "one HTTP request, and its answer",
         ("id", "string", "names the request on the log"),
         ("method", "string", "upper case as sent"),
         ("scheme", "string", "https or http"),
         ("host", "string", "lower-cased name, or an address"),
         ("port", "int", "of the connection"),
-        ("path", "string", "decoded once, without dot segments and query"),
-        ("query", "string", "after the question mark, as sent"),
+        ("path", "string", "decoded once, without dot segments and query; rules have none when it is ambiguous"),
+        ("query", "string", "after the question mark, as sent", "start", False),
         ("url", "string", "the whole address"),
         ("version", "string", "1.1 or 2"),
         ("headers", "map", "lower-case name → values joined by ', '"),
-        ("user_agent", "string", "the user-agent header"),
-        ("content_type", "string", "media type without parameters"),
+        ("user_agent", "string", "the user-agent header", "start", False),
+        ("content_type", "string", "media type without parameters", "start", False),
         ("body", "object", "the body of the request", "body"),
         ("body.size", "int", "bytes", "body"),
         ("body.text", "string", "the body as text, when it is at most 1 MiB: its first 64 KiB", "body"),
         ("body.truncated", "bool", "whether text is less than the body", "body"),
         ("body.json", "json", "the body, when it is JSON", "body"),
-        ("address", "string", "the address that is dialled"),
-        ("sni", "string", "server name of the TLS handshake"),
-        ("secret", "strings", "names of the secrets it carries"),
+        ("address", "string", "the address that is dialled; at the start of a host that is one", "start", False),
+        ("sni", "string", "server name of the TLS handshake", "start", False),
+        ("via", "string", "host:port that a CONNECT was sent to, when it came through a tunnel", "start", False),
+        ("secret", "strings", "names of the secrets it carries; at the start, in its head"),
+        ("redacted", "int", "values of secrets in the answer that became placeholders", "end"),
         ("websocket", "bool", "whether it asks for an upgrade to WebSocket"),
         ("grpc", "bool", "whether its content type is gRPC's"),
         ("status", "int", "of the answer", "response"),
         ("response", "object", "the answer", "response"),
         ("response.headers", "map", "of the answer, as headers", "response"),
-        ("response.content_type", "string", "media type of the answer", "response"),
+        ("response.content_type", "string", "media type of the answer", "response", False),
         ("response.size", "int", "bytes of the answer's body", "end"),
         ("duration_us", "int", "from the first byte in to the last byte out", "end"),
-        ("first_byte_us", "int", "until the answer began", "response"),
+        ("first_byte_us", "int", "until the answer began", "end"),
         ("error", "string", "why there was no answer", "end")),
     _section("dns", "one question",
         ("name", "string", "lower-cased, no trailing dot"),
@@ -105,12 +114,13 @@ SECTIONS: Final[Mapping[str, Section]] = {section.name: section for section in (
         ("entropy", "double", "of the longest label, bits a character")),
     _section("tcp", "one connection that was passed through, or refused before HTTP",
         ("host", "string", "the name it was resolved from"),
-        ("address", "string", "the address asked for"),
+        ("address", "string", "the address that is dialled; at the start of a host that is one", "start", False),
         ("port", "int", "the port asked for"),
         ("source", "string", "ip:port inside"),
-        ("sni", "string", "server name of the TLS handshake"),
-        ("alpn", "strings", "protocols offered"),
+        ("sni", "string", "server name of the TLS handshake", "start", False),
+        ("alpn", "strings", "protocols offered", "start", False),
         ("tls", "bool", "whether it began with a TLS handshake"),
+        ("via", "string", "host:port that a CONNECT was sent to, when it came through a tunnel", "start", False),
         ("bytes_out", "int", "bytes the program sent", "end"),
         ("bytes_in", "int", "bytes it received", "end"),
         ("duration_us", "int", "how long it was open", "end"),
@@ -119,12 +129,13 @@ SECTIONS: Final[Mapping[str, Section]] = {section.name: section for section in (
         ("http_id", "string", "the id of its request"),
         ("provider", "string", "anthropic, openai, google or compatible"),
         ("api", "string", "messages, chat, responses or generate"),
-        ("name", "string", "the model asked for"),
-        ("stream", "bool", "whether the answer is streamed"),
-        ("system_size", "int", "bytes of the system prompt"),
-        ("messages", "int", "how many messages were sent"),
-        ("tools", "strings", "names of the tools offered"),
-        ("max_tokens", "int", "the limit asked for"),
+        ("name", "string", "the model asked for", "start", False),
+        ("stream", "bool", "whether the answer is streamed", "start", False),
+        ("system_size", "int", "bytes of the system prompt", "start", False),
+        ("messages", "int", "how many messages were sent", "start", False),
+        ("tools", "strings", "names of the tools offered; of those that the provider runs, types", "start", False),
+        ("mcp_servers", "strings", "servers of MCP and connectors that the provider is to call", "start", False),
+        ("max_tokens", "int", "the limit asked for", "start", False),
         ("input_tokens", "int", "billed as input", "end"),
         ("cached_tokens", "int", "read from a cache", "end"),
         ("cache_write_tokens", "int", "written to a cache", "end"),
@@ -134,39 +145,52 @@ SECTIONS: Final[Mapping[str, Section]] = {section.name: section for section in (
         ("priced", "bool", "whether a price is known", "end"),
         ("stop_reason", "string", "why it ended", "end"),
         ("tool_calls", "objects", "calls asked for: {id, name, arguments_size}", "end"),
-        ("tool_results", "strings", "ids of the calls whose results were sent"),
+        ("tool_results", "strings", "ids of the calls whose results were sent", "start", False),
         ("response_id", "string", "the provider's name for the answer", "end"),
-        ("previous", "string", "event id of the turn before"),
+        ("previous", "string", "event id of the turn before", "end"),
         ("error", "string", "the provider's error", "end"),
-        ("unknown", "bool", "whether the shape was not understood")),
+        ("unknown", "bool", "whether the shape was not understood", "end")),
     _section("mcp", "one JSON-RPC message of MCP",
         ("method", "string", "tools/call, initialize …"),
         ("server", "string", "the host it was sent to"),
-        ("tool", "string", "the tool called"),
-        ("request_id", "string", "the id of the message"),
-        ("arguments_size", "int", "bytes"),
+        ("tool", "string", "the tool called", "start", False),
+        ("direction", "string", "out: of the program; in: of the server"),
+        ("request_id", "string", "the id of the message", "start", False),
+        ("session", "string", "of Mcp-Session-Id: the first 16 hex digits of its SHA-256", "start", False),
+        ("http_id", "string", "the id of the request that carried it"),
+        ("arguments", "json", "a map by name, at most 64 KiB as JSON; for rules, not on the log", "start", False),
+        ("arguments_size", "int", "bytes", "start", False),
+        ("arguments_sha256", "string", "of the arguments as JSON without spaces, in hex", "start", False),
+        ("result_size", "int", "bytes of the result", "end"),
+        ("duration_us", "int", "until its answer", "end"),
         ("error", "string", "the server's error", "end")),
-    _section("websocket", "messages of one direction in one second",
+    _section("websocket", "one WebSocket, when it is over",
         ("http_id", "string", "the id of the request that was upgraded"),
-        ("direction", "string", "out or in"),
-        ("messages", "int", "how many"),
-        ("bytes", "int", "of their payloads")),
+        ("host", "string", "the host it went to"),
+        ("messages_out", "int", "of the program", "end"),
+        ("bytes_out", "int", "of their payloads", "end"),
+        ("messages_in", "int", "of the server", "end"),
+        ("bytes_in", "int", "of their payloads", "end"),
+        ("close_code", "int", "as it was closed with", "end"),
+        ("closed_by", "string", "program, server or capsule", "end"),
+        ("duration_us", "int", "from the request to the end", "end"),
+        ("error", "string", "how it broke off", "end")),
     _section("file", "something done to a file",
         ("operation", "string", "read, write, create, remove, rename, link or change"),
         ("path", "string", "absolute"),
         ("name", "string", "last segment of the path"),
-        ("ext", "string", "after the last dot of the name, without it"),
-        ("from", "string", "the path before a rename or link")),
+        ("ext", "string", "after the last dot of the name, without it", "start", False),
+        ("from", "string", "the path before a rename or link", "start", False)),
     _section("process", "a program that was started",
         ("path", "string", "absolute path of the executable"),
         ("name", "string", "last segment of the path"),
-        ("argv", "strings", "its arguments, the first is its name"),
-        ("command", "string", "argv joined by spaces"),
-        ("pid", "int", "process id inside the sandbox")),
+        ("argv", "strings", "its arguments, the first is its name", "start", False),
+        ("command", "string", "argv joined by spaces", "start", False),
+        ("pid", "int", "process id inside the sandbox", "start", False)),
 )}  # fmt: skip
 
 # Fields of no section.
-TOP: Final[Mapping[str, Field]] = {"run": Field("run", "string", "the id of the run")}
+TOP: Final[Mapping[str, Field]] = {"run": Field("run", "string", "the id of the run", sure=False)}
 EVENT_SECTIONS: Final = ("event", "program", "decision")
 # What `on` may say → the section that holds it.
 TYPES: Final[Mapping[str, str]] = {
@@ -267,7 +291,9 @@ def reference() -> str:
     )
     parts.append(
         "*when*: `start`: known as it is asked for; `body`: with the request's whole body; `response`: with the "
-        "answer's headers; `end`: when it is over. A rule may read what is known when it decides, detection all.\n"
+        "answer's headers; `end`: when it is over; *if any*: absent where there is no such "
+        "thing, and then a rule that blocks and reads it without `has()` holds. A rule may read what is known when it "
+        "decides, detection all.\n"
     )
     for section in (None, *SECTIONS.values()):
         if section is not None:
@@ -284,7 +310,10 @@ def reference() -> str:
             for path, row in _FIELDS.items()
             if (path in TOP if section is None else path.startswith(f"{section.name}."))
         ]
-        lines = [f"| `{path}` | {cel_type(path)} | {row.at} | {row.about} |" for path, row in rows]
+        lines = [
+            f"| `{path}` | {cel_type(path)} | {row.at if row.sure else f'{row.at}, if any'} | {row.about} |"
+            for path, row in rows
+        ]
         parts.append(
             "\n".join(["| field | type in CEL | when | meaning |", "|---|---|---|---|", *lines]) + "\n"
         )

@@ -111,6 +111,9 @@ def _missing(one: Compiled) -> Iterator[Remark]:
         if lacking:
             what = f"holds for every {lacking[0]} event, which has no {section}"
             yield Remark(one.ref, what, f"begin with has({read.field}) &&")
+        elif row is not None and not row.sure and read.path == read.field:
+            what = f"{one.rule.action}s whatever has no {read.field} and is not ruled out otherwise"
+            yield Remark(one.ref, what, f"if that is not meant, begin with has({read.field}) &&")
         elif row is not None and row.kind == "map" and read.path != read.field:
             key = read.path.removeprefix(read.field + ".")
             what = f"{one.rule.action}s whatever has no {key} in {read.field} and is not ruled out otherwise"

@@ -23,6 +23,7 @@ Kind = Literal[
     "remove_header", "set_header", "remove_query", "set_query", "remove_json", "set_json", "redact"
 ]
 Where = Literal["request", "response"]
+Lines = Literal["text", "json", "events"]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 KINDS: Final = (
@@ -187,6 +188,11 @@ def redacts(edits: Iterable[Edit], where: Where) -> bool:
     return any(edit.where == where and edit.kind == "redact" for edit in edits)
 
 
+def edits_body(edits: Iterable[Edit], where: Where) -> bool:
+    """Whether some edit is of that side's body, in whatever way."""
+    return changes_body(edits, where) or redacts(edits, where)
+
+
 def _edit_json(edit: Edit, body: bytes) -> bytes:
     if not body:
         return body
@@ -268,10 +274,11 @@ def _redactor(pattern: str, replacement: str) -> Callable[[bytes], bytes]:
 
 
 class LineRedactor:
-    r"""Redacts a streamed body line by line: server-sent events, lines of JSON, plain text.
+    r"""Edits a streamed body line by line: server-sent events, lines of JSON, plain text.
 
     A piece that has no line end yet is held back, at most 1 MiB, so that a pattern cannot slip through between two
-    pieces; a pattern that spans lines is not found here.
+    pieces; a pattern that spans lines is not found here. Edits of JSON are made in each `data:` line of server-sent
+    events, or in each line; one that looks like JSON and is none ends the stream.
 
         redactor = LineRedactor(edits, "response")
         redactor.feed(b"data: 42")         # b""
@@ -279,12 +286,13 @@ class LineRedactor:
         redactor.end()                     # b""
     """
 
-    def __init__(self, edits: Iterable[Edit], where: Where) -> None:
+    def __init__(self, edits: Iterable[Edit], where: Where, *, lines: Lines = "text") -> None:
+        self._edits = tuple(edit for edit in edits if edit.where == where)
+        self._where: Where = where
         self._redactors = [
-            _redactor(edit.name, str(edit.value))
-            for edit in edits
-            if edit.kind == "redact" and edit.where == where
+            _redactor(edit.name, str(edit.value)) for edit in self._edits if edit.kind == "redact"
         ]
+        self._lines = lines if changes_body(self._edits, where) else "text"
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -310,6 +318,22 @@ class LineRedactor:
     def _redact(self, data: bytes) -> bytes:
         if not data:
             return data
+        if self._lines != "text":
+            return b"".join(self._edited(line) for line in data.splitlines(keepends=True))
         for redact in self._redactors:
             data = redact(data)
         return data
+
+    def _edited(self, line: bytes) -> bytes:
+        text = line.rstrip(b"\r\n")
+        end = line[len(text) :]
+        head = b""
+        if self._lines == "events":
+            field, colon, rest = text.partition(b":")
+            if field == b"data":
+                head, text = field + colon + rest[: len(rest) - len(rest.lstrip(b" "))], rest.lstrip(b" ")
+        if text[:1] in (b"{", b"[") and text != b"[DONE]":
+            return head + edit_body(self._edits, text, self._where) + end
+        for redact in self._redactors:
+            text = redact(text)
+        return head + text + end

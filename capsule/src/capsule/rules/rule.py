@@ -60,6 +60,8 @@ class Rule:
         line: of its id, from 1.
         ask_timeout_ms: how long an answer is waited for; None for the default.
         level: also a finding of this level, when the rule holds.
+        places: each event type with its line and column.
+        acts: line and column of the action.
     """
 
     id: str
@@ -75,6 +77,8 @@ class Rule:
     examples: tuple[Example, ...]
     file: str
     line: int
+    places: tuple[tuple[str, int, int], ...] = ()
+    acts: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ class _RuleReader(NodeReader):
         reason = self.reason(parts)
         return Rule(
             name, on, when, cast("Action", action), priority, self.owner, reason, level, timeout, edits, examples,
-            self.file, parts["id"].line,
+            self.file, parts["id"].line, _places(parts["on"]), (parts["action"].line, parts["action"].column),
         )  # fmt: skip
 
     def types(self, node: Node) -> tuple[str, ...]:
@@ -333,6 +337,11 @@ class _RuleReader(NodeReader):
         if isinstance(node, Sequence) and row is not None and row.kind == "strings":
             return [item.text if isinstance(item, Scalar) else plain(item) for item in node.items]
         return plain(node)
+
+
+def _places(node: Node) -> tuple[tuple[str, int, int], ...]:
+    items = node.items if isinstance(node, Sequence) else (node,)
+    return tuple((item.text, item.line, item.column) for item in items if isinstance(item, Scalar))
 
 
 def plain(node: Node) -> Any:

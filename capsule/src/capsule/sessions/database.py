@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from capsule.audit.store import state_directory
 from capsule.errors import CapsuleError, Fault
+from capsule.places import state_directory
 from capsule.sessions.schema import VERSION, steps
 
 FILE = "sessions.db"
@@ -53,7 +53,10 @@ class BusyError(SessionsError):
 def directory() -> Path:
     """Where the database is: `$XDG_STATE_HOME/capsule`, made with mode 0700 where it is missing."""
     place = state_directory()
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(place, error) from error
     return place
 
 
@@ -106,12 +109,19 @@ class Writer:
 
         Raises:
             BusyError: another process is writing.
-            SessionsError: the file is not ours alone, or of a newer capsule.
+            SessionsError: the file is not ours alone, of a newer capsule, or there is no room for it.
         """
-        lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise _unusable(place / LOCK, error) from error
         try:
             _take(lock, wait)
-            with cls(place, lock) as writer:
+            try:
+                writer = cls(place, lock)
+            except OSError as error:
+                raise _unusable(place, error) from error
+            with writer:
                 yield writer
         finally:
             os.close(lock)
@@ -154,14 +164,17 @@ class Writer:
         except sqlite3.DatabaseError as error:
             if not damaged(error):
                 connection.close()
-                raise SessionsError(
-                    f"{path} cannot be opened: {error}", next_step="check the disk and the file's owner"
-                ) from error
+                raise _refused(path, error) from error
             self.recovered = _known(connection)
             connection.close()
             self._keep(f"the session database was damaged ({error})")
         _ours(path)
-        return _prepare(sqlite3.connect(path, isolation_level=None, timeout=10), path, check=False)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+        try:
+            return _prepare(connection, path, check=False)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise _refused(path, error) from error
 
     def _aside(self) -> Path:
         stem = f"{FILE}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
@@ -173,6 +186,23 @@ class Writer:
             with contextlib.suppress(FileNotFoundError):
                 (self.place / (FILE + companion)).rename(f"{kept}{companion}")
         return kept
+
+
+def _unusable(place: Path, error: OSError) -> SessionsError:
+    """What a refusal of the system's means for the one who asked."""
+    step = "check its owner and mode"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        step = "make room there, then try again"
+    elif error.errno == errno.EROFS:
+        step = "mount it writable, or name another place with XDG_STATE_HOME"
+    return SessionsError(f"the session database cannot be used: {place}: {error.strerror}", next_step=step)
+
+
+def _refused(path: Path, error: sqlite3.Error) -> SessionsError:
+    """The same for one of SQLite's."""
+    full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    step = "make room there, then try again" if full else "check the disk and the file's owner"
+    return SessionsError(f"{path} cannot be opened: {error}", next_step=step)
 
 
 def _take(lock: int, wait: float) -> None:
@@ -195,6 +225,8 @@ def _ours(path: Path) -> None:
             path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600
         )
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+            raise _unusable(path, error) from error
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise SessionsError(
             f"{path} cannot be opened: {why}", next_step="move it away, or check its owner"

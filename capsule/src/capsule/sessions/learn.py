@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capsule.policy.addresses import HostError, forbidden, normalise_host
-from capsule.policy.urlpath import PathRefused, path_segments
-from capsule.rules.entry import text
+from capsule.policy.model import DEFAULT_PORTS
+from capsule.policy.urlpath import PathRefused, path_segments, target_of
+from capsule.rules.entry import text, words
 from capsule.sessions.replay import decided, times
 from capsule.sessions.subject import place_of, subject_of
 
 MAX_PATHS = 6
 """So many paths are listed one by one; more become patterns of their first segments, or none."""
 MAX_HOSTS = 500
+MAX_NAMES = 10_000
 FILE_COUNT = {
     "read": "read", "write": "write", "create": "create", "remove": "remove", "rename": "change", "link": "create",
     "change": "change",
@@ -45,7 +47,7 @@ class HostGrant:
     def entry(self) -> str:
         """As written in a policy: a flow mapping of plain and double-quoted scalars."""
         parts = [f'host: "{self.host}"']
-        if set(self.ports) - {80, 443}:
+        if set(self.ports) != set(DEFAULT_PORTS):
             parts.append(f"ports: [{', '.join(map(str, self.ports))}]")
         if self.methods is not None:
             parts.append(f"methods: [{', '.join(self.methods)}]")
@@ -76,6 +78,7 @@ class Learner:
         addresses: `tcp:HOST:PORT` of the host's loopback, `unix:PATH` → count.
         denied: what was refused and is not learnt → count.
         left_out: what cannot be put into a policy → count.
+        secrets: names of the secrets that were put into requests → count.
     """
 
     refused: bool = False
@@ -84,12 +87,20 @@ class Learner:
     addresses: Counter[str] = field(default_factory=Counter)
     denied: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    secrets: Counter[str] = field(default_factory=Counter)
+    _names: dict[str, str] = field(default_factory=dict)
     _hosts: dict[str, _Host] = field(default_factory=dict)
 
     def add(self, kind: str, event: Json) -> None:
         """One event more."""
         section = event.get(kind)
         section = section if isinstance(section, dict) else {}
+        if kind == "dns":
+            self._name(section)
+            return
+        if kind == "tcp" and (name := self._names.get(text(section.get("address")) or "")):
+            section = {"host": name, **section}
+            event = {**event, "tcp": section}
         if decided(event) == "block" and not self.refused:
             denial = event.get("denial")
             if not (isinstance(denial, dict) and denial.get("probe") is True):
@@ -98,6 +109,12 @@ class Learner:
         make = {"file": self._file, "process": self._process, "tcp": self._tcp, "http": self._http}.get(kind)
         if make is not None:
             make(section, times(event))
+
+    def _name(self, dns: Json) -> None:
+        """What an address of the run's own pool stood for (`capsule.egress.pool`)."""
+        address, name = text(dns.get("answer")), text(dns.get("name"))
+        if address and name and len(self._names) < MAX_NAMES:
+            self._names[address] = name
 
     def _file(self, file: Json, count: int) -> None:
         operation = text(file.get("operation")) or ""
@@ -138,8 +155,11 @@ class Learner:
             return
         found.ports[port] += count
         found.methods[method] += count
+        for secret in words(http.get("secret")):
+            self.secrets[secret] += count
         try:
-            found.paths[path_segments(text(http.get("path")) or "/")] += count
+            url, path = text(http.get("url")), text(http.get("path")) or "/"
+            found.paths[path_segments(target_of(url) if url and path.startswith("/") else path)] += count
         except PathRefused:
             found.odd += count
 

@@ -208,7 +208,7 @@ def _record(run: Mapping[str, Any], each: Happened) -> Json:
     if each.entry == "egress.finding" and isinstance(rule, dict):
         severity = SEVERITIES.get(str(rule.get("level")), 13)
         body = text(rule.get("title")) or body
-    program = each.event.get("program")
+    program = each.event.get("process" if each.entry == "exec" else "program")
     program = program if isinstance(program, dict) else {}
     return {
         "timeUnixNano": _nanoseconds(microseconds(each.time)),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import json
 import re
 import signal
 import sqlite3
@@ -26,6 +27,8 @@ from typing import Any
 
 from capsule.errors import CapsuleError, Fault
 from capsule.sessions.database import SessionsError, damaged, reader
+from capsule.sessions.schema import SEQ_BITS
+from capsule.sessions.timeline import Happened
 
 MAX_VALUE = 16 << 20
 """Longest text or blob a query may make, in bytes."""
@@ -57,6 +60,12 @@ class Answer:
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     more: bool
+
+
+def ids(run: Mapping[str, Any]) -> tuple[int, int]:
+    """The first and the last id that events of a session, a row of `runs`, can have."""
+    begin = run["log"] << SEQ_BITS
+    return begin | run["first"], begin | run["last"]
 
 
 class Reader:
@@ -112,12 +121,18 @@ class Reader:
             with _alarm(seconds):
                 cursor = self._connection.execute(sql, values)
                 rows = cursor.fetchmany(limit + 1)
-                columns = tuple(str(column[0]) for column in cursor.description or ())
+                described = cursor.description
                 cursor.close()
         except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, TimeoutError) as error:
             raise self._said(error, seconds) from error
         finally:
             self._until = float("inf")
+        if described is None:
+            raise QueryError(
+                "the query asks nothing: it is empty, or only a comment",
+                next_step="one SELECT; see docs/formats/sessions.md for the tables",
+            )
+        columns = tuple(str(column[0]) for column in described)
         return Answer(columns, rows[:limit], len(rows) > limit)
 
     def all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -138,6 +153,15 @@ class Reader:
             raise self._said(error, 0.0) from error
         finally:
             self._until = float("inf")
+
+    def happened(self, run: Mapping[str, Any]) -> Iterator[Happened]:
+        """The events of a session, a row of `runs`, in order."""
+        rows = self.each(
+            "SELECT time, seq, type, entry, event FROM events WHERE id BETWEEN ? AND ? AND run = ? ORDER BY id",
+            (*ids(run), run["run"]),
+        )
+        for moment, seq, kind, entry, event in rows:
+            yield Happened(moment, seq, kind, entry, json.loads(event))
 
     def _telling(self, function: Callable[[Any, Any], bool | None]) -> Callable[[Any, Any], bool | None]:
         """The function, its complaint kept: SQLite says no more than that there was one."""

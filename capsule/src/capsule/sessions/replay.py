@@ -1,9 +1,10 @@
 """Every recorded event decided anew, under another policy: what would change. Pure.
 
 Files and programs are decided as the launcher does (`Access`), names, connections and requests as egress does
-(`Judge`), with the policy's rules. What the log does not have, nothing is said about: reads below the audit level
-`all`, system calls, bodies of requests, budgets, addresses after resolution. What a program does after another answer
-is not known either: only the events that were recorded are decided.
+(`Judge`), with the policy's rules. In a repository that the run made, lines about repositories do not hold then either.
+What the log does not have, nothing is said about: reads below the audit level `all`, system calls, bodies of requests,
+budgets, addresses after resolution. What a program does after another answer is not known either: only the events that
+were recorded are decided.
 
     anew = Replay(access, judge, Variables("/w", "/home/u", "/w"))
     anew.decide("file", event)      # Answer('allow', …), or None
@@ -101,6 +102,24 @@ class Replay:
         """
         self.access = access
         self.judge = judge
+        self._made: dict[int, str] = {}
+
+    def follow(self, event: Mapping[str, Any]) -> None:
+        """An entry `repository`: the run made one, it is called otherwise now, or it is gone.
+
+        Args:
+            event: `number`, and `target`: the absolute path of its `.git`, or None.
+        """
+        number, target = event.get("number"), text(event.get("target"))
+        if not isinstance(number, int):
+            return
+        if target is not None and target.startswith("/"):
+            self._made[number] = target
+        else:
+            self._made.pop(number, None)
+
+    def _own(self, path: str) -> bool:
+        return any(path == made or path.startswith(f"{made}/") for made in self._made.values())
 
     def decide(self, kind: str, event: Mapping[str, Any]) -> Answer | None:
         """What the policy says of the event; None where a log does not have what it would take."""
@@ -129,11 +148,8 @@ class Replay:
         if "path" not in file:
             raise KeyError("path")
         want: Want = "read" if file["operation"] == "read" else "write"
-        answers = [
-            _granted(self.access.path(_absolute(file[name]), want))
-            for name in ("from", "path")
-            if name in file
-        ]
+        names = [_absolute(file[name]) for name in ("from", "path") if name in file]
+        answers = [_granted(self.access.path(name, want, own=self._own(name))) for name in names]
         return next((answer for answer in answers if answer.outcome == "block"), answers[-1])
 
     def _process(self, process: Mapping[str, Any], _: Mapping[str, Any]) -> Answer:
@@ -163,6 +179,10 @@ class Replay:
     def _http(self, http: Mapping[str, Any], event: Mapping[str, Any]) -> Answer:
         if self.judge is None:
             return Answer("block", "no host is listed")
+        before = event.get("decision")
+        if isinstance(before, dict) and before.get("action") == "block" and before.get("by") == "secret":
+            # A placeholder where it may not go: its bytes are not on the log, and no policy lets it.
+            return Answer("block", text(before.get("reason")) or "a placeholder where it may not go")
         # As it was at the request's head: the answer, and what was decided, were not known then.
         known = {key: value for key, value in http.items() if key not in _LATER}
         known["host"] = normalise_host(str(http["host"])).name
@@ -175,9 +195,7 @@ class Replay:
         return _judged(judged)
 
 
-_LATER = frozenset(
-    {"body", "status", "response", "duration_us", "first_byte_us", "error", "address", "secret"}
-)
+_LATER = frozenset({"body", "status", "response", "duration_us", "first_byte_us", "error", "address"})
 
 
 def decided(event: Mapping[str, Any]) -> Outcome:

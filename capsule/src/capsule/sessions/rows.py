@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from capsule.audit.entry import EntryError, parse
-from capsule.rules.entry import EGRESS, event_of, text, words
+from capsule.rules.entry import EGRESS, MACHINE, event_of, section, text, words
 from capsule.sessions.schema import INDEXED, SEQ_BITS
 
 _LARGEST = 2**63 - 1
@@ -73,12 +73,6 @@ def listed(value: Any) -> str | None:
     return _encode(value).decode() if isinstance(value, list | dict) and value else None
 
 
-def section(event: Json, name: str) -> Json:
-    """A section of an event; empty where it has none."""
-    found = event.get(name)
-    return found if isinstance(found, dict) else {}
-
-
 class Batch:
     """The rows of entries of one log, one list a table, and what became of its runs."""
 
@@ -109,7 +103,7 @@ class Batch:
         make = _MAKERS.get(kind)
         if make is not None:
             make(self.rows, number, run, event)
-        if "decision" in event and kind in EGRESS:
+        if "decision" in event and (kind in EGRESS or kind in _DECIDED):
             self.rows["decisions"].append(_decision(number, run, name, event))
 
 
@@ -144,6 +138,10 @@ def _decision(number: int, run: str | None, name: str, event: Json) -> Row:
     )  # fmt: skip
 
 
+def _reported(section_: Json) -> str | None:
+    return text(section_.get("reported_by"))
+
+
 def _action(event: Json) -> str | None:
     return text(section(event, "decision").get("action"))
 
@@ -157,7 +155,7 @@ def _http(rows: Rows, number: int, run: str | None, event: Json) -> None:
         text(http.get("path")), text(http.get("query")), text(http.get("version")), integer(http.get("status")),
         text(http.get("content_type")), integer(section(http, "body").get("size")), integer(answer.get("size")),
         integer(http.get("duration_us")), integer(http.get("first_byte_us")), text(http.get("address")),
-        listed(words(http.get("secret"))), _action(event), text(http.get("error")),
+        listed(words(http.get("secret"))), _action(event), text(http.get("error")), _reported(program),
     ))  # fmt: skip
 
 
@@ -169,7 +167,7 @@ def _dns(rows: Rows, number: int, run: str | None, event: Json) -> None:
         text(dns.get("qtype")), text(dns.get("transport")),
         text(dns.get("answer")) or listed(dns.get("answer")), scalar(dns.get("rcode")),
         integer(dns.get("labels")), integer(dns.get("length")), scalar(dns.get("entropy")),
-        integer(event.get("count")) if count is None else count, _action(event),
+        integer(event.get("count")) if count is None else count, _action(event), _reported(program),
     ))  # fmt: skip
 
 
@@ -179,7 +177,7 @@ def _tcp(rows: Rows, number: int, run: str | None, event: Json) -> None:
         number, run, text(program.get("path")), integer(program.get("pid")), text(tcp.get("host")),
         text(tcp.get("address")), integer(tcp.get("port")), text(tcp.get("sni")), integer(tcp.get("tls")),
         integer(tcp.get("bytes_out")), integer(tcp.get("bytes_in")), integer(tcp.get("duration_us")),
-        _action(event), text(tcp.get("error")),
+        _action(event), text(tcp.get("error")), _reported(program),
     ))  # fmt: skip
 
 
@@ -208,7 +206,8 @@ def _mcp(rows: Rows, number: int, run: str | None, event: Json) -> None:
     mcp = section(event, "mcp")
     rows["tool"].append((
         number, 0, run, "mcp", text(mcp.get("tool")), text(mcp.get("method")), text(mcp.get("server")),
-        scalar(mcp.get("request_id")), None, integer(mcp.get("arguments_size")), None, None, text(mcp.get("error")),
+        scalar(mcp.get("request_id")), None, integer(mcp.get("arguments_size")),
+        integer(mcp.get("result_size")), integer(mcp.get("duration_us")), text(mcp.get("error")),
     ))  # fmt: skip
 
 
@@ -223,18 +222,46 @@ def _called(rows: Rows, number: int, run: str | None, event: Json) -> None:
 
 
 def _process(rows: Rows, number: int, run: str | None, event: Json) -> None:
-    process = event["process"]
+    process = section(event, "process")
     rows["process"].append((
-        number, run, integer(process.get("pid")), process.get("path"), process.get("name"), process.get("command"),
+        number, run, integer(process.get("pid")), text(process.get("path")), text(process.get("name")),
+        text(process.get("command")), _reported(event),
     ))  # fmt: skip
 
 
 def _file(rows: Rows, number: int, run: str | None, event: Json) -> None:
-    file, program = event["file"], event["program"]
+    file, program = section(event, "file"), section(event, "program")
     rows["file"].append((
-        number, run, program.get("path"), integer(program.get("pid")), file["operation"], file.get("path"),
-        file.get("from"),
+        number, run, text(program.get("path")), integer(program.get("pid")), text(file.get("operation")),
+        text(file.get("path")), text(file.get("from")), _reported(event),
     ))  # fmt: skip
+
+
+def _exec(rows: Rows, number: int, run: str | None, event: Json) -> None:
+    """A command in a machine; refused, it was never a process."""
+    if _action(event) != "block":
+        _process(rows, number, run, event)
+    process = section(event, "process")
+    rows["commands"].append((
+        number, run, text(section(event, "event").get("id")), listed(words(process.get("argv"))),
+        text(event.get("cwd")), integer(event.get("user")), _action(event), None, None, None, None, None,
+    ))  # fmt: skip
+
+
+def _exit(rows: Rows, number: int, run: str | None, event: Json) -> None:
+    errno, signal = text(event.get("errno")), integer(event.get("signal"))
+    late = event.get("timed_out") is True
+    outcome = "failed" if errno else "timed_out" if late else "exited" if signal is None else "signal"
+    rows["commands"].append((
+        number, run, text(event.get("exec")), None, None, None, None, outcome, integer(event.get("code")), signal,
+        errno, integer(event.get("cpu_ms")),
+    ))  # fmt: skip
+
+
+def _handled(rows: Rows, number: int, run: str | None, event: Json) -> None:
+    """A file of a machine that was read or written from outside."""
+    if _action(event) != "block":
+        _file(rows, number, run, event)
 
 
 def _denied(rows: Rows, number: int, run: str | None, event: Json) -> None:
@@ -284,4 +311,8 @@ _MAKERS: dict[str, Callable[[Rows, int, str | None, Json], None]] = {
     "denied": _denied,
     "call.started": _called,
     "call.ended": _called,
+    "machine.exec": _exec,
+    "machine.exit": _exit,
+    "machine.file": _handled,
 }
+_DECIDED = {*MACHINE, "machine.dial"}

@@ -8,9 +8,9 @@ What it refuses: a column without a meaning in words; `docs/formats/sessions.md`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-VERSION = 1
+VERSION = 2
 """`PRAGMA user_version` of a database of this form."""
 
 SEQ_BITS = 40
@@ -55,6 +55,12 @@ _PID = ("pid", "INTEGER", "inside the sandbox")
 _ERROR = ("error", "TEXT", "why it failed")
 _US = ("duration_us", "INTEGER", "how long it took")
 _ACTION = ("action", "TEXT", "`allow`, `block` or `rewrite`")
+_REPORTED = ("reported_by", "TEXT", "`guest` where a machine says so of itself; null where the host saw it")
+_WHOSE = (
+    "reported_by",
+    "TEXT",
+    "`guest` where a machine says which program it is; null where the host saw it",
+)
 
 LOGS = Table(
     "logs",
@@ -198,6 +204,7 @@ HTTP = Table(
         ("secrets", "TEXT", "JSON list of names of secrets used"),
         _ACTION,
         _ERROR,
+        _WHOSE,
     ),
     indexes=(("host",),),
 )
@@ -220,6 +227,7 @@ DNS = Table(
         ("entropy", "TEXT", "of the longest label, bits a character"),
         ("count", "INTEGER", "equal questions within a second"),
         _ACTION,
+        _WHOSE,
     ),
     indexes=(("name",),),
 )
@@ -242,6 +250,7 @@ TCP = Table(
         _US,
         _ACTION,
         _ERROR,
+        _WHOSE,
     ),
     indexes=(("host",),),
 )
@@ -304,6 +313,7 @@ PROCESS = Table(
         ("path", "TEXT", "of the executable"),
         ("name", "TEXT", "its last segment"),
         ("command", "TEXT", "arguments, joined by spaces"),
+        _REPORTED,
     ),
     indexes=(("name",),),
 )
@@ -319,6 +329,7 @@ FILE = Table(
         ("operation", "TEXT", "`read`, `write`, `create`, `remove`, `rename`, `link`, `change`"),
         ("path", "TEXT", "resolved"),
         ("source", "TEXT", "what it was called before, of a rename or link"),
+        _REPORTED,
     ),
     indexes=(("path",),),
 )
@@ -361,13 +372,65 @@ ASKS = Table(
     ),
 )
 
+COMMANDS = Table(
+    "commands",
+    "commands in a machine: a row at the start of one, a row at its end",
+    (
+        _ID,
+        _RUN,
+        ("command", "TEXT", "its id, the same in both; unique since the machine's last start"),
+        ("argv", "TEXT", "JSON list; null at its end"),
+        ("cwd", "TEXT", "working directory; null at its end"),
+        ("uid", "INTEGER", "who it runs as; null at its end"),
+        _ACTION,
+        ("outcome", "TEXT", "null: its start; else `exited`, `signal`, `timed_out` or `failed` (to start)"),
+        ("code", "INTEGER", "exit code"),
+        ("signal", "INTEGER", "that ended it"),
+        ("errno", "TEXT", "why it did not start"),
+        ("cpu_ms", "INTEGER", "processor time"),
+    ),
+)
+
 TABLES = (
     LOGS, RUNS, EVENTS, DECISIONS, FINDINGS, HTTP, DNS, TCP, MODEL, TOOL, PROCESS, FILE, DENIALS, ASKS,
+    COMMANDS,
 )  # fmt: skip
 INDEXED = TABLES[2:]
 """The tables that have rows for single entries."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (tuple(line for table in TABLES for line in table.create()),)
+_SECOND = {"http", "dns", "tcp", "process", "file"}
+"""Tables that version 2 gave their last column."""
+
+
+def _first() -> Iterator[str]:
+    """The tables of version 1."""
+    for table in TABLES:
+        if table is not COMMANDS:
+            columns = table.columns[:-1] if table.name in _SECOND else table.columns
+            yield from replace(table, columns=columns).create()
+
+
+def _second() -> Iterator[str]:
+    """Who says so, and commands in machines; logs of machines are read again, since rows of theirs were missing."""
+    for table in TABLES:
+        if table.name in _SECOND:
+            name, kind, _ = table.columns[-1]
+            yield f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}"
+    yield from COMMANDS.create()
+    machines = (
+        "SELECT number FROM logs WHERE state <> 'missing' AND number IN "
+        f"(SELECT id >> {SEQ_BITS} FROM events WHERE entry >= 'machine.' AND entry < 'machine/')"
+    )
+    yield f"UPDATE logs SET entries = 0, blocks = 0, last = 0 WHERE number IN ({machines})"
+    again = "SELECT number FROM logs WHERE blocks = 0"
+    for table in INDEXED:
+        if table is not COMMANDS and table is not EVENTS:
+            yield f"DELETE FROM {table.name} WHERE id >> {SEQ_BITS} IN ({again})"
+    yield f"DELETE FROM runs WHERE log IN ({again})"
+    yield f"DELETE FROM events WHERE id >> {SEQ_BITS} IN ({again})"
+
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (tuple(_first()), tuple(_second()))
 """`MIGRATIONS[n]` leads from version n to n + 1."""
 
 

@@ -11,28 +11,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from capsule.rules.entry import text
+from capsule.rules.entry import section, text
 
 Json = Mapping[str, Any]
 
 
 def subject_of(event: Json) -> str:
     """Who did what to what."""
-    kind = text(_section(event, "event").get("type")) or ""
-    section = _section(event, kind)
-    who = text(_section(event, "program").get("name"))
+    kind = text(section(event, "event").get("type")) or ""
+    own = section(event, kind)
+    who = text(section(event, "program").get("name"))
     make = _MAKERS.get(kind)
-    what = make(section) if make is not None else ""
+    what = make(own) if make is not None else ""
     if kind == "denied":
-        denial = _section(event, "denial")
+        denial = section(event, "denial")
         what = f"{text(denial.get('operation')) or ''} {text(denial.get('target')) or ''}".strip()
     what = what or kind or "?"
     return f"{who}: {what}" if who and kind != "process" else what
-
-
-def _section(event: Json, name: str) -> Json:
-    found = event.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def _join(*parts: Any) -> str:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from capsule.rules.entry import text, words
+from capsule.rules.entry import section, text, words
+from capsule.sessions.machine import PREFIX, Machine
 
 MAX_BEATS = 20_000
 MAX_NAMES = 200
@@ -44,7 +45,8 @@ class Beat:
     Attributes:
         at: µs since the session's first entry.
         seq: of its first event.
-        verb: `started`, `ran`, `wrote`, `read`, `asked`, `refused`, `connected`, `called`, `thought`, `found`, …
+        verb: `started`, `ran`, `wrote`, `read`, `asked`, `refused`, `connected`, `called`, `found`, …; of a machine
+            `began`, `failed`, `halted`, `copied`, too.
         who: name of the program.
         names: what it was done to, with counts, in order.
         more: names left out.
@@ -127,6 +129,7 @@ class Told:
     findings: Counter[tuple[str, str]] = field(default_factory=Counter)
     asks: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    machine: Machine = field(default_factory=Machine)
 
 
 def microseconds(time: str) -> int:
@@ -152,7 +155,8 @@ def tell(run: Json, events: Iterable[Happened]) -> Told:
         told.end = max(told.end, at)
         told.events += 1
         told.offsets.append(at)
-        _TELLERS.get(happened.entry, _other)(told, at, happened)
+        teller = _machine if happened.entry.startswith(PREFIX) else _other
+        _TELLERS.get(happened.entry, teller)(told, at, happened)
     return told
 
 
@@ -172,13 +176,11 @@ def _keyed(table: Mapping[Any, Any], key: str) -> str:
     return key if key in table or len(table) < MAX_KINDS else "…"
 
 
-def _section(event: Json, name: str) -> Json:
-    found = event.get(name)
-    return found if isinstance(found, dict) else {}
-
-
 def _who(event: Json) -> str:
-    return text(_section(event, "program").get("name")) or ""
+    """The program's name; of a machine, where the guest alone says which it was, with that word."""
+    program = section(event, "program")
+    name = text(program.get("name")) or ""
+    return f"{name} (guest)" if name and program.get("reported_by") == "guest" else name
 
 
 def _count(value: Any) -> int:
@@ -190,18 +192,18 @@ def _started(told: Told, at: int, happened: Happened) -> None:
 
 
 def _ended(told: Told, at: int, happened: Happened) -> None:
-    end = _section(happened.event, "exit")
+    end = section(happened.event, "exit")
     _beat(told, (at, happened), ("ended", ""), text(end.get("cause")) or "", str(end.get("code")))
 
 
 def _exec(told: Told, at: int, happened: Happened) -> None:
-    name = _who(happened.event)
+    name = text(section(happened.event, "process").get("name")) or ""
     told.programs[_keyed(told.programs, name)] += 1
     _beat(told, (at, happened), ("ran", ""), name)
 
 
 def _file(told: Told, at: int, happened: Happened) -> None:
-    file = _section(happened.event, "file")
+    file = section(happened.event, "file")
     operation, path = text(file.get("operation")) or "write", text(file.get("path")) or ""
     place = path.rpartition("/")[0] or "/"
     if operation != "read":
@@ -212,9 +214,9 @@ def _file(told: Told, at: int, happened: Happened) -> None:
 
 
 def _denied(told: Told, at: int, happened: Happened) -> None:
-    denial = _section(happened.event, "denial")
+    denial = section(happened.event, "denial")
     operation, target = text(denial.get("operation")) or "", text(denial.get("target")) or ""
-    who, rule = _who(happened.event), _section(denial, "rule")
+    who, rule = _who(happened.event), section(denial, "rule")
     line = f"{text(rule.get('text'))} ({text(rule.get('file'))}:{rule.get('line')})" if rule else ""
     key = (operation, target, who)
     if key not in told.denied and len(told.denied) >= MAX_KINDS:
@@ -234,21 +236,21 @@ def _host(told: Told, name: str) -> HostUse:
 
 
 def _decided(event: Json) -> tuple[bool, str]:
-    decision = _section(event, "decision")
+    decision = section(event, "decision")
     blocked = decision.get("action") == "block"
     return blocked, (text(decision.get("reason")) or text(decision.get("by")) or "") if blocked else ""
 
 
 def _http(told: Told, at: int, happened: Happened) -> None:
-    http = _section(happened.event, "http")
+    http = section(happened.event, "http")
     host, method = text(http.get("host")) or "?", text(http.get("method")) or "?"
     blocked, why = _decided(happened.event)
     use = _host(told, host)
     use.requests += 1
     use.blocked += blocked
     use.methods[method] += 1
-    use.bytes_out += _count(_section(http, "body").get("size"))
-    use.bytes_in += _count(_section(http, "response").get("size"))
+    use.bytes_out += _count(section(http, "body").get("size"))
+    use.bytes_in += _count(section(http, "response").get("size"))
     if blocked:
         told.refusals.append(at)
     name = f"{method} {host}{text(http.get('path')) or ''}"
@@ -256,7 +258,7 @@ def _http(told: Told, at: int, happened: Happened) -> None:
 
 
 def _tcp(told: Told, at: int, happened: Happened) -> None:
-    tcp = _section(happened.event, "tcp")
+    tcp = section(happened.event, "tcp")
     host = text(tcp.get("host")) or text(tcp.get("sni")) or text(tcp.get("address")) or "?"
     port = f":{tcp['port']}" if isinstance(tcp.get("port"), int) else ""
     blocked, why = _decided(happened.event)
@@ -272,7 +274,7 @@ def _tcp(told: Told, at: int, happened: Happened) -> None:
 
 
 def _dns(told: Told, at: int, happened: Happened) -> None:
-    dns = _section(happened.event, "dns")
+    dns = section(happened.event, "dns")
     blocked, why = _decided(happened.event)
     count = max(1, _count(dns.get("count")), _count(happened.event.get("count")))
     name = _keyed(told.names, text(dns.get("name")) or "?")
@@ -283,7 +285,7 @@ def _dns(told: Told, at: int, happened: Happened) -> None:
 
 
 def _model(told: Told, at: int, happened: Happened) -> None:
-    model = _section(happened.event, "model")
+    model = section(happened.event, "model")
     name = text(model.get("name")) or text(model.get("provider")) or "?"
     use = told.models.setdefault(_keyed(told.models, name), ModelUse())
     use.calls += 1
@@ -294,40 +296,68 @@ def _model(told: Told, at: int, happened: Happened) -> None:
         use.unpriced += 1
     else:
         use.cost += _count(model.get("cost_microdollars"))
-    _beat(told, (at, happened), ("called", _who(happened.event)), name)
+    calls = model.get("tool_calls")
+    wanted = (
+        [text(section({"call": call}, "call").get("name")) for call in calls]
+        if isinstance(calls, list)
+        else []
+    )
+    note = f"wants {', '.join(name for name in wanted if name)}" if any(wanted) else ""
+    _beat(told, (at, happened), ("called", _who(happened.event)), name, note)
 
 
 def _tool(told: Told, at: int, happened: Happened) -> None:
-    call = _section(happened.event, "mcp") or _section(happened.event, "call")
+    call = section(happened.event, "mcp") or section(happened.event, "call")
     name = text(call.get("tool")) or text(call.get("method")) or text(call.get("function")) or "?"
     told.tools[_keyed(told.tools, name), text(call.get("server")) or ""] += 1
     _beat(told, (at, happened), ("used", _who(happened.event)), name)
 
 
 def _finding(told: Told, at: int, happened: Happened) -> None:
-    rule = _section(happened.event, "rule")
+    rule = section(happened.event, "rule")
     title, level = text(rule.get("title")) or text(rule.get("id")) or "?", text(rule.get("level")) or "?"
-    told.findings[level, _keyed(told.findings, title)] += 1
+    told.findings[level, _keyed(told.findings, title)] += max(1, _count(happened.event.get("times")))
     _beat(told, (at, happened), ("found", level), title)
 
 
 def _ask(told: Told, at: int, happened: Happened) -> None:
-    ask = _section(happened.event, "ask")
+    ask = section(happened.event, "ask")
     told.asks["asked"] += 1
     _beat(
         told,
         (at, happened),
         ("asked", ""),
         text(ask.get("what")) or "?",
-        text(_section(ask, "rule").get("reason")) or "",
+        text(section(ask, "rule").get("reason")) or "",
     )
 
 
 def _answer(told: Told, at: int, happened: Happened) -> None:
-    answer = _section(happened.event, "answer")
+    answer = section(happened.event, "answer")
     outcome = "allowed" if answer.get("allowed") is True else "denied"
     told.asks[outcome] += 1
-    _beat(told, (at, happened), ("answered", ""), outcome, text(answer.get("outcome")) or "")
+    how = text(answer.get("outcome")) or outcome
+    said = how if how.startswith(outcome) else f"{outcome}: {how}"
+    _beat(told, (at, happened), ("answered", ""), said)
+
+
+def _budget(told: Told, at: int, happened: Happened) -> None:
+    near = ", ".join(words(happened.event.get("near")))
+    _beat(told, (at, happened), ("noted", ""), f"the budget is nearly used up: {near}")
+
+
+def _machine(told: Told, at: int, happened: Happened) -> None:
+    step = told.machine.step(happened.entry, happened.event)
+    if step is None:
+        return
+    if step.program:
+        told.programs[_keyed(told.programs, step.program)] += 1
+    if step.file is not None:
+        place, operation = step.file
+        told.files.setdefault(_keyed(told.files, place), Counter())[operation] += 1
+    if step.verb == "refused":
+        told.refusals.append(at)
+    _beat(told, (at, happened), (step.verb, step.who), step.name, step.note)
 
 
 def _quiet(told: Told, at: int, happened: Happened) -> None:
@@ -360,4 +390,5 @@ _TELLERS = {
     "egress.finding": _finding,
     "egress.ask": _ask,
     "egress.answer": _answer,
+    "egress.budget": _budget,
 }

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, total, under
+from capsule.egress.model.tools import offered
 
 
 class Messages:
@@ -21,7 +22,8 @@ class Messages:
     def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
         """See `Dialect`."""
         messages = under(untrusted, "messages")
-        if not isinstance(messages, list):
+        tools = offered(untrusted)
+        if not isinstance(messages, list) or tools is None:
             return None
         answered = [
             found
@@ -34,7 +36,8 @@ class Messages:
             stream=under(untrusted, "stream") is True,
             system_size=size(under(untrusted, "system")),
             messages=tuple(messages),
-            tools=tuple(name for tool in items(untrusted, "tools") if (name := text(tool, "name"))),
+            tools=tools.names,
+            servers=tools.servers,
             max_tokens=count(untrusted, "max_tokens"),
             answered=tuple(answered),
         )

@@ -23,6 +23,8 @@ from capsule.egress.model.ollama import NativeChat
 from capsule.egress.model.openai import Chat, Responses
 from capsule.egress.model.shape import Answer, Dialect, Request, loads
 from capsule.egress.model.sse import EventStream
+from capsule.egress.model.tools import SEEN
+from capsule.policy.urlpath import readings
 
 MAX_ANSWER: Final = 8 << 20
 """Bytes of an answer that comes in one piece and is still looked at."""
@@ -37,6 +39,22 @@ _PROVIDERS: Final = (
 _VERTEX: Final = "aiplatform.googleapis.com"
 
 
+_ASKED: Final = frozenset(
+    {
+        "provider",
+        "api",
+        "name",
+        "stream",
+        "system_size",
+        "messages",
+        "tools",
+        "mcp_servers",
+        "max_tokens",
+        "tool_results",
+    }
+)
+
+
 def provider_of(host: str) -> str | None:
     """The provider whose host this is; None for every other."""
     for name, provider in _PROVIDERS:
@@ -45,18 +63,27 @@ def provider_of(host: str) -> str | None:
     return "google" if host == _VERTEX or host.endswith("-" + _VERTEX) else None
 
 
-def dialect_of(path: str) -> Dialect | None:
-    """The API that a path belongs to, wherever it is served; None for what is no model call."""
-    path = path.partition("?")[0].rstrip("/")
-    if path.endswith(("/v1/messages", ":rawPredict", ":streamRawPredict")):
-        return Messages()
-    if path.endswith("/chat/completions"):
-        return Chat()
-    if path.endswith("/v1/responses"):
-        return Responses()
-    if path.endswith("/api/chat"):
-        return NativeChat()
-    return Generate() if GOOGLE_PATH.search(path) else None
+def dialect_of(target: str) -> Dialect | None:
+    """The API that a path belongs to, wherever it is served and however it is spelled; None for no model call."""
+    found = _recognised(target)
+    return None if found is None else found[0]
+
+
+def _recognised(target: str) -> tuple[Dialect, str] | None:
+    """The API, and the reading of the path that belongs to it: what any server might take for a call is one."""
+    for path in readings(target):
+        lower = path.lower()
+        if lower.endswith(("/v1/messages", ":rawpredict", ":streamrawpredict")):
+            return Messages(), path
+        if lower.endswith("/chat/completions"):
+            return Chat(), path
+        if lower.endswith("/v1/responses"):
+            return Responses(), path
+        if lower.endswith("/api/chat"):
+            return NativeChat(), path
+        if GOOGLE_PATH.search(path):
+            return Generate(), path
+    return None
 
 
 @dataclass(slots=True)
@@ -85,13 +112,15 @@ class ModelCall:
 
         Only POST requests are calls; the caller asks for no others.
         """
-        dialect = dialect_of(path)
-        if dialect is None:
+        recognised = _recognised(path)
+        if recognised is None:
             return None
+        dialect, read = recognised
         untrusted = loads(untrusted_body) if untrusted_body else None
         request = (
-            dialect.request(untrusted, path.partition("?")[0].rstrip("/"))
+            dialect.request(untrusted, read)
             if isinstance(untrusted, dict)
+            and not any(key not in SEEN and key.casefold() in SEEN for key in untrusted)
             else None
         )
         provider = provider_of(host)
@@ -174,11 +203,12 @@ class ModelCall:
         known: Mapping[str, object] = {
             "provider": self.provider,
             "api": self.dialect.api,
-            "name": answer.name or (request.name if request else None),
+            "name": (request.name if request else None) or answer.name,
             "stream": request.stream if request else None,
             "system_size": request.system_size if request else None,
             "messages": len(request.messages) if request else None,
             "tools": list(request.tools) if request else None,
+            "mcp_servers": list(request.servers) or None if request else None,
             "max_tokens": request.max_tokens if request else None,
             "tool_results": list(request.answered) if request else None,
             "input_tokens": answer.input_tokens,
@@ -204,3 +234,10 @@ class ModelCall:
             "unknown": request is None or not answer.understood or self._lost,
         }
         return {name: value for name, value in known.items() if value is not None}
+
+    def asked(self) -> dict[str, Any]:
+        """The `model` section as far as it is known before the call goes out; what is not understood is absent."""
+        if self.request is None:
+            return {"provider": self.provider, "api": self.dialect.api}
+        known = {name: value for name, value in self.event().items() if name in _ASKED}
+        return {**known, "mcp_servers": list(self.request.servers)}

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, total, under
+from capsule.egress.model.tools import declared
 
-PATH = re.compile(r"/models/([^/:?]{1,200}):(generateContent|streamGenerateContent)$")
+PATH = re.compile(r"/models/([^/:?]{1,200}):(generateContent|streamGenerateContent)$", re.IGNORECASE)
 
 
 class Generate:
@@ -25,15 +26,10 @@ class Generate:
         """See `Dialect`."""
         found = PATH.search(path)
         contents = under(untrusted, "contents")
-        if found is None or not isinstance(contents, list):
+        tools = declared(untrusted)
+        if found is None or not isinstance(contents, list) or tools is None:
             return None
         system = under(untrusted, "systemInstruction") or under(untrusted, "system_instruction")
-        tools = (
-            text(declared, "name")
-            for tool in items(untrusted, "tools")
-            for key in ("functionDeclarations", "function_declarations")
-            for declared in items(tool, key)
-        )
         answered = (
             text(part, "functionResponse", "id") or text(part, "functionResponse", "name")
             for content in items(untrusted, "contents")
@@ -45,7 +41,8 @@ class Generate:
             stream=found[2] == "streamGenerateContent",
             system_size=size(system),
             messages=tuple(contents),
-            tools=tuple(name for name in tools if name),
+            tools=tools.names,
+            servers=tools.servers,
             max_tokens=count(untrusted, "generationConfig", "maxOutputTokens"),
             answered=tuple(name for name in answered if name),
         )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, under
+from capsule.egress.model.tools import offered
 
 
 class NativeChat:
@@ -19,7 +20,8 @@ class NativeChat:
     def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
         """See `Dialect`."""
         messages = under(untrusted, "messages")
-        if not isinstance(messages, list):
+        tools = offered(untrusted)
+        if not isinstance(messages, list) or tools is None:
             return None
         system = (m for m in items(untrusted, "messages") if m.get("role") == "system")
         return Request(
@@ -27,7 +29,8 @@ class NativeChat:
             stream=under(untrusted, "stream") is not False,
             system_size=sum(size(message.get("content")) for message in system),
             messages=tuple(messages),
-            tools=tuple(name for t in items(untrusted, "tools") if (name := text(t, "function", "name"))),
+            tools=tools.names,
+            servers=tools.servers,
             max_tokens=count(untrusted, "options", "num_predict"),
             answered=tuple(
                 text(m, "tool_name") or "tool"

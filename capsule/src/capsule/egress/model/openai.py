@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, under
+from capsule.egress.model.tools import offered
 
 
 class Chat:
@@ -21,10 +22,10 @@ class Chat:
     def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
         """See `Dialect`."""
         messages = under(untrusted, "messages")
-        if not isinstance(messages, list):
+        tools = offered(untrusted)
+        if not isinstance(messages, list) or tools is None:
             return None
         system = [m for m in items(untrusted, "messages") if text(m, "role") in {"system", "developer"}]
-        tools = [text(t, "function", "name") or text(t, "name") for t in items(untrusted, "tools")]
         answered = [text(m, "tool_call_id") for m in items(untrusted, "messages") if m.get("role") == "tool"]
         most = count(untrusted, "max_completion_tokens")
         return Request(
@@ -32,7 +33,8 @@ class Chat:
             stream=under(untrusted, "stream") is True,
             system_size=sum(size(message.get("content")) for message in system),
             messages=tuple(messages),
-            tools=tuple(name for name in tools if name),
+            tools=tools.names,
+            servers=tools.servers,
             max_tokens=most if most is not None else count(untrusted, "max_tokens"),
             answered=tuple(found for found in answered if found),
         )
@@ -84,7 +86,8 @@ class Responses:
     def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
         """See `Dialect`."""
         given = under(untrusted, "input")
-        if not isinstance(given, str | list):
+        tools = offered(untrusted)
+        if not isinstance(given, str | list) or tools is None:
             return None
         outputs = (item for item in items(untrusted, "input") if item.get("type") == "function_call_output")
         return Request(
@@ -92,9 +95,8 @@ class Responses:
             stream=under(untrusted, "stream") is True,
             system_size=size(under(untrusted, "instructions")),
             messages=tuple(given) if isinstance(given, list) else (given,),
-            tools=tuple(
-                name for t in items(untrusted, "tools") if (name := text(t, "name") or text(t, "type"))
-            ),
+            tools=tools.names,
+            servers=tools.servers,
             max_tokens=count(untrusted, "max_output_tokens"),
             answered=tuple(found for item in outputs if (found := text(item, "call_id"))),
             previous=text(untrusted, "previous_response_id"),

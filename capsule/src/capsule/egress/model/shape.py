@@ -25,6 +25,8 @@ class Request:
 
     Attributes:
         messages: the turns in order, as they are hashed for linking; their number is what the event tells.
+        tools: names of what is offered, the provider's own under their types.
+        servers: of MCP, and connectors, that the provider is to call.
         answered: ids of the tool calls whose results are sent with it.
         previous: the id of the response it says it goes on from.
     """
@@ -34,6 +36,7 @@ class Request:
     system_size: int = 0
     messages: tuple[object, ...] = ()
     tools: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
     max_tokens: int | None = None
     answered: tuple[str, ...] = ()
     previous: str | None = None
@@ -98,11 +101,21 @@ class Dialect(Protocol):
 
 
 def loads(untrusted_text: str | bytes) -> object:
-    """JSON, or None. Also for what is too deep, and for numbers that no program should be given."""
+    """JSON, or None.
+
+    None also for what is too deep, for numbers that no program should be given, and for objects with a key twice, of
+    which two readers may take different ones.
+    """
     try:
-        return json.loads(untrusted_text)
+        return json.loads(untrusted_text, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a key twice")
+    return found
 
 
 def text(untrusted: object, *names: str) -> str | None:

@@ -33,7 +33,7 @@ class Turns:
         previous = self._by_response.get(request.previous) if request.previous else None
         state = blake3()
         digest = b""
-        for message in request.messages:
+        for count, message in enumerate(request.messages, 1):
             try:
                 text = json.dumps(message, sort_keys=True, separators=(",", ":"))
             except RecursionError:  # interpreters read deeper than they write: such a call begins anew
@@ -41,7 +41,9 @@ class Turns:
             state.update(text.encode())
             state.update(b"\0")
             digest = state.digest()
-            previous = self._by_messages.get(digest, previous) if request.previous is None else previous
+            reached = self._by_messages.get(digest)
+            if reached is not None and count < len(request.messages) and request.previous is None:
+                previous = reached  # all messages of an earlier call again are a repetition, and no turn
         if digest:
             _remember(self._by_messages, digest, event_id)
         return previous

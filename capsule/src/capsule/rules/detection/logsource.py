@@ -95,7 +95,7 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "tcp": ("tcp.host", "tcp.sni", "tcp.address"),
     "model": ("model.name", "model.provider"),
     "mcp": ("mcp.method", "mcp.tool", "mcp.server"),
-    "websocket": ("websocket.direction",),
+    "websocket": ("websocket.host",),
 }
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import pkgutil
 from typing import Final
 
+from capsule.policy.network import PACKS
+
 FILES: Final = {
     "agents": (
         "agent-instructions-written", "authorized-keys-written", "credential-file-read", "dns-encoded",
@@ -22,7 +24,7 @@ FILES: Final = {
         "startup-file-written",
     ),
 }  # fmt: skip
-NAMES: Final = tuple(FILES)
+NAMES: Final = PACKS
 
 
 def load_pack(name: str) -> list[tuple[str, str]] | None:

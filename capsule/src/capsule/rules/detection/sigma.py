@@ -116,15 +116,23 @@ def _line_of(root: Node, name: str) -> int:
 
 
 def _about(content: Content, file: str, line: int) -> About:
-    name = str(content.get("id") or content.get("name") or "")
+    # The specification leaves the id out where it likes; findings need one that stays the same.
+    name = str(content.get("id") or content.get("name") or _slug(str(content.get("title") or "")))
     if not name:
-        raise refused(file, line, "the rule has no id", "give it an id, or a name")
+        raise refused(
+            file, line, "the rule has no id and no title", "give it an id (a UUID), a name or a title"
+        )
     level = content.get("level", "medium")
     if level not in LEVELS:
         raise refused(file, line, f"level is {level!r}", "one of " + ", ".join(LEVELS))
     title = " ".join(str(content.get("title", name)).split())
     about = " ".join(str(content.get("description") or "").split())
     return About(name, title, str(level), tuple(map(str, _listed(content.get("tags")))), file, line, about)
+
+
+def _slug(title: str) -> str:
+    """A title as an id: `Shell Spawned by Web Server` is `shell-spawned-by-web-server`."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def _listed(value: Anything) -> list[Anything]:

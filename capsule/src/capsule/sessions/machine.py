@@ -1,0 +1,139 @@
+"""What entries `machine.…` of a machine's log tell (docs/formats/machine-monitor.md), each in a few words. Pure.
+
+They are what a machine's monitor recorded of commands, files and its life. It refuses to take what the guest says of
+itself for what the host saw: such a step is of `guest`.
+
+    Machine().step("machine.exec", {"event": {"id": "host-1"}, "process": {"name": "ls", "command": "ls -l"}})
+    # Step(verb='ran', name='ls -l', program='ls')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from capsule.rules.entry import section, text
+
+PREFIX = "machine."
+MOST_COMMANDS = 4096
+"""Whose end is awaited."""
+_REFUSING = {"block", "ask"}
+_VERBS = {"read": "read", "remove": "removed", "rename": "renamed"}
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry, told.
+
+    Attributes:
+        verb: of a beat (`capsule.sessions.timeline`).
+        name: what it was done to.
+        who: `host`: the machine's user from outside; `guest`: the machine says so of itself.
+        note: a reason.
+        program: the name of a program that was started.
+        file: a directory, and what was done to a file in it.
+    """
+
+    verb: str
+    name: str
+    who: str = ""
+    note: str = ""
+    program: str = ""
+    file: tuple[str, str] | None = None
+
+
+class Machine:
+    """One machine's story, told entry by entry: an end belongs to the newest command of its id."""
+
+    def __init__(self) -> None:
+        self._commands: dict[str, str] = {}
+
+    def step(self, entry: str, event: Json) -> Step | None:
+        """What an entry tells; None for one with nothing to say by itself."""
+        match entry:
+            case "machine.exec":
+                return self._exec(event)
+            case "machine.exit":
+                return self._exit(event)
+            case "machine.file":
+                return _file(event)
+            case "machine.dial":
+                return _dial(event)
+            case "machine.marked":
+                return None
+            case _:
+                return _life(entry.removeprefix(PREFIX), event)
+
+    def _exec(self, event: Json) -> Step:
+        process = section(event, "process")
+        name = text(process.get("command")) or text(process.get("path")) or "?"
+        if (why := _refused(event)) is not None:
+            return Step("refused", f"run {name}", "host", why)
+        program = text(process.get("name")) or "?"
+        act = text(section(event, "event").get("id"))
+        if act is not None and len(self._commands) < MOST_COMMANDS:
+            self._commands[act] = program
+        return Step("ran", name, program=program)
+
+    def _exit(self, event: Json) -> Step | None:
+        program = self._commands.pop(text(event.get("exec")) or "", "a command")
+        if event.get("timed_out") is True:
+            return Step("failed", f"{program}: its time was over")
+        if (errno := text(event.get("errno"))) is not None:
+            return Step("failed", f"{program}: {errno}")
+        if isinstance(event.get("signal"), int):
+            return Step("failed", f"{program}: signal {event['signal']}")
+        return None if event.get("code") == 0 else Step("failed", f"{program}: exit {event.get('code')}")
+
+
+def _refused(event: Json) -> str | None:
+    decision = section(event, "decision")
+    if text(decision.get("action")) not in _REFUSING:
+        return None
+    rule = section(decision, "rule")
+    where = f" ({text(rule.get('file'))}:{rule.get('line')})" if rule else ""
+    return (text(decision.get("reason")) or text(decision.get("by")) or "") + where
+
+
+def _file(event: Json) -> Step:
+    file = section(event, "file")
+    operation, path = text(file.get("operation")) or "read", text(file.get("path")) or "?"
+    if (why := _refused(event)) is not None:
+        return Step("refused", f"{operation} {path}", "host", why)
+    done = None if operation == "read" else (path.rpartition("/")[0] or "/", operation)
+    return Step(_VERBS.get(operation, "wrote"), path, "host", file=done)
+
+
+def _dial(event: Json) -> Step | None:
+    dial = section(event, "dial")
+    why = _refused(event)
+    return (
+        None
+        if why is None
+        else Step("refused", f"connect {text(dial.get('host'))}:{dial.get('port')}", "", why)
+    )
+
+
+def _life(what: str, event: Json) -> Step | None:
+    reason = text(event.get("reason")) or ""
+    match what:
+        case "started":
+            how = "resumed" if event.get("resumed") is True else "from a template"
+            if not event.get("resumed") and not event.get("template"):
+                how = "booted"
+            return Step("began", f"{how}, {text(event.get('accelerator')) or '?'}")
+        case "stopped":
+            return Step("halted", "as asked" if event.get("asked") is True else "by itself", note=reason)
+        case "crashed" | "suspended":
+            return Step("halted", what, note=reason)
+        case "copied":
+            return Step("copied", "for a branch" if event.get("memory") is True else "for a fork")
+        case "branched":
+            return Step("began", f"as a branch of {text(event.get('machine')) or '?'}")
+        case _:
+            problems = event.get("problems")
+            said = [found for one in problems if (found := text(one))] if isinstance(problems, list) else []
+            return Step("noted", what.replace("_", " "), note=reason or "; ".join(said))
