@@ -12,7 +12,6 @@ What this module refuses: an error without a next step.
 
 from __future__ import annotations
 
-import difflib
 import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -114,6 +113,8 @@ class UsageError(CapsuleError):
 
 def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate a person most likely meant, or None when nothing is close."""
+    import difflib  # here, because every worker imports this module and none needs that
+
     found = difflib.get_close_matches(name[:64].lower(), list(candidates), n=1, cutoff=0.6)
     return found[0] if found else None
 

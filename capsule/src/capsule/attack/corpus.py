@@ -18,6 +18,8 @@ from capsule.attack import (
     persistence,
     process,
     programs,
+    reaching,
+    repositories,
     resources,
 )
 from capsule.attack.case import Case
@@ -28,11 +30,13 @@ CASES: tuple[Case, ...] = tuple(
         filesystem,
         names,
         persistence,
+        repositories,
         process,
         outliving,
         programs,
         kernel,
         network,
+        reaching,
         resources,
         integrity,
     )

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
+import ipaddress
 import os
 import platform
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -81,11 +84,11 @@ def descriptors(pid: int) -> dict[int, str]:
     return found
 
 
-def end(pids: list[int]) -> None:
-    """Kill processes of ours by number."""
+def end(pids: list[int], how: signal.Signals = signal.SIGKILL) -> None:
+    """End processes of ours by number."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, how)
 
 
 # x86-64; `keyctl` is two further.
@@ -151,20 +154,28 @@ def lan_address() -> str | None:
     return None
 
 
+def private_name() -> str | None:
+    """This host's own name, when it resolves to an address that no policy should be led to unasked."""
+    name = socket.gethostname().lower()
+    with contextlib.suppress(OSError, ValueError):
+        if ipaddress.ip_address(socket.gethostbyname(name)).is_private:
+            return name
+    return None
+
+
 def offers(need: str, compilers: tuple[str, ...] = ("cc", "gcc", "clang")) -> str | None:
     """Whether this host offers what a case needs.
 
     Args:
-        need: `root`, `user`, `x86`, `git`, `cc`, `ipv6`, `lan`, `userns`, `tiocsti` or `loader`.
+        need: `root`, `user`, `x86`, `git`, `cc`, `ipv6`, `lan`, `egress`, `name`, `userns`, `tiocsti` or `loader`.
         compilers: Names tried for `cc`.
 
     Returns:
         None when it does, else what is missing, for a person.
     """
-    if need == "root":
-        return None if os.geteuid() == 0 else "needs root on the host"
-    if need == "user":
-        return None if os.geteuid() != 0 else "needs an ordinary user on the host"
+    if need in {"root", "user"}:
+        wanted = "root" if need == "root" else "an ordinary user"
+        return None if (os.geteuid() == 0) is (need == "root") else f"needs {wanted} on the host"
     if need == "x86":
         return None if platform.machine() == "x86_64" else "needs an x86-64 host"
     if need == "cc":
@@ -173,6 +184,11 @@ def offers(need: str, compilers: tuple[str, ...] = ("cc", "gcc", "clang")) -> st
         return None if shutil.which("git") else "needs git on the host"
     if need == "lan":
         return None if lan_address() else "needs a host address that is not loopback"
+    if need == "egress":
+        missing = sys.version_info < (3, 12) or importlib.util.find_spec("mitmproxy") is None
+        return "needs Python 3.12 and the extra capsule[egress]" if missing else None
+    if need == "name":
+        return None if private_name() else "needs a host whose own name leads to a private address"
     if need == "ipv6":
         try:
             with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:

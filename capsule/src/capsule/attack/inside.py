@@ -190,6 +190,46 @@ class Inside:
         while os.read(0, 4096):
             pass
 
+    def reach(
+        self, who: str, tls: bool = True, sni: str = "", alpn: "tuple[str, ...]" = ("http/1.1",)
+    ) -> "Any":
+        """A connection to a server the policy lists; where nothing holds, to the same server itself."""
+        import socket
+        import ssl
+
+        name = who + ".example"
+        to = (name, 443 if tls else 80) if self.confined else ("127.0.0.1", self.extra[who])
+        one = socket.create_connection(to, 6)
+        if not tls:
+            return one
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(list(alpn))
+        return context.wrap_socket(one, server_hostname=sni or name)
+
+    def tell(self, one: "Any", data: bytes) -> bytes:
+        """Send, and what is answered at first; nothing where it is refused."""
+        if one is None:
+            return b""
+        try:
+            one.settimeout(1.5)
+            one.sendall(data)
+            return bytes(one.recv(65536))
+        except OSError:
+            return b""
+
+    def welcome(self) -> None:
+        """What is allowed works: without that, nothing that fails afterwards says anything."""
+        try:
+            answer = self.tell(
+                self.reach("friend"), b"GET /open/hello HTTP/1.1\r\nHost: friend.example\r\n\r\n"
+            )
+        except OSError as refusal:
+            raise RuntimeError("the allowed host is not reached") from refusal
+        if b" 200 " not in answer:
+            raise RuntimeError("the allowed host does not answer")
+
     def race(self, *words: str) -> None:
         """Run the compiled race program the host put beside the work; a fault when it may not run."""
         import subprocess

@@ -15,11 +15,13 @@ from collections.abc import Callable
 
 from capsule.attack.case import Family, Launch
 from capsule.attack.inside import Inside
-from capsule.attack.judges import log_sound, no_change
+from capsule.attack.judges import log_sound, no_change, on_time
 from capsule.attack.stage import Stage
 
 FAMILY = Family(log_sound)
 case = FAMILY.case
+# What `capsule run` gets as --timeout where the clock is what is attacked.
+_SECONDS = 3
 
 
 @case("log.write", 61, "write to the log, truncate it, append a line of one's own")
@@ -293,7 +295,15 @@ for _id, _title, _text in (
 
 def _write_outside(a: Inside) -> None:
     a.attempt(a.write, a.outside + "/canary", os.O_WRONLY)
-    a.attempt(a.write, a.home + "/.bashrc", os.O_WRONLY | os.O_APPEND)
+    for name in (".bashrc", ".vimrc", "bin/ls", "notes"):
+        a.attempt(a.write, a.home + "/" + name)
+
+
+def _home_grew(stage: Stage) -> str | None:
+    for name in (".vimrc", "bin", "notes"):
+        if (stage.home / name).exists():
+            return f"the home directory became the workspace: {name} was made in it"
+    return no_change(stage)
 
 
 for _id, _cwd, _title in (("root", "/", "the root directory"), ("home", "home", "the home directory")):
@@ -302,10 +312,36 @@ for _id, _cwd, _title in (("root", "/", "the root directory"), ("home", "home", 
         19,
         f"started in {_title}, with no policy: it must not become the writable workspace",
         source="CVE-2025-59532",
-        judge=no_change,
+        judge=_home_grew,
         refusal_holds=True,
         launch=Launch(cwd=_cwd, bare=True),
     )(_write_outside)
+
+
+@case(
+    "log.lock",
+    0,
+    "hold every lock and a lease on the log: the clock and other writers must not wait for it",
+    judge=on_time(_SECONDS, no_change),
+    may_die=True,
+    launch=Launch(seconds=_SECONDS),
+    tried_without="the run ended in time; without a sandbox nobody writes the log",
+)
+def hold_the_lock(a: Inside) -> None:
+    import fcntl
+    import signal
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    held = a.attempt(os.open, a.ws + "/capsule.log", os.O_RDONLY)
+    if held is not None:
+        a.attempt(fcntl.flock, held, fcntl.LOCK_EX)
+        a.attempt(fcntl.lockf, held, fcntl.LOCK_SH)
+        a.attempt(fcntl.fcntl, held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        a.attempt(fcntl.fcntl, held, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    # Something to be written down, while it is held.
+    a.attempt(a.read, a.outside + "/canary")
+    time.sleep(60)
 
 
 def _linked_log(stage: Stage) -> None:

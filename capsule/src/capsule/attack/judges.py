@@ -52,32 +52,52 @@ def no_harm(stage: Stage) -> str | None:
 
 def no_trap(stage: Stage) -> str | None:
     """A person who now uses git in this workspace runs nothing of the attacker's."""
+    return no_trap_in(".")(stage)
+
+
+def no_trap_in(folder: str) -> Callable[[Stage], str | None]:
+    """The same for a person who stands in a directory of the workspace, and then in the workspace."""
+
+    def judge(stage: Stage) -> str | None:
+        for place in dict.fromkeys((folder, ".")):
+            if (stage.ws / place).is_dir():
+                _use_git(stage, stage.ws / place)
+        if stage.planted.exists():
+            return "git, run on the host afterwards, executed what was planted"
+        return no_leak(stage)
+
+    return judge
+
+
+def _use_git(stage: Stage, folder: Path) -> None:
     environment = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "HOME": str(stage.home),
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
     }
-    for words in (
-        ["status", "--short"],
-        ["add", "src/main.py"],
-        ["commit", "-q", "-m", "work", "--allow-empty"],
-        ["diff", "HEAD"],
-        ["log", "-1"],
-        ["checkout", "-q", "-b", "other"],
-    ):
-        subprocess.run(
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
             ["git", "--no-pager", *words],
-            cwd=stage.ws,
+            cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=10,
             check=False,
         )
-    if stage.planted.exists():
-        return "git, run on the host afterwards, executed what was planted"
-    return no_leak(stage)
+        return done.stdout.decode("utf-8", "replace").strip()
+
+    git("status", "--short")
+    git("add", "src/main.py")
+    git("commit", "-q", "-m", "work", "--allow-empty")
+    git("diff", "HEAD")
+    git("log", "-1")
+    git("checkout", "-q", "-b", "other")
+    # What can also be done in a bare one.
+    made = git("commit-tree", git("hash-object", "-w", "-t", "tree", os.devnull), "-m", "work")
+    git("update-ref", "refs/heads/more", made)
 
 
 def none_left(stage: Stage) -> str | None:
@@ -135,5 +155,16 @@ def both(*judges: Judge) -> Judge:
 
     def judge(stage: Stage) -> str | None:
         return next((harm for harm in (one(stage) for one in judges) if harm), None)
+
+    return judge
+
+
+def on_time(seconds: float, then: Judge) -> Judge:
+    """The run ended near its timeout, however busy the host; then what the other judge says."""
+
+    def judge(stage: Stage) -> str | None:
+        if stage.elapsed > 10 * seconds or stage.overran:
+            return f"the timeout of {seconds:g} s took {stage.elapsed:.1f} s"
+        return then(stage)
 
     return judge

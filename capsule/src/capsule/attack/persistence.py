@@ -7,6 +7,7 @@ The judge uses git on the host as a person would, and looks whether a trap went 
 
 from __future__ import annotations
 
+import inspect
 import os
 import stat
 import subprocess
@@ -135,7 +136,7 @@ def home_startup(a: Inside) -> None:
 
 
 def _tool_settings(stage: Stage) -> str | None:
-    names = (".vscode/tasks.json", ".mcp.json", ".claude/settings.json", ".codex/config.toml", ".envrc")
+    names = inspect.signature(tool_settings).parameters["names"].default
     made = [name for name in names if os.path.lexists(stage.ws / name)]
     return "made in the workspace: " + ", ".join(made) if made else None
 
@@ -147,8 +148,24 @@ def _tool_settings(stage: Stage) -> str | None:
     source="CVE-2026-25725",
     judge=_tool_settings,
 )
-def tool_settings(a: Inside) -> None:
-    for name in (".vscode/tasks.json", ".mcp.json", ".claude/settings.json", ".codex/config.toml", ".envrc"):
+def tool_settings(
+    a: Inside,
+    names: tuple[str, ...] = (
+        ".vscode/tasks.json",
+        "app.code-workspace",
+        ".zed/tasks.json",
+        ".exrc",
+        ".nvim.lua",
+        ".dir-locals.el",
+        ".envrc",
+        "mise.toml",
+        ".mcp.json",
+        ".claude/settings.json",
+        ".codex/config.toml",
+        ".windsurf/mcp.json",
+    ),
+) -> None:
+    for name in names:
         path = a.ws + "/" + name
         a.attempt(lambda p=path: os.makedirs(os.path.dirname(p), exist_ok=True))
         a.attempt(a.write, path)

@@ -15,13 +15,15 @@ import sys
 import time
 
 from capsule.attack import host
-from capsule.attack.case import Family
+from capsule.attack.case import Family, Launch
 from capsule.attack.inside import Inside
-from capsule.attack.judges import no_harm
+from capsule.attack.judges import no_harm, on_time
 from capsule.attack.stage import Stage
 
 FAMILY = Family(no_harm)
 case = FAMILY.case
+# What `capsule run` gets as --timeout where the clock is what is attacked.
+_SECONDS = 3
 
 
 def _with_victim(stage: Stage) -> None:
@@ -112,6 +114,31 @@ def monitor_memory(a: Inside) -> None:
         a.say(a.attempt(a.read, f"/proc/{pid}/root{a.outside}/canary"))
         a.attempt(a.write, f"/proc/{pid}/mem", os.O_WRONLY)
         a.attempt(a.write, f"/proc/{pid}/root{a.outside}/canary", os.O_WRONLY)
+
+
+@case(
+    "process.monitor-limits",
+    0,
+    "take the monitor's descriptors, processor and turn: prlimit, setpriority, sched_setaffinity on it",
+    judge=on_time(_SECONDS, no_harm),
+    may_die=True,
+    launch=Launch(seconds=_SECONDS),
+    tried_without="the run ended in time; without a sandbox there is no monitor to starve",
+)
+def monitor_limits(a: Inside) -> None:
+    import resource
+
+    if not a.elsewhere("pid"):
+        raise RuntimeError("not in a PID namespace of its own: there is no monitor to starve")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_AS):
+        a.attempt(resource.prlimit, 1, number, (0, 0))
+    for who in ((os.PRIO_PROCESS, 1), (os.PRIO_PGRP, 1), (os.PRIO_USER, os.getuid()), (os.PRIO_USER, 0)):
+        a.attempt(os.setpriority, *who, 19)
+    a.attempt(os.sched_setscheduler, 1, os.SCHED_IDLE, os.sched_param(0))
+    a.attempt(os.sched_setaffinity, 1, {0})
+    open(a.ws + "/still-served", "w").close()
+    time.sleep(60)
 
 
 def _held_powers(stage: Stage) -> None:

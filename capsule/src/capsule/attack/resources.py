@@ -227,13 +227,15 @@ def cpu(a: Inside) -> None:
     34,
     "sleep past the policy's wall time",
     judge=lambda stage: (
-        f"ran {stage.elapsed:.1f} s, 1 s allowed" if stage.elapsed > 2.5 else none_left(stage)
+        "it ran to its end after 4 s, 1 s allowed" if (stage.ws / "overslept").exists() else none_left(stage)
     ),
     may_die=True,
-    launch=Launch(narrow={"limits": {"wall_time": "1s"}}, seconds=3),
+    launch=Launch(narrow={"limits": {"wall_time": "1s"}}),
 )
 def wall_time(a: Inside) -> None:
-    time.sleep(3)
+    # How long a launch takes says little on a busy machine; whether the end was reached says all.
+    time.sleep(4)
+    a.write(a.ws + "/overslept", text="x")
 
 
 def _filled(stage: Stage) -> str | None:

@@ -15,6 +15,7 @@ import json
 import os
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,7 +68,13 @@ class Arena:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove everything that was made."""
+        """Remove everything that was made; whoever carried requests for the runs ends first."""
+        token = str(self.base / "state")
+        host.end(host.named(token), signal.SIGTERM)
+        until = time.monotonic() + 10
+        while host.named(token) and time.monotonic() < until:
+            time.sleep(0.05)
+        host.end(host.named(token))
         remove(self.base)
 
     def _find_python(self) -> str:
@@ -155,6 +162,7 @@ class Arena:
         kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "TERM"}}
         kept |= {"HOME": str(stage.home), "XDG_CACHE_HOME": str(self.base / "cache")}
         places = {"ws": stage.ws, "home": stage.home, "outside": stage.outside, "secret": stage.secret}
+        places["state"] = self.base / "state"
         places["PATH"] = kept.get("PATH", "/usr/bin:/bin")
         return kept | {name: text.format(**places) for name, text in launch.environment.items()}
 

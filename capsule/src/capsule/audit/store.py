@@ -21,6 +21,7 @@ from capsule.audit.checkpoint import VKey, parse_note, parse_vkey
 from capsule.audit.entry import Entry, parse
 from capsule.audit.merkle import Frontier
 from capsule.errors import CapsuleError, Fault
+from capsule.places import state_directory
 
 CHUNK = 256 * 1024
 _SLOT = 4096
@@ -31,12 +32,6 @@ class LogError(CapsuleError):
 
     fault = Fault.HOST
     exit_code = 125
-
-
-def state_directory() -> Path:
-    """`$XDG_STATE_HOME/capsule`; relative values are ignored, as the XDG specification demands."""
-    named = Path(os.environ.get("XDG_STATE_HOME") or "relative")
-    return (named if named.is_absolute() else Path.home() / ".local/state") / "capsule"
 
 
 def chunks(path: str | os.PathLike[str], start: int = 0) -> Iterator[bytes]:

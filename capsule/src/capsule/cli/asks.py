@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -12,6 +14,8 @@ from capsule.cli import terminal
 from capsule.cli.seam import Seam, UnreachedError
 
 _LONGEST = 300
+_AGAIN = 0.1
+"""Seconds after which an egress that is not there is looked for again."""
 
 
 @click.command("asks", epilog="Example: capsule asks")
@@ -24,13 +28,7 @@ def command(wait: int | None, as_json: bool) -> int:
 
     Exits 0 when something waits, else 1.
     """
-    seam = Seam()
-    try:
-        asks = seam.get("/asks")["asks"]
-        if not asks and wait is not None:
-            asks = seam.get("/asks", wait)["asks"]
-    except UnreachedError:
-        asks = []
+    asks = _asks(Seam(), wait or 0)
     if as_json:
         terminal.say_json({"asks": asks})
         return 0 if asks else 1
@@ -44,17 +42,32 @@ def command(wait: int | None, as_json: bool) -> int:
     return 0 if asks else 1
 
 
+def _asks(seam: Seam, wait: int) -> list[dict[str, Any]]:
+    """What waits, or what comes within `wait` seconds; the run that asks may only be starting."""
+    until = time.monotonic() + wait
+    while True:
+        left = until - time.monotonic()
+        try:
+            asks: list[dict[str, Any]] = seam.get("/asks", max(0, math.ceil(left)))["asks"]
+        except UnreachedError:
+            asks = []
+            time.sleep(max(0.0, min(_AGAIN, left)))
+        if asks or left <= 0:
+            return asks
+
+
 def lines_of(untrusted_ask: dict[str, Any], now_ms: float) -> list[str]:
     """An ask for a person; what a program said stays on its line."""
     ask = untrusted_ask
     rule = ask.get("rule")
-    left = max(0, int(ask["expires"] - now_ms) // 1000)
+    left = max(0, math.ceil((ask["expires"] - now_ms) / 1000))
     lines = [f"{_flat(ask['id'])}  {what_of(ask['event'])}  ({left} s left)"]
-    argv = " ".join(shlex.quote(word) for word in map(str, ask.get("argv") or ()))
+    argv, command = (_typed(ask.get(name) or ()) for name in ("argv", "command"))
     program = ask.get("program")
     if program or argv:
-        lines.append(f"  by {_flat(program or 'a program')}{f': {_flat(argv)}' if argv else ''}")
-    lines.append(f"  in run {_flat(ask['run'])}: {_flat(' '.join(map(str, ask.get('command') or ())))}")
+        by = terminal.near(_flat(program)) if program else "a program"
+        lines.append(f"  by {by}{f': {argv}' if argv else ''}")
+    lines.append(f"  in run {_flat(ask['run'])}{f': {command}' if command and command != argv else ''}")
     if rule:
         why = f": {_flat(rule['reason'])}" if rule.get("reason") else ""
         lines.append(
@@ -83,6 +96,11 @@ def what_of(untrusted_event: dict[str, Any]) -> str:
             port = f":{section['port']}" if "port" in section else ""
             return _flat(f"{kind} {section.get(name, '')}{port}")
     return _flat(event.get("event", {}).get("type", "something"))
+
+
+def _typed(untrusted_argv: Iterable[object]) -> str:
+    """A command as somebody in this directory would type it."""
+    return _flat(" ".join(shlex.quote(terminal.near(str(word))) for word in untrusted_argv))
 
 
 def _flat(untrusted: object) -> str:

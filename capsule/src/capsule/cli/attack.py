@@ -25,22 +25,38 @@ from capsule.sandbox.launcher import find_binary
 
 
 class Progress:
-    """One line on the terminal that says where we are; nothing when standard error is not a terminal."""
+    """How far it is and how long it will take: on standard error a bar, or a plain line for each tenth.
 
-    def __init__(self, total: int, *, shown: bool) -> None:
-        self._total, self._shown = total, shown
+    The estimate is what the attacks so far took: some wait for a timeout, so it is rough.
+    """
+
+    def __init__(self, total: int, *, shown: bool, bar: bool = True) -> None:
+        self._total, self._shown, self._bar = total, shown, bar
+        self._began = time.monotonic()
+        self._told = 0
 
     def at(self, done: int, name: str) -> None:
-        """Draw the line anew."""
-        if self._shown:
+        """Say that `done` are over and `name` is next."""
+        if not self._shown:
+            return
+        if self._bar:
             full = 24 * done // max(1, self._total)
             bar = "━" * full + "─" * (24 - full)
-            sys.stderr.write(f"\r\x1b[K{bar} {done}/{self._total}  {name}")
-            sys.stderr.flush()
+            left = f"  {self._left(done)}" if done else ""
+            sys.stderr.write(f"\r\x1b[K{bar} {done}/{self._total}{left}  {name}")
+        elif (tenth := 10 * done // max(1, self._total)) > self._told:
+            self._told = tenth
+            sys.stderr.write(f"capsule: {done} of {self._total} attacks done, {self._left(done)}\n")
+        sys.stderr.flush()
+
+    def _left(self, done: int) -> str:
+        each = (time.monotonic() - self._began) / done
+        seconds = round(each * (self._total - done))
+        return f"about {seconds // 60} min left" if seconds >= 120 else f"about {seconds} s left"
 
     def clear(self) -> None:
-        """Leave no trace of it."""
-        if self._shown:
+        """Leave no trace of the bar."""
+        if self._shown and self._bar:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
@@ -75,9 +91,9 @@ def command(policy: str | None, only: tuple[str, ...], as_json: bool, only_list:
     colour = sys.stdout.isatty()
     results: list[Result] = []
     began = time.monotonic()
-    progress = Progress(len(cases), shown=sys.stderr.isatty() and not as_json)
+    progress = Progress(len(cases), shown=not as_json, bar=sys.stderr.isatty())
     if not as_json:
-        terminal.say(f"attacking {terminal.near(reference)}")
+        terminal.say(f"attacking {terminal.near(reference)}: {len(cases)} attack{'s' * (len(cases) != 1)}")
     with Arena(capsule=str(find_binary()), extends=reference) as arena:
         for case in cases:
             progress.at(len(results), case.id)

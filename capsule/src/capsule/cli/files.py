@@ -78,6 +78,10 @@ def load_source(reference: str) -> Source:
         preset = load_preset(reference)
         if preset is not None:
             return preset
+        if Path(reference).exists() and not Path(reference).is_file():
+            raise PolicyError(
+                [Problem(reference, 1, 1, "this is not a regular file", "a file, or a preset's name")]
+            )
         if not Path(reference).is_file():
             raise PolicyError(
                 [

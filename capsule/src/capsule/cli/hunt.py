@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from capsule.cli import terminal
-from capsule.cli.sessions.source import SessionName, find, ids, log_option, opened, since
+from capsule.cli.sessions.source import SessionName, find, log_option, opened, since
 from capsule.cli.sessions.table import painter, table, width
 from capsule.errors import UsageError
 from capsule.rules.rule import LEVELS
 from capsule.sessions.hunt import Hit, hunt
+from capsule.sessions.query import ids
 from capsule.sessions.subject import subject_of
 
 _COLOURS = {"critical": "red", "high": "red", "medium": "yellow"}

@@ -13,7 +13,6 @@ from capsule.cli import terminal
 from capsule.cli.files import FileLoader
 from capsule.cli.profile import base_of
 from capsule.cli.replay import compare, record, say
-from capsule.cli.sessions.show import happened
 from capsule.cli.sessions.source import Run, SessionName, find, log_option, opened
 from capsule.errors import UsageError
 from capsule.policy.merge import resolve
@@ -21,11 +20,11 @@ from capsule.policy.model import Policy, Source
 from capsule.profile.observation import AddressUse, FileUse, Observation, ProgramUse
 from capsule.profile.render import quote, render_suggestion
 from capsule.profile.suggest import Line, Suggestion, suggest
-from capsule.profile.trace import write_whole
+from capsule.profile.trace import with_interpreters, write_whole
 from capsule.sessions.learn import Learner
 from capsule.sessions.query import Reader
 
-_KINDS = frozenset({"exec", "write", "read", "connect", "denied", "egress.http", "egress.tcp"})
+_KINDS = frozenset({"exec", "write", "read", "connect", "denied", "egress.dns", "egress.http", "egress.tcp"})
 SHOWN = 20
 
 
@@ -58,6 +57,7 @@ def command(
                 "lines": [dataclasses.asdict(line) for line in suggestion.lines],
                 "refused": dict(learner.denied),
                 "left_out": dict(learner.left_out),
+                "secrets": dict(learner.secrets),
                 "replay": record(compared, runs),
             }
         )
@@ -85,7 +85,7 @@ def _learn(reader: Reader, runs: Sequence[Run], *, refused: bool) -> Learner:
         )
     learner = Learner(refused=refused)
     for run in runs:
-        for each in happened(reader, run):
+        for each in reader.happened(run):
             if each.entry in _KINDS:
                 learner.add(each.type, each.event)
     return learner
@@ -109,6 +109,7 @@ def _suggestion(learner: Learner, runs: Sequence[Run]) -> Suggestion:
         ),
         lost=0,
     )
+    seen = with_interpreters(seen)
     found = suggest(seen, base=base_of(seen))
     lines = list(found.lines)
     if not any(run["audit"] == "all" for run in runs) and not _covered(lines):
@@ -142,6 +143,12 @@ def _text(suggestion: Suggestion, learner: Learner, runs: Sequence[Run]) -> str:
         notes.append(
             "# Reads were not recorded in all of them: `capsule run --audit all` records them, to learn them too."
         )
+    if learner.secrets:
+        names = ", ".join(quote(name) for name in sorted(learner.secrets))
+        notes.append(
+            f"# LOOK TWICE: they used the secrets {names}; take `secrets:` (and `upstreams:`, `authorities:`) over"
+        )
+        notes.append("# from the policy they ran under: a log has no more than the names.")
     for title, counts in (("Refused, and not learnt", learner.denied), ("Not expressible", learner.left_out)):
         notes += [f"# {title}: {quote(what[:160])} ({count} times)" for what, count in counts.most_common(20)]
         if len(counts) > 20:

@@ -5,6 +5,7 @@ main(["policy", "check", "capsule.yaml"])
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -33,10 +34,12 @@ from capsule.errors import CapsuleError
         "policy": ("capsule.cli.policy", "Check, compile, explain, test and compare policies."),
         "profile": ("capsule.cli.profile", "Watch commands and suggest the smallest policy that lets them."),
         "prove": ("capsule.cli.native:prove", "Prove that an entry is in a log."),
+        "record": ("capsule.cli.native:record", "Put entries of another program on a log."),
         "replay": ("capsule.cli.replay", "Say what another policy would have decided of past sessions."),
         "rules": ("capsule.cli.rules", "List, check and test what decides during a run."),
         "run": ("capsule.cli.native:run", "Run one command under a policy."),
         "sessions": ("capsule.cli.sessions", "Look at past runs: list, show, timeline, query, export."),
+        "trace": ("capsule.cli.native:trace", "Observe what one command uses."),
         "verify": ("capsule.cli.native:verify", "Check a log."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -52,13 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done; 1 a verb's answer is no; 2 the policy or the command line is wrong; 125 anything
     else of ours.
     """
+    words = sys.argv[1:] if arguments is None else arguments
+    in_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
     try:
         code = root.main(args=arguments, prog_name="capsule", standalone_mode=False)
     except CapsuleError as error:
         terminal.fault(error)
+        if in_json:
+            terminal.unanswered(error.message, error.next_step, error.exit_code)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         terminal.usage(error)
+        if in_json:
+            terminal.unanswered(error.format_message(), _help_of(error), 2)
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
@@ -66,3 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Whoever read our output has gone; nothing more can be said to it.
         sys.exit(141)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _help_of(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"see {context.command_path if context is not None else 'capsule'} --help"

@@ -7,11 +7,12 @@ The binary does these itself and never asks this side; asked by `python -m capsu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
 
+from capsule.cli.program import CommandWords
+from capsule.cli.reference import PolicyReference
 from capsule.errors import CapsuleError, Fault
+from capsule.policy.model import LAYERS
 
 
 class NativeVerbError(CapsuleError):
@@ -21,17 +22,33 @@ class NativeVerbError(CapsuleError):
     exit_code = 2
 
 
-def _declare(name: str, flags: Sequence[str], options: Sequence[str]) -> click.Command:
+def _flag(name: str) -> click.Option:
+    return click.Option([name], is_flag=True)
+
+
+def _file(name: str) -> click.Option:
+    return click.Option([name], type=click.Path())
+
+
+def _text(name: str) -> click.Option:
+    return click.Option([name])
+
+
+def _repeated(name: str, kind: click.ParamType[str] | None = None) -> click.Option:
+    return click.Option([name], multiple=True, type=kind)
+
+
+def _policy() -> click.Option:
+    return click.Option(["--policy"], type=PolicyReference())
+
+
+def _declare(name: str, *options: click.Option, words: click.ParamType[str] | None = None) -> click.Command:
     def refuse(**_: object) -> None:
         raise NativeVerbError(f"'{name}' is a verb of the native binary", next_step=f"call: capsule {name}")
 
     return click.Command(
         name,
-        params=[
-            *(click.Option([flag], is_flag=True) for flag in flags),
-            *(click.Option([option], type=click.Path()) for option in options),
-            click.Argument(["arguments"], nargs=-1, type=click.Path()),
-        ],
+        params=[*options, click.Argument(["arguments"], nargs=-1, type=words or click.Path())],
         callback=refuse,
         epilog=f"Example: capsule {name} --help",
         help="A verb of the native binary.",
@@ -40,13 +57,27 @@ def _declare(name: str, flags: Sequence[str], options: Sequence[str]) -> click.C
 
 run = _declare(
     "run",
-    ("--json",),
-    ("--policy", "--tool", "--log", "--report-fd", "--timeout", "--env", "--audit", "--allow-degraded"),
+    *(_flag(name) for name in ("--json", "--overlay", "--worker")),
+    *(_text(name) for name in ("--tool", "--report-fd", "--timeout", "--control-fd")),
+    *(_repeated(name) for name in ("--env", "--pass-fd")),
+    _repeated("--allow-degraded", click.Choice(LAYERS)),
+    _repeated("--read", click.Path(file_okay=False)),
+    _repeated("--program", click.Path()),
+    _policy(),
+    _file("--log"),
+    click.Option(["--audit"], type=click.Choice(["run", "writes", "all"])),
+    words=CommandWords(),
 )
+trace = _declare("trace", _file("--out"), _policy(), _file("--log"), words=CommandWords())
 log = _declare(
-    "log", ("--denied", "--follow", "--json", "--checkpoint", "--key"), ("--run", "--type", "--since")
+    "log",
+    *(_flag(name) for name in ("--denied", "--follow", "--full", "--json", "--checkpoint", "--key")),
+    *(_text(name) for name in ("--run", "--type", "--since")),
 )
 verify = _declare(
-    "verify", ("--strict", "--quick", "--json", "--no-memory"), ("--key", "--since", "--proof", "--entry")
+    "verify",
+    *(_flag(name) for name in ("--strict", "--quick", "--json", "--no-memory")),
+    *(_file(name) for name in ("--key", "--since", "--proof", "--entry")),
 )
-prove = _declare("prove", (), ("--out",))
+prove = _declare("prove", _file("--out"))
+record = _declare("record", _file("--log"), _flag("--json"))

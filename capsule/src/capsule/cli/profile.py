@@ -8,23 +8,43 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
+from capsule.cli.program import CommandWords
 from capsule.errors import UsageError
+from capsule.policy.paths import parse_path
 from capsule.policy.presets import NAMES
-from capsule.profile.compare import Grant, Want, missing_grants, prune_lines, unused_grants
+from capsule.profile.compare import Grant, Want, missing_grants, prune, unused_grants
 from capsule.profile.observation import Observation, merge
 from capsule.profile.render import render_suggestion
 from capsule.profile.suggest import Base, Suggestion, suggest
-from capsule.profile.trace import observe, read_commands, store, stored, write_whole
+from capsule.profile.trace import (
+    TraceError,
+    observe,
+    read_commands,
+    store,
+    stored,
+    with_interpreters,
+    write_whole,
+)
 from capsule.sandbox.access import Access, Variables
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.plan import Plan, PlanGrant, PlanPlace
 
 BASE = "strict"
+# The preset whose guards a suggestion keeps where anything may be written.
+GUARDS = "workspace"
 EPILOG = "Example: capsule profile --out-dir sysprofile -- pytest -q"
+UNSTARTED = ("not_found", "not_executable", "refused")
+"""Causes of an end at which nothing ran (docs/formats/report.md)."""
 
 
 @click.command("profile", epilog=EPILOG, context_settings={"ignore_unknown_options": False})
-@click.argument("words", nargs=-1, metavar="COMMANDS.txt | -- CMD...", required=True)
+@click.argument(
+    "words",
+    nargs=-1,
+    metavar="COMMANDS.txt | -- CMD...",
+    required=True,
+    type=CommandWords(only_after_dashes=True),
+)
 @click.option(
     "--out-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep and merge observations here."
 )
@@ -35,7 +55,10 @@ EPILOG = "Example: capsule profile --out-dir sysprofile -- pytest -q"
     "--diff", "show_diff", is_flag=True, help="Compare with --policy instead of suggesting a new one."
 )
 @click.option(
-    "--prune", is_flag=True, help="Write --policy without the grants that nothing used, into --out-dir."
+    "--prune",
+    "prune_unused",
+    is_flag=True,
+    help="Write --policy without the grants that nothing used, into --out-dir.",
 )
 @click.option("--fresh", is_flag=True, help="Forget what earlier runs left in --out-dir.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
@@ -45,49 +68,69 @@ def command(
     out_dir: Path | None,
     policy: str | None,
     show_diff: bool,
-    prune: bool,
+    prune_unused: bool,
     fresh: bool,
     as_json: bool,
 ) -> int:
     """Run COMMANDS.txt (one command a line) or one command under the sandbox, and watch.
 
     Writes observation.json and capsule.yaml into --out-dir, merged over runs; without it the suggested policy goes to
-    standard output. What the commands print goes to standard error. Exits 0, or 1 when --diff finds a difference.
+    standard output. What the commands print goes to standard error. Exits 0, or 1 when a command failed or --diff finds
+    a difference.
     """
-    if (show_diff or prune) and policy is None:
+    if (show_diff or prune_unused) and policy is None:
         raise UsageError("--diff and --prune compare with a policy", next_step="name it with --policy")
-    if prune and (out_dir is None or policy in NAMES):
+    if prune_unused and (out_dir is None or policy in NAMES):
         raise UsageError("--prune writes a file", next_step="name a policy file with --policy, and --out-dir")
-    seen = _watch(words, policy)
+    seen, failed = _watch(words, policy)
     if out_dir is not None:
         seen = store(out_dir, seen, None if fresh else stored(out_dir))
-    if show_diff or prune:
+    if show_diff or prune_unused:
         assert policy is not None
-        return _compare(seen, policy, out_dir if prune else None, as_json=as_json)
-    suggestion = suggest(seen, base=base_of(seen))
+        differs = _compare(seen, policy, out_dir if prune_unused else None, as_json=as_json)
+        return 1 if failed or (show_diff and differs) else 0
+    seen = with_interpreters(seen)
+    place = None if out_dir is None else str(out_dir.resolve())
+    suggestion = suggest(seen, base=base_of(seen), place=place)
     text = render_suggestion(suggestion)
     if out_dir is not None:
         write_whole(out_dir / "capsule.yaml", text.encode())
     if as_json:
-        terminal.say_json(_suggestion_json(suggestion, text))
+        terminal.say_json(_suggestion_json(suggestion, text, failed))
     elif out_dir is None:
         terminal.say(text.rstrip())
     else:
-        marked = sum(line.warning is not None for line in suggestion.lines)
+        marked = sum(line.warning is not None for line in suggestion.lines) + len(suggestion.refused)
         evidence = f"{len(suggestion.lines)} lines from {seen.runs} runs, {marked} to look at twice"
         terminal.say(f"{out_dir / 'capsule.yaml'}: {evidence}")
-    return 0
+    return 1 if failed else 0
 
 
-def _watch(words: tuple[str, ...], policy: str | None) -> Observation:
+def _watch(words: tuple[str, ...], policy: str | None) -> tuple[Observation, list[dict[str, object]]]:
+    """What was seen, and which commands did not end well."""
     listed = len(words) == 1 and words[0].endswith(".txt")
     commands = read_commands(Path(words[0])) if listed else [list(words)]
-    found = []
+    found: list[Observation] = []
+    failed: list[dict[str, object]] = []
     for number, each in enumerate(commands, 1):
         if len(commands) > 1:
             terminal.complain([f"profile: {number}/{len(commands)}: {each[-1]}"])
-        found.append(observe(each, policy=policy))
-    return merge(*found)
+        seen = observe(each, policy=policy)
+        if seen.cause in UNSTARTED:
+            raise TraceError(
+                f"{each[0]} did not start ({seen.cause.replace('_', ' ')}), so nothing was observed",
+                next_step="see the line above",
+            )
+        if seen.cause != "exited" or seen.code:
+            shown = " ".join(each) if not listed else each[-1]
+            failed.append({"number": number, "command": shown, "cause": seen.cause, "code": seen.code})
+        found.append(seen)
+    for end in failed:
+        how = f"exited {end['code']}" if end["cause"] == "exited" else f"{end['cause']} ({end['code']})"
+        terminal.complain([f"profile: {end['number']}/{len(commands)} {how}: {end['command']}"])
+    if failed:
+        terminal.complain(["profile: what a command needs after the point where it failed is not known"])
+    return merge(*found), failed
 
 
 def _places(grants: tuple[PlanGrant, ...] | tuple[PlanPlace, ...], variables: Variables) -> tuple[str, ...]:
@@ -110,6 +153,9 @@ def base_of(seen: Observation) -> Base:
         _places(files.execute, variables),
         _places(files.private, variables),
         tuple(entry.name for entry in policy.sections.syscalls.groups.add),
+        tuple(
+            variables.path(rule.pattern) for rule in compile_policy(load_policy(GUARDS)).filesystem.protect
+        ),
     )
 
 
@@ -137,7 +183,12 @@ def _compare(seen: Observation, reference: str, out_dir: Path | None, *, as_json
     unused = unused_grants(seen, _grants(plan, seen, top))
     if out_dir is not None:
         text = Path(top).read_text(encoding="utf-8")
-        write_whole(out_dir / "capsule.yaml", prune_lines(text, {grant.line for grant in unused}).encode())
+        variables = _variables(seen)
+
+        def resolve(path: str) -> str:
+            return variables.path(parse_path(path, globs=False))
+
+        write_whole(out_dir / "capsule.yaml", prune(text, unused, seen, resolve).encode())
     if as_json:
         terminal.say_json(
             {
@@ -157,8 +208,10 @@ def _compare(seen: Observation, reference: str, out_dir: Path | None, *, as_json
     return 1 if missing or unused else 0
 
 
-def _suggestion_json(suggestion: Suggestion, text: str) -> dict[str, object]:
+def _suggestion_json(suggestion: Suggestion, text: str, failed: list[dict[str, object]]) -> dict[str, object]:
     return {
+        "failed": failed,
+        "refused": [{"path": x.path, "count": x.count, "warning": x.warning} for x in suggestion.refused],
         "runs": suggestion.observation.runs,
         "lost": suggestion.observation.lost,
         "lines": [

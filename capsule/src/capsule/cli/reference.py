@@ -26,9 +26,13 @@ class PolicyReference(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Presets that begin like this, and files."""
-        presets = [CompletionItem(name) for name in NAMES if name.startswith(incomplete)]
-        return [*presets, CompletionItem(incomplete, type="file")]
+        """Presets and policy files here that begin like this; any file where there are none.
+
+        Not both at once: click's script for bash drops what it has when the shell is to complete a file.
+        """
+        here = sorted(path.name for path in Path().glob("*.y*ml") if path.suffix in {".yaml", ".yml"})
+        known = [CompletionItem(name) for name in (*NAMES, *here) if name.startswith(incomplete)]
+        return known or [CompletionItem(incomplete, type="file")]
 
 
 def _in_force(ctx: click.Context, param: click.Parameter, value: str | None) -> str:  # noqa: ARG001

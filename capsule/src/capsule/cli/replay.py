@@ -11,7 +11,6 @@ import click
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
 from capsule.cli.reference import PolicyReference
-from capsule.cli.sessions.show import happened
 from capsule.cli.sessions.source import Run, SessionName, find, log_option, opened
 from capsule.cli.sessions.table import painter, table, width
 from capsule.policy.model import Policy
@@ -65,8 +64,10 @@ def compare(reader: Reader, runs: Iterable[Run], policy: Policy) -> Comparison:
         if plan.network.egress is not None and judge is None:
             judge = _judge(access)
         replay = Replay(access, judge)
-        for each in happened(reader, run):
-            if each.entry in _DECIDED:
+        for each in reader.happened(run):
+            if each.entry == "repository":
+                replay.follow(each.event)
+            elif each.entry in _DECIDED:
                 compared.add(replay, run["run"], each.seq, each.type, each.event)
     return compared
 

@@ -16,8 +16,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from capsule.audit.store import state_directory
 from capsule.errors import CapsuleError, Fault
+from capsule.places import state_directory
 
 LARGEST = 4 << 20
 """Bytes of an answer."""
@@ -113,7 +113,7 @@ class _Connection(http.client.HTTPConnection):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(self.timeout)
-            sock.connect(str(self._path))
+            _reach(sock, self._path)
             _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             if uid != os.getuid():
                 raise OSError(f"another user (uid {uid}) serves the socket")
@@ -121,3 +121,12 @@ class _Connection(http.client.HTTPConnection):
             sock.close()
             raise
         self.sock = sock
+
+
+def _reach(sock: socket.socket, path: Path) -> None:
+    """Connect to `path` however long it is: an address holds 107 bytes (unix(7)); its directory goes by descriptor."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)

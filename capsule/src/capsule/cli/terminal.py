@@ -23,7 +23,8 @@ from capsule.sandbox.plan import Plan
 
 
 def plain(text: str) -> str:
-    """The text with control characters escaped, so that it cannot drive the terminal."""
+    """The text with control characters escaped, so that it cannot drive the terminal; a tab as everybody writes it."""
+    text = text.replace("\t", "\\t")
     return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
 
 
@@ -85,8 +86,17 @@ def fault(error: CapsuleError) -> None:
         complain([error.message, error.next_step])
 
 
+def unanswered(message: str, next_step: str, code: int) -> None:
+    """There is no answer, for programs that asked for JSON; the words are on standard error as ever."""
+    say_json({"ok": False, "error": {"message": message, "next_step": next_step}, "exit": code})
+
+
 def usage(error: click.ClickException) -> None:
     """The command line was wrong."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        # What was left out is what the help lists.
+        sys.stderr.write(error.format_message() + "\n")
+        return
     complain([error.format_message()])
     if isinstance(error, click.UsageError) and error.ctx is not None:
         complain([f"try '{error.ctx.command_path} --help'"])
@@ -124,6 +134,8 @@ def say_decision(decision: Decision) -> None:
     """The line that decided, and the line that would change it."""
     if decision.rule is not None:
         say(f"  by {near(decision.rule.origin.file)}:{decision.rule.origin.line}  {decision.rule.text}")
+    if decision.own is not None:
+        say(f"  by capsule itself: {decision.own}")
     if decision.allow is not None:
         say(f"  to allow: {decision.allow}")
     elif not decision.granted and decision.rule is not None:
@@ -138,6 +150,7 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "kind": decision.kind,
         "rule": rule and {"text": rule.text, "file": rule.origin.file, "line": rule.origin.line},
         "allow": decision.allow,
+        "own": decision.own,
     }
 
 

@@ -14,18 +14,19 @@ in conflict; the caller has decided about those before.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from capsule.overlay.change import KEPT_MODE, Change
-from capsule.overlay.layer import DIRECTORY, look, open_file, remove_tree
+from capsule.overlay.layer import DIRECTORY, look, open_file, open_own, remove_tree
 from capsule.overlay.manifest import OverlayError
 
+_PIECE = 1 << 20
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -67,13 +68,13 @@ class Application:
         self._changes.append((change, name))
         if change.action in {"removed", "mode"} or change.after.kind == "directory":
             return
-        with self._parent(self._upper_fd, change.path) as (parent, last):
+        with self._parent(self._upper_fd, change.path, own=True) as (parent, last):
             if change.after.kind == "link":
                 os.symlink(os.readlink(last, dir_fd=parent), name, dir_fd=self._staging_fd)
                 return
             source = os.fdopen(open_file(parent, last), "rb")
         with source, os.fdopen(os.open(name, _NEW, 0o600, dir_fd=self._staging_fd), "wb") as copy:
-            shutil.copyfileobj(source, copy)
+            _copy(source.fileno(), copy.fileno())
             os.fchmod(copy.fileno(), change.after.mode & KEPT_MODE)
 
     def commit(self) -> None:
@@ -147,12 +148,15 @@ class Application:
         self._undo.append(lambda: step(kept))
 
     @contextlib.contextmanager
-    def _parent(self, start: int, path: str) -> Iterator[tuple[int, str]]:
-        """The directory a name lies in, reached without following a link, and its last part."""
+    def _parent(self, start: int, path: str, *, own: bool = False) -> Iterator[tuple[int, str]]:
+        """The directory a name lies in, reached without following a link, and its last part. `own`: in the layer."""
         *above, last = path.split("/")
         with contextlib.ExitStack() as stack:
             at = start
             for part in above:
+                if own:
+                    at = open_own(at, part, stack)
+                    continue
                 at = os.open(part, DIRECTORY, dir_fd=at)
                 stack.callback(os.close, at)
             yield at, last
@@ -161,3 +165,22 @@ class Application:
         descriptor = os.open(name, DIRECTORY, dir_fd=at)
         self._stack.callback(os.close, descriptor)
         return descriptor
+
+
+def _copy(source: int, copy: int) -> None:
+    """Content and time of a file into an empty one; what takes no room there takes none here (lseek(2), SEEK_DATA)."""
+    known = os.fstat(source)
+    os.ftruncate(copy, known.st_size)
+    at = 0
+    while at < known.st_size:
+        try:
+            at = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # a hole to the end
+        end = os.lseek(source, at, os.SEEK_HOLE)
+        while at < end and (piece := os.pread(source, min(_PIECE, end - at), at)):
+            at += os.pwrite(copy, piece, at)
+        at = max(at, end)
+    os.utime(copy, ns=(known.st_atime_ns, known.st_mtime_ns))

@@ -35,6 +35,7 @@ class Entry:
         opaque: of a directory in a layer: what lies below in a directory of that name is removed.
         links: names it has.
         ctime: nanoseconds of its last change, on the wall clock.
+        inode: its number in its file system.
         what: of a special file, its kind in words.
     """
 
@@ -45,6 +46,7 @@ class Entry:
     opaque: bool = False
     links: int = 1
     ctime: int = 0
+    inode: int = 0
     what: str = ""
 
 
@@ -88,7 +90,9 @@ class Guard:
         return Pattern((*split(self.anchor), *tail.anchor), tail.tail)
 
 
-def judge(path: str, upper: Entry, lower: Entry, *, same: bool, started: int = 0) -> Change | None:
+def judge(
+    path: str, upper: Entry, lower: Entry, *, same: bool, conflict: str | None = None, laid: int | None = None
+) -> Change | None:
     """The change that an upper entry makes to the lower one, or None when it makes none.
 
     Args:
@@ -96,9 +100,9 @@ def judge(path: str, upper: Entry, lower: Entry, *, same: bool, started: int = 0
         upper: in the layer.
         lower: on the host, now.
         same: whether two files have the same bytes, or a removed directory is unchanged below; ignored otherwise.
-        started: wall clock in nanoseconds when the run began; 0 when it does not matter.
+        conflict: why the host's side is no longer what the run saw, or None.
+        laid: the mode of what lay in the layer before the run, or None.
     """
-    conflict = _conflict(lower, started)
     if upper.kind == "special":
         return Change(path, "added", lower, upper, refused=f"it is a {upper.what}", conflict=conflict)
     if upper.kind == "whiteout":
@@ -108,22 +112,15 @@ def judge(path: str, upper: Entry, lower: Entry, *, same: bool, started: int = 0
         return Change(path, "added", lower, upper, conflict=conflict, notes=notes)
     if upper.kind != lower.kind:
         return Change(path, "replaced", lower, upper, conflict=conflict, notes=notes)
-    modes = upper.mode & KEPT_MODE != lower.mode & KEPT_MODE
+    modes = upper.mode & KEPT_MODE != (lower.mode if laid is None else laid) & KEPT_MODE
     if upper.kind == "directory":
-        # Its own ctime says only that some entry in it changed, which is looked at by itself.
-        return Change(path, "mode", lower, upper, notes=notes) if modes else None
+        return Change(path, "mode", lower, upper, conflict=conflict, notes=notes) if modes else None
     if upper.kind == "link":
         changed = upper.target != lower.target
         return Change(path, "changed", lower, upper, conflict=conflict, notes=notes) if changed else None
     if not same:
         return Change(path, "changed", lower, upper, conflict=conflict, notes=notes)
     return Change(path, "mode", lower, upper, conflict=conflict, notes=notes) if modes else None
-
-
-def _conflict(lower: Entry, started: int) -> str | None:
-    if started and lower.kind != "directory" and lower.ctime >= started:
-        return "it changed on the host since the run began"
-    return None
 
 
 def _notes(path: str, upper: Entry) -> tuple[str, ...]:

@@ -19,12 +19,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from capsule.overlay.before import Before
 from capsule.overlay.change import ABSENT, Change, Entry, guarded, judge
 from capsule.overlay.manifest import MAX_BYTES, RUN, Manifest, OverlayError, Root, decode
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BLOCK = 1 << 16
+MAX_RECORD = 1 << 30
+"""Bytes of the record of one directory; the launcher bounds the number of names in it."""
 _SPECIAL = {
     stat.S_IFIFO: "FIFO",
     stat.S_IFSOCK: "socket",
@@ -47,7 +50,9 @@ class Overlay:
             with contextlib.ExitStack() as stack:
                 upper = _open(self.directory / str(root.layer) / "upper", stack)
                 lower = _open(Path(root.path), stack)
-                for change in _walk("", upper, lower, self.manifest.started):
+                layer = _open(self.directory / str(root.layer), stack)
+                before = Before(_file(layer, "before", MAX_RECORD))
+                for change in _walk("", upper, lower, before):
                     why = guarded(root.path, change, patterns)
                     yield root, replace(change, refused=change.refused or why)
 
@@ -87,7 +92,7 @@ class Overlays:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise OverlayError(f"the run {name} is still going", next_step="wait for its end") from None
-            yield Overlay(directory, decode(_small_file(lock, "manifest.json")))
+            yield Overlay(directory, decode(_file(lock, "manifest.json", MAX_BYTES)))
         finally:
             os.close(lock)
 
@@ -119,36 +124,58 @@ class Overlays:
         )
 
 
-def _walk(prefix: str, upper: int, lower: int | None, started: int) -> Iterator[Change]:
+def _walk(prefix: str, upper: int, lower: int | None, before: Before) -> Iterator[Change]:
     """The changes in a directory; `lower` is None where the host has none."""
     for name in sorted(_names(upper)):
         path = prefix + name
         above, below = look(upper, name, layer=True), look(lower, name)
         same = above.kind == below.kind == "file" and lower is not None and _same(upper, lower, name)
-        change = judge(path, above, below, same=same, started=started)
+        conflict = before.conflict(path, below)
+        change = judge(path, above, below, same=same, conflict=conflict, laid=before.laid(path))
         if change is not None and change.action in {"removed", "replaced"} and below.kind == "directory":
-            change = replace(change, conflict=change.conflict or _newer_below(lower, name, started))
+            change = replace(change, conflict=change.conflict or _differs_below(lower, name, path, before))
         if change is not None:
             yield change
         if above.kind == "directory":
             with contextlib.ExitStack() as stack:
-                inner = _open_at(upper, name, stack)
+                inner = open_own(upper, name, stack)
                 under = (
                     _open_at(lower, name, stack) if below.kind == "directory" and lower is not None else None
                 )
                 if above.opaque and under is not None:
-                    yield from _hidden(path + "/", set(_names(inner)), under, started)
-                yield from _walk(path + "/", inner, under, started)
+                    yield from _hidden(path + "/", set(_names(inner)), under, before)
+                yield from _walk(path + "/", inner, under, before)
 
 
-def _hidden(prefix: str, kept: set[str], lower: int, started: int) -> Iterator[Change]:
+def _hidden(prefix: str, kept: set[str], lower: int, before: Before) -> Iterator[Change]:
     """What an opaque directory takes away."""
     for name in sorted(set(_names(lower)) - kept):
         below = look(lower, name)
-        change = judge(prefix + name, Entry("whiteout"), below, same=False, started=started)
+        path = prefix + name
+        change = judge(path, Entry("whiteout"), below, same=False, conflict=before.conflict(path, below))
         if change is not None:
-            conflict = _newer_below(lower, name, started) if below.kind == "directory" else None
-            yield replace(change, conflict=change.conflict or conflict)
+            inside = _differs_below(lower, name, path, before) if below.kind == "directory" else None
+            yield replace(change, conflict=change.conflict or inside)
+
+
+def _differs_below(lower: int | None, name: str, path: str, before: Before) -> str | None:
+    """What in a directory that is to go is no longer as the run began with it, or None."""
+    if lower is None:
+        return None
+    with contextlib.ExitStack() as stack:
+        directory = _open_at(lower, name, stack)
+        names = _names(directory)
+        if (gone := before.missing(path, names)) is not None:
+            return f"{gone} in it was removed on the host since the run began"
+        for inner in names:
+            entry = look(directory, inner)
+            if why := before.conflict(f"{path}/{inner}", entry):
+                return why.replace("it", f"{inner} in it", 1)
+            if entry.kind == "directory" and (
+                found := _differs_below(directory, inner, f"{path}/{inner}", before)
+            ):
+                return found
+    return None
 
 
 def look(directory: int | None, name: str, *, layer: bool = False) -> Entry:
@@ -160,7 +187,9 @@ def look(directory: int | None, name: str, *, layer: bool = False) -> Entry:
     except FileNotFoundError:
         return ABSENT
     mode, kind = stat.S_IMODE(found.st_mode), stat.S_IFMT(found.st_mode)
-    entry = Entry("file", mode, found.st_size, links=found.st_nlink, ctime=found.st_ctime_ns)
+    entry = Entry(
+        "file", mode, found.st_size, links=found.st_nlink, ctime=found.st_ctime_ns, inode=found.st_ino
+    )
     if kind == stat.S_IFLNK:
         return replace(entry, kind="link", target=os.readlink(name, dir_fd=directory))
     if layer and kind == stat.S_IFCHR and found.st_rdev == 0:
@@ -176,17 +205,41 @@ def look(directory: int | None, name: str, *, layer: bool = False) -> Entry:
 
 
 def _overlay_attributes(directory: int, name: str, kind: int) -> dict[str, bytes]:
-    flags = DIRECTORY if kind == stat.S_IFDIR else _READ
+    if kind == stat.S_IFDIR:
+        with contextlib.ExitStack() as stack:
+            return _attributes_of(open_own(directory, name, stack))
     try:
-        descriptor = os.open(name, flags, dir_fd=directory)
+        descriptor = os.open(name, _READ, dir_fd=directory)
     except PermissionError:
         # Our own file without a read bit: it says nothing more than its stat does.
         return {}
     try:
-        names = [n for n in os.listxattr(descriptor) if n.startswith("user.overlay.")]
-        return {n.removeprefix("user.overlay."): os.getxattr(descriptor, n) for n in names}
+        return _attributes_of(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _attributes_of(descriptor: int) -> dict[str, bytes]:
+    names = [n for n in os.listxattr(descriptor) if n.startswith("user.overlay.")]
+    return {n.removeprefix("user.overlay."): os.getxattr(descriptor, n) for n in names}
+
+
+def open_own(directory: int, name: str, stack: contextlib.ExitStack) -> int:
+    """A directory of a layer, which is ours: one that its owner may not read is read, and left as it was."""
+    try:
+        return _open_at(directory, name, stack)
+    except PermissionError:
+        mode = stat.S_IMODE(os.lstat(name, dir_fd=directory).st_mode)
+    # Nobody else can write here, so the name is still the directory that was just looked at.
+    os.chmod(name, mode | 0o700, dir_fd=directory)
+    try:
+        descriptor = _open_at(directory, name, stack)
+    except BaseException:
+        os.chmod(name, mode, dir_fd=directory)
+        raise
+    # Kept readable while it is open: what lies in it is looked at by name.
+    stack.callback(os.fchmod, descriptor, mode)
+    return descriptor
 
 
 def _names(directory: int) -> list[str]:
@@ -230,21 +283,6 @@ def _same(one: int, two: int, name: str) -> bool:
                 return True
 
 
-def _newer_below(lower: int | None, name: str, started: int) -> str | None:
-    """Whether anything in a directory that is to go changed since the run began."""
-    if lower is None or not started:
-        return None
-    with contextlib.ExitStack() as stack:
-        directory = _open_at(lower, name, stack)
-        for inner in _names(directory):
-            entry = look(directory, inner)
-            if entry.kind != "directory" and entry.ctime >= started:
-                return f"{inner} in it changed on the host since the run began"
-            if entry.kind == "directory" and (found := _newer_below(directory, inner, started)):
-                return found
-    return None
-
-
 def _open(path: Path, stack: contextlib.ExitStack) -> int:
     descriptor = os.open(path, DIRECTORY)
     stack.callback(os.close, descriptor)
@@ -257,11 +295,12 @@ def _open_at(directory: int, name: str, stack: contextlib.ExitStack) -> int:
     return descriptor
 
 
-def _small_file(directory: int, name: str) -> bytes:
+def _file(directory: int, name: str, most: int) -> bytes:
+    """A file of the overlay's own."""
     with os.fdopen(open_file(directory, name), "rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise OverlayError("the overlay's manifest is too long", next_step="throw the overlay away")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OverlayError(f"the overlay's {name} is too long", next_step="throw the overlay away")
     return data
 
 

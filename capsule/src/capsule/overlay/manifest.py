@@ -48,15 +48,11 @@ class Name(_Strict, frozen=True):
 
 
 class Manifest(_Strict, frozen=True):
-    """What was run, and which layers belong to which directories.
-
-    `started` is the wall clock in nanoseconds just before the layers were laid; `when` says the same for a person.
-    """
+    """What was run and when, and which layers belong to which directories."""
 
     overlay: int
     run: str
     when: str
-    started: int
     command: tuple[str, ...]
     policy: str
     roots: tuple[Root, ...]
@@ -77,7 +73,7 @@ def decode(data: bytes) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.MsgspecError as error:
         raise _bad(str(error)) from None
-    if manifest.overlay != 1:
+    if manifest.overlay != 2:
         raise _bad(f"version {manifest.overlay} is not known")
     if RUN.fullmatch(manifest.run) is None:
         raise _bad("its run has no usable name")

@@ -144,7 +144,11 @@ def _decode(data: bytes, file: str) -> str:
         raise PolicyError([Problem(file, line, column, what, next_step=next_step)])
 
     if len(data) > MAX_BYTES:
-        refuse(0, f"the file is {len(data)} bytes long, more than {MAX_BYTES}", "split it and use 'extends'")
+        refuse(
+            0,
+            f"the file is longer than {MAX_BYTES >> 10} KiB ({MAX_BYTES} bytes)",
+            "split it and use 'extends'",
+        )
     if data.startswith(_BOMS):
         refuse(0, "the file begins with a byte order mark", "save it as UTF-8 without one")
     data = data.replace(b"\r\n", b"\n")

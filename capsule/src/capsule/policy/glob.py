@@ -39,6 +39,11 @@ class Pattern:
             tail.pop()
         return cls(tuple(segments[:literal]), tuple(tail))
 
+    @property
+    def in_any_repository(self) -> bool:
+        """Whether it is `anchor/**/.git/…`: what it covers lies in a repository, wherever that is."""
+        return len(self.tail) > 2 and self.tail[0] is None and self.tail[1] == (b".", b"g", b"i", b"t")
+
     def covers(self, path: str) -> bool:
         """Whether the pattern names this path or something above it."""
         segments = split(path)

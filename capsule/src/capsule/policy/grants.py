@@ -13,8 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Generic, Protocol, TypeVar
 
+from capsule.policy.addresses import forbidden
+from capsule.policy.model import DEFAULT_PORTS
 from capsule.policy.urlpath import PathGlob, PathRefused, path_segments
 
 # Hosts whose traffic is understood as model calls, and therefore inspected under `inspect: auto`.
@@ -149,7 +152,8 @@ class Grants(Generic[E, S]):
             table = self._below if wild else self._exact
             table.setdefault(entry.host[2:] if wild else entry.host, []).append(_Compiled(entry, paths))
         budget = egress.budget
-        self._looks_always = bool(egress.rules) or (
+        # A placeholder that is sent where no secret goes is only found by looking.
+        self._looks_always = bool(egress.rules or egress.secrets) or (
             budget is not None
             and any(bound is not None for bound in (budget.requests, budget.tokens, budget.microdollars))
         )
@@ -224,6 +228,17 @@ class Grants(Generic[E, S]):
             )
         return min(fitting, key=lambda entry: (entry.credential is not None, not entry.private))
 
+    def private(self, host: str, port: int) -> bool:
+        """Whether a connection that is passed on unseen may lead to an address that is not public.
+
+        It is let through by the entries of the most specific host when they say `never`, else by every one of them.
+        A request that is seen has the entry of its own (`request`).
+        """
+        entries = self.at(host, port)
+        nearest = [entry for entry in entries if entry.host == entries[0].host]
+        passing = nearest if any(entry.inspect == "never" for entry in nearest) else entries
+        return any(entry.private for entry in passing)
+
     def secrets(self, host: str) -> tuple[S, ...]:
         """The secrets that go to a host."""
         return tuple(secret for secret in self._egress.secrets if any(covers(to, host) for to in secret.to))
@@ -231,8 +246,8 @@ class Grants(Generic[E, S]):
     def needs_inspection(self, host: str, port: int) -> bool:
         """Whether the content of a connection is looked at, rather than passed on after the server name was checked.
 
-        The entries of the most specific host say `never`; else one that says `always`, or under `auto` a secret, a
-        rule, methods, paths, a credential, a budget of requests, tokens or dollars, or a model provider.
+        The entries of the most specific host say `never`; else one that says `always`, or under `auto` any secret or
+        rule of the policy, methods, paths, a credential, a budget of requests, tokens or dollars, or a model provider.
         """
         entries = self.at(host, port)
         if not entries:
@@ -242,7 +257,6 @@ class Grants(Generic[E, S]):
             return False
         return (
             self._looks_always
-            or bool(self.secrets(host))
             or any(covers(model, host) for model in MODEL_HOSTS)
             or any(
                 entry.inspect == "always"
@@ -263,6 +277,23 @@ def covers(pattern: str, host: str) -> bool:
         return pattern == host
     # `*.a` covers `*.a` and `*.b.a`, never `a`.
     return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
+
+
+def would_reach(host: str, port: int) -> str:
+    """The line of a policy that lets something through to a name or a literal address, at a port."""
+    try:
+        literal = ip_address(host)
+    except ValueError:
+        literal = None
+    if literal is not None and literal.is_loopback:
+        return f"network: ports: [{port}]"
+    more = [] if port in DEFAULT_PORTS else [f"ports: [{port}]"]
+    more += ["private: true"] * (literal is not None and forbidden(literal) is not None)
+    return (
+        f"network: hosts: [{{{', '.join([f'host: {host}', *more])}}}]"
+        if more
+        else f"network: hosts: [{host}]"
+    )
 
 
 def _quoted(text: str) -> str:

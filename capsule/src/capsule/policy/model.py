@@ -26,6 +26,8 @@ LIMIT_KINDS: Mapping[str, str] = {
     "output": "size",
     "disk": "size",
 }
+LEAST_MEMORY = 4 * 2**20
+"""Bytes of writable memory below which no `limits.memory` is taken: a shell with one child takes about as much."""
 BUDGET_KINDS: Mapping[str, str] = {
     "requests": "count",
     "bytes": "size",

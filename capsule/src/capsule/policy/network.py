@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, ip_address
 
+from capsule.errors import nearest_name
 from capsule.policy.addresses import HostError, forbidden, normalise_host, parse_authority
 from capsule.policy.document import Mapping, Node, Scalar
 from capsule.policy.model import (
@@ -35,6 +36,8 @@ from capsule.policy.urlpath import check_glob
 NETWORK_KEYS = ("mode", "ports", "unix", "hosts", "unlisted", "budget", "upstreams", "authorities", "proxy")
 HOST_KEYS = ("host", "ports", "methods", "paths", "inspect", "private", "credential", "reason")
 SECRET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+PACKS = ("agents",)
+"""The packs of detection rules that come along; `capsule.rules.detection.packs` has their files."""
 PACK_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32}")  # RFC 9110 5.6.2
@@ -344,8 +347,16 @@ def read_detect(reader: NodeReader, node: Node) -> Edit[DetectEntry]:
 
     def key(item: Node) -> str:
         text = reader.text(item, "an entry of detect", "a pack's name or a directory such as ./sigma")
-        if text is None or PACK_NAME.fullmatch(text):
+        if text is None or text in PACKS:
             return text or ""
+        if PACK_NAME.fullmatch(text):
+            reader.refuse(
+                item,
+                f"{text!r} in detect is no pack",
+                f"a pack that comes along ({', '.join(PACKS)}), or a directory with a '/' such as ./sigma",
+                nearest=nearest_name(text, PACKS),
+            )
+            return ""
         if "/" not in text and not text.startswith((".", "~")):
             reader.refuse(
                 item, f"{text[:80]!r} in detect", "a pack's name, or a directory with a '/' such as ./sigma"

@@ -260,12 +260,13 @@ class NodeReader:
     def quantity(self, node: Node, subject: str, kind: str) -> Setting[int | None] | None:
         """A size, duration, count or sum of money."""
         text = node.text if isinstance(node, Scalar) else ""
+        shown = repr(text[:40]) if text else "no value" if isinstance(node, Scalar) else kind_of(node)
         try:
             return Setting(parse_quantity(text, kind), self.origin(node))
         except ValueError:
             self.refuse(
                 node,
-                f"{subject} is {repr(text[:40]) if text else 'no value'}",
+                f"{subject} is {shown}",
                 EXPECTED[kind],
                 nearest=nearest_quantity(text, kind),
             )

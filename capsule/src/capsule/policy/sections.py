@@ -14,6 +14,7 @@ from capsule.policy.model import (
     AUDIT_LEVELS,
     CONDITION_OPERATORS,
     LAYERS,
+    LEAST_MEMORY,
     LIMIT_KINDS,
     Condition,
     Edit,
@@ -29,7 +30,7 @@ from capsule.policy.model import (
     Syscalls,
 )
 from capsule.policy.network import read_detect, read_network
-from capsule.policy.quantities import MAX_INTEGER
+from capsule.policy.quantities import MAX_INTEGER, shown_quantity
 from capsule.policy.reader import NodeReader
 from capsule.policy.secrets import read_secrets
 
@@ -252,6 +253,12 @@ def _limits(reader: NodeReader, node: Node) -> dict[str, Setting[int | None]]:
     limits: dict[str, Setting[int | None]] = {}
     for key, value in reader.fields(node, "limits", LIMIT_KINDS):
         limit = reader.quantity(value, f"limits.{key}", LIMIT_KINDS[key])
-        if limit is not None:
+        if key == "memory" and limit is not None and limit.value is not None and limit.value < LEAST_MEMORY:
+            reader.refuse(
+                value,
+                f"limits.memory is {shown_quantity(limit.value, 'size')}, with which no program starts",
+                f"at least {shown_quantity(LEAST_MEMORY, 'size')}",
+            )
+        elif limit is not None:
             limits[key] = limit
     return limits

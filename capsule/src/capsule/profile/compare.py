@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
 
 from capsule.profile.observation import FileUse, Observation
 
@@ -37,7 +39,7 @@ class Missing:
 
 def unused_grants(seen: Observation, grants: Iterable[Grant]) -> tuple[Grant, ...]:
     """The grants beneath which nothing of their kind was used."""
-    return tuple(grant for grant in grants if not any(_used(use, grant) for use in seen.files))
+    return tuple(grant for grant in grants if not _used_any(seen, grant))
 
 
 def _used(use: FileUse, grant: Grant) -> bool:
@@ -65,39 +67,61 @@ def missing_grants(seen: Observation, allowed: Decide) -> tuple[Missing, ...]:
     return tuple(sorted(found, key=lambda missing: (-missing.count, missing.path, missing.want)))
 
 
-def prune_lines(text: str, lines: Iterable[int]) -> str:
-    """``text`` without the given 1-based lines, each of which must be a whole list item on a line of its own.
+def prune(text: str, unused: Iterable[Grant], seen: Observation, resolve: Callable[[str], str]) -> str:
+    """A policy's text without the grants that nothing used, everything else as it was written.
 
-    A list that loses its last item stays, as an empty one.
-
-    Raises:
-        ValueError: for a line that is not ``- item``: removing it would change more than that entry.
+    A place that was granted for writing and only read becomes one for reading. A list that loses its last entry stays,
+    as an empty one. `resolve` gives the absolute path of one that is written in the policy.
     """
-    rows = text.splitlines(keepends=True)
-    gone = set(lines)
-    for number in gone:
-        if not 1 <= number <= len(rows) or not rows[number - 1].lstrip().startswith("- "):
-            raise ValueError(f"line {number} is not a list item of its own")
-    kept = []
-    for number, row in enumerate(rows, 1):
-        if number in gone:
-            continue
-        key = _KEY.fullmatch(row)
-        if key and number + 1 in gone and not _has_items(rows, number, gone, len(key[1])):
-            kept.append(f"{key[1]}{key[2]}: []{key[3]}")
-        else:
-            kept.append(row)
-    return "".join(kept)
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    if found := _NESTED.search(text):
+        offset = len(found[2]) - len(found[1])
+        yaml.indent(mapping=2, sequence=offset + 2, offset=offset)
+    document = yaml.load(text)
+    files = document.get("filesystem", {})
+    gone = {(grant.want, grant.path) for grant in unused}
+    read_only = [
+        path for want, path in gone if want == "write" and _used_any(seen, Grant("read", path, "", 0))
+    ]
+    for want in ("read", "write", "execute"):
+        entries = files.get(want) or []
+        for index in reversed(range(len(entries))):
+            path = resolve(_path(entries[index]))
+            if (want, path) not in gone:
+                continue
+            if want == "write" and path in read_only:
+                _also_read(files, entries[index], resolve)
+            del entries[index]
+    out = _Text()
+    yaml.dump(document, out)
+    return b"".join(out.parts).decode()
 
 
-_KEY = re.compile(r"( *)([a-z_]+):(\s*(?:#.*)?\n?)")
+_NESTED = re.compile(r"^( *)[a-z_]+:[^\S\n]*(?:#[^\n]*)?\n( *)- ", re.MULTILINE)
 
 
-def _has_items(rows: list[str], key: int, gone: set[int], indent: int) -> bool:
-    """Whether a list item is left below line ``key``, before anything that ends the list."""
-    for number, row in enumerate(rows[key:], key + 1):
-        bare = row.strip()
-        if number in gone or not bare or bare.startswith("#"):
-            continue
-        return bare.startswith("- ") and len(row) - len(row.lstrip()) >= indent
-    return False
+class _Text:
+    """What ruamel writes to."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def write(self, part: bytes) -> None:
+        self.parts.append(part)
+
+
+def _also_read(files: Any, entry: Any, resolve: Callable[[str], str]) -> None:
+    if not files.get("read"):
+        files["read"] = [entry]
+    elif resolve(_path(entry)) not in {resolve(_path(each)) for each in files["read"]}:
+        files["read"].append(entry)
+
+
+def _path(entry: Any) -> str:
+    return str(entry["path"] if isinstance(entry, dict) else entry)
+
+
+def _used_any(seen: Observation, grant: Grant) -> bool:
+    return any(_used(use, grant) for use in seen.files)

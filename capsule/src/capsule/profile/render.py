@@ -18,6 +18,8 @@ _SECTIONS = (
     ("syscalls", ("groups",)),
 )
 _WIDTH = 36
+_SHOWN = 40
+"""Refused places that are named."""
 
 
 def quote(value: str) -> str:
@@ -53,6 +55,10 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
         out.append(
             f"# {refused} uses were refused while observing; what a program does after a refusal is not known."
         )
+    if suggestion.place != seen.workspace:
+        out.append(
+            f"# Paths are whole because it lies elsewhere; in {quote(seen.workspace)} itself `.` is that directory."
+        )
     out += ["version: 1", f"name: {quote(name)}", f"extends: [{suggestion.base.preset}]", ""]
     for section, keys in _SECTIONS:
         body: list[str] = []
@@ -62,6 +68,11 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
                 body += [f"  {key}:", *(_render_line(line) for line in lines)]
         if section == "filesystem" and suggestion.private:
             body += [f"  private: [{', '.join(suggestion.private)}]   # thrown away after the run"]
+        if section == "filesystem" and suggestion.protect:
+            body += [
+                "  protect:  # what runs on the host later, as in `workspace`",
+                *(f"    - {quote(guard)}" for guard in suggestion.protect),
+            ]
         if body:
             out += [f"{section}:", *body, ""]
     if suggestion.unused_groups:
@@ -71,6 +82,12 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
             "",
         ]
     out += [f"# Not suggested, far too wide: listing {quote(path)}" for path in suggestion.too_wide]
+    out += [
+        f"# LOOK TWICE, refused and not suggested: {quote(each.path)}, {each.count} times: {each.warning}"
+        for each in suggestion.refused[:_SHOWN]
+    ]
+    if more := len(suggestion.refused) - _SHOWN:
+        out += [f"# and {more} more such places"] * (more > 0)
     return "\n".join(out).rstrip() + "\n"
 
 

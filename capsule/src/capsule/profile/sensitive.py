@@ -81,6 +81,8 @@ def why_sensitive(path: str, *, home: str, workspace: str = "", writing: bool) -
             return "runs at the next login"
     if writing and workspace and any(_under(path, f"{workspace}/{name}") for name in _WORKSPACE_CODE):
         return "runs outside the sandbox later"
+    if covered := _covers(path, home, workspace, writing=writing):
+        return covered
     if writing and any(
         _under(path, top) for top in ("/etc", "/usr", "/bin", "/sbin", "/lib", "/boot", "/opt")
     ):
@@ -88,6 +90,26 @@ def why_sensitive(path: str, *, home: str, workspace: str = "", writing: bool) -
     name = path.rsplit("/", 1)[-1]
     if any(fnmatchcase(name, pattern) for pattern in _SECRET_NAMES):
         return "looks like a secret"
+    return None
+
+
+def _covers(path: str, home: str, workspace: str, *, writing: bool) -> str | None:
+    """What lies beneath a grant that would be sensitive as a grant of its own."""
+    for top, why in _SYSTEM.items():
+        if _under(top, path) and not (home and _under(top, home)):
+            return f"covers {top}: {why}"
+    for name, why in _HOME_SECRETS.items() if home else ():
+        # A workspace that holds the home is granted as such; the home itself is named above.
+        if path != workspace and _under(f"{home}/{name.rstrip('*')}", path):
+            return f"covers ~/{name}: {why}"
+    if writing and home and path != workspace:
+        for name in _HOME_STARTUP:
+            if _under(f"{home}/{name}", path):
+                return f"covers ~/{name}: runs at the next login"
+    if writing and workspace and path != workspace:
+        for name in _WORKSPACE_CODE:
+            if _under(f"{workspace}/{name}", path):
+                return f"covers {name}: runs outside the sandbox later"
     return None
 
 

@@ -45,7 +45,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What the preset underneath grants already: resolved path prefixes, and syscall groups."""
+    """What the preset underneath grants already: resolved path prefixes, and syscall groups.
+
+    ``guards`` are the names that no command may change where anything may be written, resolved but for globs.
+    """
 
     preset: str
     read: tuple[str, ...]
@@ -53,6 +56,7 @@ class Base:
     execute: tuple[str, ...]
     private: tuple[str, ...]
     groups: tuple[str, ...]
+    guards: tuple[str, ...] = ()
 
     def covers(self, want: str, path: str) -> bool:
         """Whether the preset grants this already."""
@@ -65,8 +69,17 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A sensitive place that was tried and refused: not granted, and worth knowing."""
+
+    path: str
+    count: int
+    warning: str
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A policy in the making."""
+    """A policy in the making; ``place`` is the directory that its relative paths are read from."""
 
     observation: Observation
     base: Base
@@ -74,10 +87,20 @@ class Suggestion:
     unused_groups: tuple[str, ...]
     too_wide: tuple[str, ...]
     private: tuple[str, ...]
+    refused: tuple[Refused, ...]
+    place: str
+    protect: tuple[str, ...] = ()
 
 
-def suggest(seen: Observation, *, base: Base) -> Suggestion:
-    """The smallest policy over ``base`` under which what was seen would have been allowed."""
+def suggest(seen: Observation, *, base: Base, place: str | None = None) -> Suggestion:
+    """The smallest policy over ``base`` under which what was seen would have been allowed.
+
+    Args:
+        seen: the observation.
+        base: what the preset beneath grants.
+        place: the directory the policy will lie in, absolute; None for the workspace that was observed.
+    """
+    place = seen.workspace if place is None else place
     never = frozenset(
         (*_TOO_WIDE, *_ancestors(seen.workspace), *_ancestors(seen.home), seen.home)
         if seen.home
@@ -96,12 +119,12 @@ def suggest(seen: Observation, *, base: Base) -> Suggestion:
         granted = collapse(
             uses, whole={p for p in whole if p in uses or _has_below(uses, p)} - wide, never=never
         )
-        lines += [_line(want, grant, seen) for grant in granted if grant.path not in never]
+        lines += [_line(want, grant, seen, place) for grant in granted if grant.path not in never]
     writes = tuple(line.subject for line in lines if line.section == "filesystem.write")
     lines = [
         line for line in lines if not (line.section == "filesystem.read" and _below_any(line.subject, writes))
     ]
-    lines += _addresses(seen)
+    lines += _addresses(seen, place)
     groups_used = _groups(seen)
     lines += [
         Line("syscalls.groups", name, name, f"{count} calls", count)
@@ -110,7 +133,21 @@ def suggest(seen: Observation, *, base: Base) -> Suggestion:
     ]
     listed = sorted(use.path for use in seen.files if use.list and use.path in never)
     unused = tuple(sorted(name for name in base.groups if name not in groups_used))
-    return Suggestion(seen, base, tuple(lines), unused, tuple(listed), private)
+    # What runs on the host later (git's hooks, settings of editors) stays as it is, whatever may be written around it.
+    protect = tuple(shorten(guard, seen, place) for guard in base.guards) if writes else ()
+    return Suggestion(
+        seen, base, tuple(lines), unused, tuple(listed), private, _refused(seen, place), place, protect
+    )
+
+
+def _refused(seen: Observation, place: str) -> tuple[Refused, ...]:
+    marked = (
+        (use, why_sensitive(use.path, home=seen.home, workspace=seen.workspace, writing=use.written > 0))
+        for use in seen.files
+        if use.refused
+    )
+    found = [Refused(shorten(use.path, seen, place), use.refused, why) for use, why in marked if why]
+    return tuple(sorted(found, key=lambda each: (-each.count, each.path)))
 
 
 def _ancestors(path: str) -> Iterable[str]:
@@ -153,15 +190,16 @@ def _uses(files: Iterable[FileUse], want: str) -> tuple[dict[str, int], set[str]
     return dict(uses), whole
 
 
-def _line(want: str, grant: Collapsed, seen: Observation) -> Line:
+def _line(want: str, grant: Collapsed, seen: Observation, place: str) -> Line:
     verb = {"read": "reads", "write": "changes", "execute": "runs"}[want]
     verb = verb if grant.count != 1 else verb.removesuffix("s")
     evidence = f"{grant.count} {verb}" + (f" of {grant.names} names" if grant.names > 1 else "")
     warning = why_sensitive(grant.path, home=seen.home, workspace=seen.workspace, writing=want == "write")
-    return Line(f"filesystem.{want}", shorten(grant.path, seen), grant.path, evidence, grant.count, warning)
+    shown = shorten(grant.path, seen, place)
+    return Line(f"filesystem.{want}", shown, grant.path, evidence, grant.count, warning)
 
 
-def _addresses(seen: Observation) -> list[Line]:
+def _addresses(seen: Observation, place: str) -> list[Line]:
     lines = []
     for use in seen.addresses:
         if use.operation != "connect":
@@ -172,9 +210,9 @@ def _addresses(seen: Observation) -> list[Line]:
             lines.append(
                 Line(
                     "network.unix",
-                    shorten(rest, seen),
+                    shorten(rest, seen, place),
                     use.address,
-                    f"{use.count} connections",
+                    _connections(use.count),
                     use.count,
                     warning,
                 )
@@ -182,10 +220,12 @@ def _addresses(seen: Observation) -> list[Line]:
         elif kind == "tcp" and rest.rsplit(":", 1)[0] in ("127.0.0.1", "[::1]"):
             port = rest.rsplit(":", 1)[1]
             note = warning or "a service of the host answers there, unless the command itself listens"
-            lines.append(
-                Line("network.ports", port, use.address, f"{use.count} connections", use.count, note)
-            )
+            lines.append(Line("network.ports", port, use.address, _connections(use.count), use.count, note))
     return lines
+
+
+def _connections(count: int) -> str:
+    return "1 connection" if count == 1 else f"{count} connections"
 
 
 def _groups(seen: Observation) -> dict[str, int]:
@@ -201,10 +241,10 @@ def _groups(seen: Observation) -> dict[str, int]:
     return {name: used[name] for name in groups() if name in used}
 
 
-def shorten(path: str, seen: Observation) -> str:
-    """A path as a person writes it: ``.``, ``./x``, ``~/x`` or absolute."""
-    if seen.workspace and (path == seen.workspace or path.startswith(seen.workspace + "/")):
-        rest = path[len(seen.workspace) + 1 :]
+def shorten(path: str, seen: Observation, place: str) -> str:
+    """A path as a person writes it in a policy that lies in ``place``: ``.``, ``./x``, ``~/x`` or absolute."""
+    if place and (path == place or path.startswith(place + "/")):
+        rest = path[len(place) + 1 :]
         return f"./{rest}" if rest else "."
     if seen.home and path.startswith(seen.home + "/"):
         return f"~/{path[len(seen.home) + 1 :]}"

@@ -12,13 +12,18 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from capsule.errors import CapsuleError
 from capsule.profile.observation import (
+    FileUse,
     Observation,
     ObservationError,
+    ProgramUse,
     encode_observation,
     merge,
     parse_observation,
@@ -26,6 +31,10 @@ from capsule.profile.observation import (
 from capsule.sandbox.launcher import find_binary
 
 OBSERVATION = "observation.json"
+_HEAD = 256
+"""Bytes of a script's first line that the kernel looks at (BINPRM_BUF_SIZE)."""
+_DEEPEST, _LINKS = 5, 40
+"""Interpreters of interpreters, and links after one another, that the kernel follows."""
 
 
 class TraceError(CapsuleError):
@@ -77,6 +86,47 @@ def read_commands(path: Path) -> list[list[str]]:
     if not commands:
         raise TraceError(f"{path} holds no command", next_step="write one command a line")
     return commands
+
+
+def with_interpreters(seen: Observation) -> Observation:
+    """The same, with what the kernel runs in a script's place (execve(2), *Interpreter scripts*).
+
+    It is on no record, and the script does not start without it. As the files are now; every link on the way is named.
+    """
+    programs = Counter({use.path: use.count for use in seen.programs})
+    files = {use.path: use for use in seen.files}
+    for use in seen.programs:
+        for path in _interpreters(use.path):
+            known = files.get(path, FileUse(path))
+            files[path] = msgspec.structs.replace(known, execute=known.execute + use.count)
+            programs[path] += use.count
+    return msgspec.structs.replace(
+        seen,
+        files=tuple(use for _, use in sorted(files.items())),
+        programs=tuple(ProgramUse(path, count) for path, count in sorted(programs.items())),
+    )
+
+
+def _interpreters(script: str) -> list[str]:
+    """Interpreters of a script, and of those that are scripts themselves, with the links that lead to them."""
+    found: list[str] = []
+    for _ in range(_DEEPEST):
+        try:
+            with Path(script).open("rb") as file:
+                head = file.read(_HEAD)
+        except (OSError, ValueError):
+            return found
+        words = head.partition(b"\n")[0].removeprefix(b"#!").split()
+        if not head.startswith(b"#!") or not words or not words[0].startswith(b"/"):
+            return found
+        script = os.path.normpath(os.fsdecode(words[0]))
+        for _ in range(_LINKS):
+            found.append(script)
+            try:
+                script = os.path.normpath(Path(script).parent / Path(script).readlink())
+            except OSError:
+                break  # no link, or not there
+    return found
 
 
 def stored(folder: Path) -> Observation | None:

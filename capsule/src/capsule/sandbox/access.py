@@ -17,14 +17,17 @@ from typing import Literal
 
 from capsule.policy.addresses import HostError, normalise_host
 from capsule.policy.glob import Pattern, matches_name, split
-from capsule.policy.grants import Grants, Refusal
+from capsule.policy.grants import Grants, Refusal, would_reach
 from capsule.policy.model import DEFAULT_PORTS, Environment, Origin
 from capsule.policy.paths import shown
 from capsule.policy.request import Request
+from capsule.sandbox import syscalls
 from capsule.sandbox.plan import Plan, PlanHost, PlanOrigin
 
 Want = Literal["read", "write", "execute"]
 Kind = Literal["granted", "denied", "protected", "hidden", "not_granted"]
+Guard = Literal["deny", "protect", "repository"]
+"""What a pattern does; a protect `**/.git/…` does not hold in a repository of the run's own, nor in private places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +63,24 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is decided, the line that decided it, and the line that would allow it."""
+    """What is decided, the line that decided it, and the line that would allow it.
+
+    `own` is set where no line decides, but capsule itself: why it is so, and what could be done instead.
+    """
 
     kind: Kind
     rule: Rule | None = None
     allow: str | None = None
+    own: str | None = None
 
     @property
     def granted(self) -> bool:
         """Whether it is allowed."""
         return self.kind == "granted"
+
+
+_LISTED = 3
+"""Programs that are named of a list of them."""
 
 
 @dataclass(slots=True)
@@ -81,6 +92,8 @@ class _State:
     execute: Rule | None = None
     program: Rule | None = None
     protect: Rule | None = None
+    repository: Rule | None = None
+    private: bool = False
     limit: Rule | None = None
     hidden: bool = False
 
@@ -90,12 +103,23 @@ class _Marks:
     """What the plan says about one path."""
 
     areas: dict[str, Rule] = field(default_factory=dict)
-    patterns: list[tuple[Pattern, Rule, bool]] = field(default_factory=list)
+    patterns: list[tuple[Pattern, Rule, Guard]] = field(default_factory=list)
 
 
-def _would_reach(host: str, port: int) -> str:
-    more = "" if port in DEFAULT_PORTS else f", ports: [{port}]"
-    return f"network: hosts: [{{host: {host}{more}}}]" if more else f"network: hosts: [{host}]"
+def without(rules: list[Rule]) -> str:
+    """What takes lines out: an entry for the policy that extends a preset; for a file of one's own, where they are."""
+    removed: dict[str, list[str]] = {}
+    said = []
+    for rule in rules:
+        field_name, _, text = rule.text.removeprefix("filesystem: ").partition(": ")
+        if rule.origin.file.startswith("preset:"):
+            removed.setdefault(field_name, []).append(text[1:-1])
+        else:
+            said.append(
+                f"take {text[1:-1]} out of filesystem: {field_name} at {rule.origin.file}:{rule.origin.line}"
+            )
+    lines = [f"filesystem: {{{name}: {{remove: [{', '.join(texts)}]}}}}" for name, texts in removed.items()]
+    return " and ".join(lines + said)
 
 
 def shown_host(entry: PlanHost) -> str:
@@ -144,13 +168,23 @@ class Access:
         for name, grants in (("read", fs.read), ("write", fs.write), ("execute", fs.execute)):
             for grant in grants:
                 self._area(name, grant.path, grant.origin)
-        for program in plan.process.programs or ():
+        programs = plan.process.programs or ()
+        for program in programs:
             self._area("program", program.path, program.origin)
+        self._programs: Rule | None = None
+        """The list of programs, as the line that keeps all others out; it stands where its first entry does."""
+        if programs:
+            named = [f'"{shown(program.path)}"' for program in programs[:_LISTED]]
+            named += ["…"] if len(programs) > _LISTED else []
+            self._programs = Rule(f"process: programs: [{', '.join(named)}]", programs[0].origin)
         for name, rules in (("deny", fs.deny), ("protect", fs.protect)):
             for entry in rules:
                 pattern = Pattern.parse(variables.path(entry.pattern))
                 rule = Rule(f'filesystem: {name}: ["{shown(entry.pattern)}"]', entry.origin)
-                self._at(pattern.anchor).patterns.append((pattern, rule, name == "deny"))
+                guard: Guard = "deny" if name == "deny" else "protect"
+                if guard == "protect" and pattern.in_any_repository:
+                    guard = "repository"
+                self._at(pattern.anchor).patterns.append((pattern, rule, guard))
 
     def _at(self, key: tuple[bytes, ...]) -> _Marks:
         return self._marks.setdefault(key, _Marks())
@@ -160,20 +194,56 @@ class Access:
         rule = Rule(f'{section}: ["{shown(path)}"]', origin)
         self._at(tuple(split(self.variables.path(path)))).areas[name] = rule
 
-    def path(self, path: str, want: Want) -> Decision:
-        """Whether this use of an absolute, resolved path is granted."""
+    def path(self, path: str, want: Want, *, own: bool = False) -> Decision:
+        """Whether this use of an absolute, resolved path is granted.
+
+        Args:
+            path: what is used.
+            want: how.
+            own: it lies in a repository that the run itself made, where lines about repositories do not hold.
+        """
         segments = split(path)
         if not path.startswith("/") or b"." in segments or b".." in segments:
             return Decision("not_granted")
         state = _State()
         for marks, rest in self._walk(segments):
-            for pattern, rule, denies in marks.patterns:
-                if (denies or state.protect is None) and pattern.covers_below(rest):
-                    if denies:
-                        return Decision("denied", rule)
-                    state.protect = rule
+            for pattern, rule, guard in marks.patterns:
+                if own and guard == "repository":
+                    continue
+                held = {"deny": None, "protect": state.protect, "repository": state.repository}[guard]
+                if held is None and pattern.covers_below(rest):
+                    if guard == "deny":
+                        return Decision("denied", rule, self._without_deny(rule, path, want))
+                    if guard == "protect":
+                        state.protect = rule
+                    else:
+                        state.repository = rule
             self._enter(state, marks.areas)
         return self._judge(path, want, state)
+
+    def _without_deny(self, rule: Rule, path: str, want: Want) -> str:
+        """What would allow what a deny refuses: the line taken out, and where nothing else grants it, a grant."""
+        state = _State()
+        for marks, _ in self._walk(split(path)):
+            self._enter(state, marks.areas)
+        out = without([rule])
+        if {"read": state.read, "write": state.write, "execute": state.execute}[want] is not None:
+            return out
+        return f'{out} and filesystem: {want}: ["{self.variables.written(path)}"]'
+
+    def keeps_repositories(self, path: str) -> bool:
+        """Whether lines about repositories speak to an absolute path: they do not in a private directory."""
+        state, kept = _State(), False
+        for marks, _ in self._walk(split(path)):
+            kept = kept or any(guard == "repository" for _, _, guard in marks.patterns)
+            self._enter(state, marks.areas)
+        return kept and not state.private
+
+    def about_repositories(self) -> Decision:
+        """The refusal of a `.git` itself: the first line about repositories, and what takes out all of them."""
+        found = (entry for marks in self._marks.values() for entry in marks.patterns)
+        rules = list(dict.fromkeys(rule for _, rule, guard in found if guard == "repository"))
+        return Decision("protected", rules[0], without(rules)) if rules else Decision("not_granted")
 
     def _walk(self, segments: list[bytes]) -> Iterator[tuple[_Marks, list[bytes]]]:
         for depth in range(len(segments) + 1):
@@ -183,6 +253,8 @@ class Access:
 
     @staticmethod
     def _enter(state: _State, areas: dict[str, Rule]) -> None:
+        if areas.keys() & {"hide", "read", "write", "private"}:
+            state.private = "private" in areas and "read" not in areas and "write" not in areas
         if "hide" in areas:
             state.read = state.write = state.execute = None
             state.limit, state.hidden = areas["hide"], True
@@ -202,16 +274,25 @@ class Access:
     def _judge(self, path: str, want: Want, state: _State) -> Decision:
         listed = self.plan.process.programs is not None
         if want == "write" and state.protect is not None:
-            return Decision("protected", state.protect)
+            return Decision("protected", state.protect, without([state.protect]))
+        if want == "write" and state.repository is not None and not state.private:
+            return Decision("protected", state.repository, without([state.repository]))
         rule: Rule | None = {"read": state.read, "write": state.write, "execute": state.execute}[want]
         if rule is not None and not (want == "execute" and listed and state.program is None):
             return Decision("granted", rule)
         name = f'"{self.variables.written(path)}"'
-        section = "process: programs" if rule is not None else f"filesystem: {want}"
-        return Decision("hidden" if state.hidden else "not_granted", state.limit, f"{section}: [{name}]")
+        if rule is None:
+            return Decision(
+                "hidden" if state.hidden else "not_granted", state.limit, f"filesystem: {want}: [{name}]"
+            )
+        kind: Kind = "hidden" if state.hidden else "not_granted"
+        return Decision(kind, self._programs or state.limit, f"process: programs: [{name}]")
 
     def syscall(self, name: str) -> tuple[Decision, tuple[str, ...]]:
         """Whether a system call is granted, and under which conditions (any one of them; none: always)."""
+        group = syscalls.group_of(name)
+        if group is not None and group.kind == "never":
+            return Decision("denied", own=f"{group.errno}: {group.reason}; no policy can allow it"), ()
         for denied in self.plan.syscalls.deny:
             if denied.name == name:
                 return Decision("denied", Rule(f"{denied.errno}: {denied.reason}", denied.origin)), ()
@@ -283,12 +364,12 @@ class Access:
             return Decision("not_granted")
         entry = self.grants.names(name, port)
         if entry is None:
-            return Decision("not_granted", None, _would_reach(name, port))
+            return Decision("not_granted", None, would_reach(name, port))
         return Decision("granted", Rule(shown_host(entry), entry.origin))
 
     def _closed(self, host: str, port: int) -> Decision:
         rule = Rule("network: mode: none", self.plan.network.origin)
-        return Decision("not_granted", rule, _would_reach(host, port))
+        return Decision("not_granted", rule, would_reach(host, port))
 
     def request(self, request: Request) -> Decision:
         """Whether a host entry lets an HTTP request through. Rules, budgets and addresses are decided in the run."""

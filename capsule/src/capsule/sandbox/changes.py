@@ -23,8 +23,18 @@ class Risk(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference. `origin` is the line in the new plan, or in the old one for what was removed."""
+    """One difference.
+
+    Attributes:
+        risk: how much it gives away.
+        what: in words.
+        origin: the line in the new plan, or in the old one for what was removed.
+        leads_out: whether bytes can leave by it, be it in the name of what is only read.
+        shows: whether files can be read by it that could not before.
+    """
 
     risk: Risk
     what: str
     origin: PlanOrigin | None = None
+    leads_out: bool = False
+    shows: bool = False

@@ -9,16 +9,20 @@ then more of the same (reading, limits).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from capsule.policy.glob import Pattern, matches_name
+from capsule.policy.glob import Pattern, matches_name, split
 from capsule.policy.model import AUDIT_LEVELS, LIMIT_KINDS
 from capsule.policy.paths import shown
 from capsule.policy.quantities import shown_quantity
 from capsule.sandbox import syscalls
+from capsule.sandbox.access import Variables
 from capsule.sandbox.changes import Change, Risk
 from capsule.sandbox.diff_hosts import compare_hosts
 from capsule.sandbox.plan import Plan, PlanGrant, PlanPattern, PlanPlace, PlanSyscallAllow
+
+APART = Variables("/${workspace}", "/${home}", "/${cwd}")
+"""Where the directories lie apart from each other and from everything else."""
 
 # Where keys and tokens are kept, and from where the host runs things.
 _SENSITIVE = tuple(
@@ -39,10 +43,16 @@ _WIDE = {"", "/", "/${home}", "/home", "/root", "/etc", "/var", "/usr"}
 _LEVEL = {"read": Risk.LOW, "write": Risk.HIGH, "execute": Risk.MEDIUM}
 
 
-def compare_plans(old: Plan, new: Plan) -> tuple[Change, ...]:
-    """All differences that matter, by falling risk and then as found."""
+def compare_plans(old: Plan, new: Plan, where: Variables = APART) -> tuple[Change, ...]:
+    """All differences that matter, by falling risk and then as found.
+
+    Args:
+        old: what held.
+        new: what would hold.
+        where: the directories that paths begin in. Without them, any of them could be the other.
+    """
     changes = [
-        *_filesystem(old, new),
+        *_filesystem(old, new, where),
         *_network(old, new),
         *compare_hosts(old, new),
         *_syscalls(old, new),
@@ -56,44 +66,89 @@ def compare_plans(old: Plan, new: Plan) -> tuple[Change, ...]:
 
 def _absolute(path: str) -> str:
     # Variables become segments, so that one matcher serves for all.
-    return path if path.startswith("/") else "/" + path
+    return APART.path(path)
 
 
 def _sensitive(path: str) -> bool:
     """Whether a grant reaches a sensitive place: it lies in one, has one beneath, or is very wide."""
     name = _absolute(path)
-    beneath = tuple(segment for segment in name.encode().split(b"/") if segment)
+    beneath = tuple(split(name))
     return name in _WIDE or any(
         pattern.covers(name) or (bool(beneath) and pattern.anchor[: len(beneath)] == beneath)
         for pattern in _SENSITIVE
     )
 
 
-def _filesystem(old: Plan, new: Plan) -> Iterator[Change]:
+def _beneath(path: str, known: str, where: Variables) -> bool:
+    """Whether a grant of `known` is one of `path` too."""
+    above = split(where.path(known))
+    return split(where.path(path))[: len(above)] == above
+
+
+def _reached(grants: Iterable[PlanGrant], pattern: str, where: Variables) -> bool:
+    """Whether a grant may cover something that a pattern names: what none does was out of reach with its line too."""
+    anchor = Pattern.parse(where.path(pattern)).anchor
+    for grant in grants:
+        granted = split(where.path(grant.path))
+        shorter = min(len(granted), len(anchor))
+        if tuple(granted[:shorter]) == anchor[:shorter]:
+            return True
+        if len(granted) == 1 and granted[0].startswith(b"${") and anchor[0].startswith(b"${"):
+            return True  # the workspace may be the home directory
+    return False
+
+
+def _filesystem(old: Plan, new: Plan, where: Variables) -> Iterator[Change]:
+    yield from _grants(old, new, where)
+    yield from _taken_away(old, new, where)
+    yield from _covered(old, new, where)
+
+
+def _grants(old: Plan, new: Plan, where: Variables) -> Iterator[Change]:
     for name, level in _LEVEL.items():
         before: dict[str, PlanGrant] = {grant.path: grant for grant in getattr(old.filesystem, name)}
         after: dict[str, PlanGrant] = {grant.path: grant for grant in getattr(new.filesystem, name)}
         for path in sorted(after.keys() - before.keys()):
+            if any(_beneath(path, known, where) for known in before):
+                continue
             risk = Risk.CRITICAL if _sensitive(path) else level
-            yield Change(risk, f"may {name} {shown(path)}", after[path].origin)
+            # What may be written may be read.
+            shows = name == "read" and not any(
+                _beneath(path, grant.path, where) for grant in old.filesystem.write
+            )
+            yield Change(risk, f"may {name} {shown(path)}", after[path].origin, shows=shows)
         for path in sorted(before.keys() - after.keys()):
-            yield Change(Risk.NARROWER, f"may no longer {name} {shown(path)}", before[path].origin)
+            if not any(_beneath(path, known, where) for known in after):
+                yield Change(Risk.NARROWER, f"may no longer {name} {shown(path)}", before[path].origin)
+
+
+def _granted(plan: Plan) -> tuple[PlanGrant, ...]:
+    return (*plan.filesystem.read, *plan.filesystem.write, *plan.filesystem.execute)
+
+
+def _taken_away(old: Plan, new: Plan, where: Variables) -> Iterator[Change]:
     for name, gone, come in (
         ("deny", "is no longer denied", "is denied"),
         ("protect", "is no longer protected", "is protected"),
     ):
         rules: dict[str, PlanPattern] = {rule.pattern: rule for rule in getattr(old.filesystem, name)}
         kept: dict[str, PlanPattern] = {rule.pattern: rule for rule in getattr(new.filesystem, name)}
+        near = new.filesystem.write if name == "protect" else _granted(new)
         for pattern in sorted(rules.keys() - kept.keys()):
-            yield Change(Risk.CRITICAL, f"{shown(pattern)} {gone}", rules[pattern].origin)
+            if _reached(near, pattern, where):
+                yield Change(Risk.CRITICAL, f"{shown(pattern)} {gone}", rules[pattern].origin)
         for pattern in sorted(kept.keys() - rules.keys()):
             yield Change(Risk.NARROWER, f"{shown(pattern)} {come}", kept[pattern].origin)
+
+
+def _covered(old: Plan, new: Plan, where: Variables) -> Iterator[Change]:
     for name in ("hide", "private"):
         places: dict[str, PlanPlace] = {place.path: place for place in getattr(old.filesystem, name)}
         stay: dict[str, PlanPlace] = {place.path: place for place in getattr(new.filesystem, name)}
         for path in sorted(places.keys() - stay.keys()):
             what = "is no longer hidden" if name == "hide" else "is no longer the sandbox's own"
-            yield Change(Risk.HIGH, f"{shown(path)} {what}", places[path].origin)
+            if _reached(_granted(new), path, where):
+                yield Change(Risk.HIGH, f"{shown(path)} {what}", places[path].origin)
         for path in sorted(stay.keys() - places.keys()):
             what = "is hidden" if name == "hide" else "is the sandbox's own"
             yield Change(Risk.NARROWER, f"{shown(path)} {what}", stay[path].origin)
@@ -160,10 +215,17 @@ def _programs(old: Plan, new: Plan) -> Iterator[Change]:
                 yield Change(Risk.MEDIUM, f"{shown(path)} has another digest", now[path].origin)
 
 
+def _is_glob(name: str) -> bool:
+    return any(sign in name for sign in "*?[")
+
+
 def _environment(old: Plan, new: Plan) -> Iterator[Change]:
     was, now = old.environment, new.environment
+    # What is not passed needs no scrubbing.
+    globs = any(_is_glob(name) for name in now.passed)
     for pattern in sorted(set(was.scrub) - set(now.scrub)):
-        yield Change(Risk.HIGH, f"variables like {pattern} are no longer scrubbed")
+        if globs or any(matches_name(pattern, name) for name in now.passed):
+            yield Change(Risk.HIGH, f"variables like {pattern} are no longer scrubbed")
     for pattern in sorted(set(now.scrub) - set(was.scrub)):
         yield Change(Risk.NARROWER, f"variables like {pattern} are scrubbed")
     for pattern in sorted(set(now.passed) - set(was.passed)):

@@ -45,7 +45,7 @@ def compare_hosts(old: Plan, new: Plan) -> Iterator[Change]:
 def _hosts(before: PlanEgress, after: PlanEgress) -> Iterator[Change]:
     for entry in after.hosts:
         if not any(_within(entry, other) for other in before.hosts):
-            yield Change(_risk(entry), f"may {_deed(entry)}", entry.origin)
+            yield Change(_risk(entry), f"may {_deed(entry)}", entry.origin, leads_out=True)
     for entry in before.hosts:
         if not any(_within(entry, other) for other in after.hosts):
             yield Change(Risk.NARROWER, f"may no longer {_deed(entry)}", entry.origin)
@@ -127,7 +127,7 @@ def _source(secret: PlanSecret) -> str:
         return f"what {' '.join(source.command or ())} prints, run on the host"
     if source.kind == "keyring":
         return f"the keyring's {source.service}"
-    return f"the variable {source.env}" if source.kind == "env" else f"the file {source.file}"
+    return f"the variable {source.env}" if source.kind == "env" else f"the file {shown(source.file or '')}"
 
 
 def _ways(before: PlanEgress, after: PlanEgress, *, hosts_before: bool) -> Iterator[Change]:

@@ -40,6 +40,8 @@ Operation = Literal[
     "bind",
     "send",
     "syscall",
+    "request",
+    "resolve",
 ]
 LayerState = str
 """`enforced`, `partial`, `unavailable` or `off`."""
@@ -94,10 +96,22 @@ class Denial(_Record, frozen=True):
     operation: Operation
     syscall: str
     target: str
-    layer: Literal["supervisor", "landlock", "seccomp", "view", "network", "permissions"]
+    layer: Literal["supervisor", "landlock", "seccomp", "view", "network", "permissions", "egress"]
     errno: str
     rule: DenialRule | None
     allow: str | None
+    count: int
+
+
+class Finding(_Record, frozen=True):
+    """A rule of detection that fired; `count` says how often."""
+
+    time: str
+    id: str
+    title: str
+    level: str
+    file: str
+    line: int
     count: int
 
 
@@ -130,6 +144,8 @@ class Report(_Record, frozen=True):
     enforced: Enforced | None
     denials: tuple[Denial, ...]
     denials_total: int
+    findings: tuple[Finding, ...]
+    repositories: tuple[str, ...]
     executed: int
     written: int
     usage: Usage | None

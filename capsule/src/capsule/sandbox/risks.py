@@ -126,12 +126,38 @@ def _egress(egress: PlanEgress, origin: PlanOrigin) -> Iterator[Remark]:
             )
     if egress.proxy is not None:
         yield Remark(
-            f"everything goes out through {egress.proxy}, which resolves names: where they lead is not checked",
+            f"everything goes out through {egress.proxy}, which resolves names: where a name leads that this host does "
+            "not resolve, or resolves differently, is not checked",
             origin,
         )
 
 
+def _voided(entry: PlanHost, egress: PlanEgress) -> Iterator[Remark]:
+    """An entry whose limits another one, which covers its host, lets everybody pass by."""
+    if entry.methods is None and entry.paths is None:
+        return
+    for other in egress.hosts:
+        ports = sorted(set(entry.ports) & set(other.ports))
+        if other is entry or not ports or other.paths is not None or not covers(other.host, entry.host):
+            continue
+        methods = other.methods is None or (
+            entry.methods is not None and set(entry.methods) <= set(other.methods)
+        )
+        less = (entry.paths, entry.methods) != (other.paths, other.methods)
+        if (
+            methods and less and other.credential == entry.credential
+        ):  # one that gives it away is told elsewhere
+            yield Remark(
+                f"the limits of {entry.host} do not hold: the entry for {other.host} "
+                f"({other.origin.file}:{other.origin.line}) lets through what they keep out",
+                entry.origin,
+                "take the host out of the wider entry, or limit that one too",
+            )
+            return
+
+
 def _host(entry: PlanHost, egress: PlanEgress) -> Iterator[Remark]:
+    yield from _voided(entry, egress)
     why = strangers(entry)
     if why is not None:
         less = "name the methods and paths it needs" if writes(entry) else "name the hosts it needs"
@@ -142,8 +168,20 @@ def _host(entry: PlanHost, egress: PlanEgress) -> Iterator[Remark]:
             entry.origin,
             "name the private hosts",
         )
-    if entry.inspect == "never" and 443 in entry.ports:
+    if entry.inspect == "never" and egress.secrets:
+        yield Remark(
+            f"a placeholder of a secret that is sent to {entry.host} cannot be seen: it is never looked at",
+            entry.origin,
+            "leave 'inspect' out where TLS or HTTP is spoken",
+        )
+    elif entry.inspect == "never" and 443 in entry.ports:
         yield Remark(f"what passes to {entry.host} is never looked at", entry.origin)
+    if entry.inspect == "never" and egress.proxy is not None and _is_proxy(entry, egress.proxy):
+        yield Remark(
+            f"{entry.host} is the proxy of the policy: through it everything can be reached, unseen",
+            entry.origin,
+            "leave 'inspect' out, then CONNECT is decided here",
+        )
     if entry.credential is None:
         bound = next((e for e in egress.hosts if e.host == entry.host and e.credential is not None), None)
         if bound is not None and set(bound.ports) & set(entry.ports):
@@ -159,6 +197,11 @@ def _host(entry: PlanHost, egress: PlanEgress) -> Iterator[Remark]:
                 entry.origin,
                 "add 'credential: NAME' with a secret of yours, or extend the provider's preset",
             )
+
+
+def _is_proxy(entry: PlanHost, proxy: str) -> bool:
+    host, _, port = proxy.removeprefix("http://").rpartition(":")  # as the parser wrote it
+    return int(port) in entry.ports and covers(entry.host, host)
 
 
 def _meet(host: str, known: str) -> bool:

@@ -2,7 +2,7 @@ r"""`Plan` → a Seatbelt profile (SBPL), the language of macOS's `sandbox-exec`
 
 In SBPL the last rule that matches decides, so the order is: deny everything, then the grants, then `hide`,
 `protect` and `deny`. What it refuses: a path it cannot quote without doubt, so that no path can become a
-rule.
+rule; hosts, and the whole network, which a profile would silently take away.
 
     compile_seatbelt(plan, Variables("/w", "/Users/u", "/w"))    # '(version 1)\n(deny default)\n…'
 """
@@ -37,8 +37,9 @@ def compile_seatbelt(plan: Plan, variables: Variables) -> str:
         variables: the directories; SBPL knows none of ours.
 
     Raises:
-        PlanError: when a path cannot be quoted safely.
+        PlanError: when a path cannot be quoted safely, or the plan reaches hosts or the whole network.
     """
+    _closed(plan)
     fs = plan.filesystem
     lines = ["(version 1)", "(deny default)", *_ALWAYS]
     lines += _depth_first(fs.read, fs.write, fs.execute, plan, variables)
@@ -51,6 +52,20 @@ def compile_seatbelt(plan: Plan, variables: Variables) -> str:
         lines.append(_rule("deny", "file*", [_pattern(entry, variables)]))
         lines.append(_rule("deny", "process-exec*", [_pattern(entry, variables)]))
     return "\n".join(lines) + "\n"
+
+
+def _closed(plan: Plan) -> None:
+    """Hosts are reached through `capsule-egress`, which no profile starts; the host's network has no rule here."""
+    network = plan.network
+    if network.mode == "none":
+        return
+    first = network.egress.hosts[0] if network.egress and network.egress.hosts else network
+    what = "the whole network" if network.mode == "open" else "hosts reached by name"
+    raise PlanError(
+        f"{first.origin.file}:{first.origin.line}: network.mode is '{network.mode}', and {what} cannot be written in "
+        "a Seatbelt profile",
+        next_step="compile a policy with 'network: mode: none', or run it on Linux",
+    )
 
 
 def _depth_first(
@@ -71,7 +86,8 @@ def _depth_first(
     for place in plan.filesystem.hide:
         add(place.path, 0, "deny", "file-read-data file-write* process-exec*")
     for place in plan.filesystem.private:
-        # There is no private file system on a Mac; the directory itself is granted, as documented.
+        # There is no private file system on a Mac; the directory itself is granted, as documented. Nothing in it runs.
+        add(place.path, 0, "deny", "process-exec* file-map-executable")
         add(place.path, 1, "allow", "file-read* file-write*")
     for grant in read:
         add(grant.path, 2, "deny", "file-write*")

@@ -19,6 +19,8 @@ from capsule.sdk.values import UnfitValueError, decode, encode
 RESULT_LIMIT: Final = 1 << 20
 """Bytes a result may have in its text form, unless the tool says otherwise."""
 _MAX_RESULT: Final = 48 << 20
+ARGUMENTS_LIMIT: Final = 15 << 20
+"""Bytes the arguments of one call may have in their text form; the supervisor takes 16 MiB with the envelope."""
 _NOTED: Final = 3
 
 
@@ -60,13 +62,19 @@ def arguments(args: Sequence[object], kwargs: Mapping[str, object]) -> bytes:
     """The text form of a call's arguments.
 
     Raises:
-        UnfitValueError: an argument cannot cross; the message names which.
+        UnfitValueError: an argument cannot cross (the message names which), or they are too large together.
     """
     try:
-        return encode([list(args), dict(kwargs)], "arguments")
+        text = encode([list(args), dict(kwargs)], "arguments")
     except UnfitValueError as error:
         place = str(error).removeprefix("arguments[0]").removeprefix("arguments[1]")
         raise UnfitValueError(f"argument {place}") from None
+    if len(text) > ARGUMENTS_LIMIT:
+        raise UnfitValueError(
+            f"the arguments are {len(text):,} bytes as text, where at most {ARGUMENTS_LIMIT:,} cross at once: "
+            "write them to a file that the policy lets the tool read, and pass its path"
+        )
+    return text
 
 
 def conclude(answer: Answer, options: Options) -> ToolResult[Any]:
@@ -95,6 +103,7 @@ def conclude(answer: Answer, options: Options) -> ToolResult[Any]:
     if error is not None:
         for denial in denials[:_NOTED]:
             error.add_note(f"capsule: {denial}")
+        error.denials = denials  # type: ignore[attr-defined]  # for whoever catches it; documented in decorator.md
         raise error
     return result
 

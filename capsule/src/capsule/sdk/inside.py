@@ -28,8 +28,15 @@ class Place:
         return policy == self.policy and self.tool == (tool if tool in self.tools else None)
 
 
+class ReachedCall(BaseException):
+    """The main script came to a call of a tool, with no `if __name__ == "__main__":` around it."""
+
+
 here: Place | None = None
 """None outside any sandbox."""
+
+reading: bool = False
+"""Whether the program's main script is being read, down to its first call of a tool."""
 
 calling: bool = False
 """Whether this process is serving a call right now (False while modules are being imported)."""

@@ -1,7 +1,8 @@
 """Which function a call means: named outside the sandbox, found again inside it.
 
 A function crosses as module, qualified name and file; the worker imports the module and looks the name up.
-The program's main script is imported by path under a private name, so `if __name__ == "__main__":` holds.
+The program's main script is imported by path under a private name, so `if __name__ == "__main__":` holds; where
+there is no such line, the script is read down to its first call of a tool, and what it prints meanwhile is dropped.
 
 Refuses: functions that another interpreter could not find again (lambdas, functions inside functions, the
 interactive prompt), and a module that turns out to be another file inside the sandbox than outside.
@@ -11,6 +12,7 @@ interactive prompt), and a module that turns out to be another file inside the s
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -18,11 +20,11 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from capsule.errors import NotCallableInsideError
+from capsule.sdk import inside
 
 MAIN: Final = "__capsule_main__"
 """The name under which the program's main script is imported inside."""
@@ -64,7 +66,7 @@ class Target:
             spec = getattr(loaded, "__spec__", None)
             if spec is not None:
                 return cls(spec.name, qualname, os.path.realpath(file) if file else None, awaits)
-            if file is None or not Path(file).exists():
+            if file is None or not os.path.exists(file):  # noqa: PTH110
                 raise NotCallableInsideError(f"{qualname} was typed at a prompt or piped in: it has no file")
             module = MAIN
         return cls(module, qualname, os.path.realpath(file) if file else None, awaits)
@@ -91,16 +93,22 @@ def _load_script(file: str | None) -> ModuleType:
     spec = None if file is None else importlib.util.spec_from_file_location(MAIN, file)
     if file is None or spec is None or spec.loader is None:
         raise ImportError(f"the script {file} cannot be loaded by its path")
-    directory = str(Path(file).parent)
+    directory = os.path.dirname(file)  # noqa: PTH120
     if directory not in sys.path:
         sys.path.insert(0, directory)
     module = importlib.util.module_from_spec(spec)
     sys.modules[MAIN] = module
+    inside.reading = True
     try:
-        spec.loader.exec_module(module)
+        with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):  # noqa: PTH123
+            spec.loader.exec_module(module)
+    except inside.ReachedCall:
+        pass
     except BaseException:
         del sys.modules[MAIN]
         raise
+    finally:
+        inside.reading = False
     return module
 
 
@@ -108,11 +116,17 @@ def find(module: ModuleType, qualname: str) -> Any:
     """The function behind a (possibly decorated) name in a module. Runs inside.
 
     Raises:
+        NotCallableInsideError: the main script calls a tool before it defines this function.
         AttributeError: there is no such name.
         TypeError: it is not callable.
     """
     found: Any = module
     for part in qualname.split("."):
+        if module.__name__ == MAIN and not hasattr(found, part):
+            raise NotCallableInsideError(
+                f"inside the sandbox the script has no {qualname}: it is read down to its first call of a tool",
+                next_step='put its calls under `if __name__ == "__main__":`, after the functions',
+            )
         found = getattr(found, part)
     found = getattr(found, "__capsule_function__", found)
     if not callable(found):

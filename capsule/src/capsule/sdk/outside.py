@@ -9,8 +9,9 @@ from typing import Any
 
 from capsule.sdk.calls import Options, arguments, conclude, question
 from capsule.sdk.locate import Target
-from capsule.sdk.pool import POOL, policy_reference
+from capsule.sdk.pool import POOL
 from capsule.sdk.result import ToolResult
+from capsule.sdk.runner import policy_reference
 from capsule.sdk.session import Session
 
 

@@ -51,16 +51,6 @@ class _Facts:
         return all(stamp == _stamp(stamp[0]) for stamp in self.stamps)
 
 
-def policy_reference(policy: str | os.PathLike[str] | None) -> str | None:
-    """A policy as sandboxes are keyed by it: files absolute, preset names as they are."""
-    if policy is None:
-        return None
-    text = os.fspath(policy)
-    if "/" in text or text.endswith((".yaml", ".yml")) or Path(text).is_file():
-        return str(Path(text).absolute())
-    return text
-
-
 class Pool:
     """See the module."""
 

@@ -61,6 +61,23 @@ class Denial:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule of detection that fired, and how often. The fields are those of docs/formats/report.md."""
+
+    id: str
+    title: str
+    level: str
+    file: str
+    line: int
+    time: str = ""
+    count: int = 1
+
+    def __str__(self) -> str:
+        times = f" ({self.count} times)" if self.count > 1 else ""
+        return f"found {self.level} {self.title or self.id}{times} [{self.file}:{self.line}]"
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """How a command ended: `code` as a shell would say it, and the true `cause`."""
 
@@ -112,6 +129,8 @@ class RunResult:
     run: str | None = None
     denials: Sequence[Denial] = ()
     denials_total: int = 0
+    findings: Sequence[Finding] = ()
+    repositories: Sequence[str] = ()
     enforced: Enforcement = field(default_factory=Enforcement)
     usage: Usage = field(default_factory=Usage)
     log: LogPosition | None = None
@@ -144,6 +163,8 @@ class RunResult:
         denied = f"{self.denials_total} denied" if self.denials_total else "nothing denied"
         lines = [f"{shlex.join(self.command)[:200]}: {how} in {self.usage.wall_ms} ms{tier}, {denied}"]
         lines += [f"  {denial}" for denial in self.denials[:10]]
+        lines += [f"  {finding}" for finding in self.findings[:10]]
+        lines += [f"  made a repository: {name}" for name in self.repositories[:10]]
         return "\n".join(lines)
 
     @classmethod
@@ -168,6 +189,8 @@ class RunResult:
                 run=found["run"],
                 denials=tuple(Denial.from_json(denial) for denial in found["denials"]),
                 denials_total=found["denials_total"],
+                repositories=tuple(found["repositories"]),
+                findings=tuple(Finding(**finding) for finding in found["findings"]),
                 enforced=Enforcement(**enforced),
                 usage=Usage(**usage),
                 log=LogPosition(**log) if log else None,

@@ -46,7 +46,7 @@ def run(
 
     Args:
         cmd: program and arguments; a single string is split as a shell would, but no shell is run.
-        policy: a policy file; None for the nearest `capsule.yaml`, else the preset `workspace`.
+        policy: a policy file or preset; None for the nearest `capsule.yaml`, else the preset `workspace`.
         cwd: the working directory.
         env: variables added to those the policy passes.
         input: what the command reads on standard input; None for nothing.
@@ -168,7 +168,7 @@ def _request(  # noqa: PLR0917 - the two callers pass their own arguments on
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout is {timeout!r}; it must be a positive number of seconds")
     request = launcher.Request(
-        policy=_absolute(policy),
+        policy=policy_reference(policy),
         log=_absolute(log),
         env=dict(env or {}),
         timeout=timeout,
@@ -193,6 +193,16 @@ def arguments(cmd: Command) -> list[str]:
     if not found:
         raise ValueError("the command is empty; give a program and its arguments")
     return found
+
+
+def policy_reference(policy: str | os.PathLike[str] | None) -> str | None:
+    """A policy as sandboxes are keyed by it: files absolute, preset names as they are."""
+    if policy is None:
+        return None
+    text = os.fspath(policy)
+    if "/" in text or text.endswith((".yaml", ".yml")) or Path(text).is_file():
+        return str(Path(text).absolute())
+    return text
 
 
 def _absolute(path: FilePath | None) -> str | None:

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from capsule.errors import CallTimeoutError, CommandFailed, ResultError, ToolError
-from capsule.sdk.calls import RESULT_LIMIT, Options, arguments, conclude, question
+from capsule.sdk.calls import ARGUMENTS_LIMIT, RESULT_LIMIT, Options, arguments, conclude, question
 from capsule.sdk.locate import Target
-from capsule.sdk.pool import POOL, Key, policy_reference, start
+from capsule.sdk.pool import POOL, Key, start
 from capsule.sdk.result import Denial, Exit, RunResult, ToolResult, Usage
-from capsule.sdk.runner import Command, FilePath
+from capsule.sdk.runner import Command, FilePath, policy_reference
 from capsule.sdk.runner import arguments as argv_of
 from capsule.sdk.session import Answer, Session
-from capsule.sdk.values import encode
+from capsule.sdk.values import UnfitValueError, encode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -190,6 +190,11 @@ class Sandbox:
             },
             "command",
         )
+        if len(body) > ARGUMENTS_LIMIT:
+            raise UnfitValueError(
+                f"the command with its input is {len(body):,} bytes as text, where at most {ARGUMENTS_LIMIT:,} cross "
+                "at once: put the input into a file that the policy lets the program read"
+            )
         milliseconds = None if options.timeout is None else max(1, round(options.timeout * 1000))
         return argv, {"kind": "run", "timeout_ms": milliseconds, "limit": limit}, body, options
 

@@ -156,6 +156,8 @@ def _within(function: Callable[..., Any], policy: str | None, name: str) -> Any:
 
     def check() -> None:
         place = inside.here
+        if inside.reading and not inside.calling:
+            raise inside.ReachedCall
         if place is None or not inside.calling:
             raise NotCallableInsideError(
                 f"{name} was called while its module was being imported inside the sandbox",

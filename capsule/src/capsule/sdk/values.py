@@ -18,9 +18,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import json.encoder
 import math
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 MAX_DEPTH: Final = 100
 """How deep lists, tuples and dicts may nest."""
@@ -44,6 +45,11 @@ _HINTS: Final = {
 _SCALARS: Final = frozenset((type(None), str, int, bool))
 _CROSSING: Final = frozenset((bool, int, float, str, bytes, list, tuple, dict))
 _encoder = json.JSONEncoder(check_circular=False, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+_make: Any = getattr(json.encoder, "c_make_encoder", None)
+_pieces: Any = _make and _make(
+    None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+)
+"""What `_encoder` makes anew for each value, where the interpreter has it in C."""
 
 
 class UnfitValueError(ValueError):
@@ -69,9 +75,33 @@ def encode(value: object, place: str = "value") -> bytes:
         UnfitValueError: something inside is not of the permitted types; the message names where.
     """
     try:
-        return _encoder.encode(_plain(value, 0)).encode("ascii")
+        return compact(_plain(value, 0)).encode("ascii")
     except _UnfitError as fault:
         raise UnfitValueError(f"{place}{''.join(reversed(fault.path))}: {fault}") from None
+
+
+def exceeds(value: object, most: int) -> bool:
+    """Whether the text form of `value` is certainly longer than `most` bytes; told without making it.
+
+    False says nothing: only texts, bytes and the numbers of items are counted, to the depth that may cross.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for item in level:
+            kind = type(item)
+            if kind is str or kind is bytes:
+                most -= len(item)  # type: ignore[arg-type]
+            elif kind is list or kind is tuple or kind is dict:
+                most -= len(item)  # type: ignore[arg-type]
+                if most >= 0:
+                    inner.extend(item.values() if isinstance(item, dict) else item)  # type: ignore[arg-type]
+            if most < 0:
+                return True
+        if not inner:
+            break
+        level = inner
+    return False
 
 
 def decode(text: bytes, place: str = "value") -> object:
@@ -85,12 +115,18 @@ def decode(text: bytes, place: str = "value") -> object:
         UnfitValueError: not JSON, not of this form, or nested too deeply.
     """
     try:
-        untrusted = _decoder.decode(text.decode("utf-8"))
+        letters = text.decode("utf-8")
+        untrusted, end = _scan(letters, 0)
+        if end != len(letters):
+            raise UnfitValueError(f"something follows it at {end}")
         if b'"$' in text:
             return _rich(untrusted, 0)
-        _bounded(untrusted, 0)
+        if type(untrusted) not in _SCALARS:
+            _bounded(untrusted, 0)
     except (ValueError, RecursionError, _UnfitError) as error:
         raise UnfitValueError(f"{place}: not the text form of a value: {error}") from None
+    except StopIteration as stopped:
+        raise UnfitValueError(f"{place}: not the text form of a value: no JSON at {stopped.value}") from None
     return untrusted
 
 
@@ -210,4 +246,11 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant, object_pairs_hook=_object)
+_decoder: Any = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant, object_pairs_hook=_object)
+_scan: Final = _decoder.scan_once
+"""Without the search for white space around it: there is none in what `encode` makes."""
+
+
+def compact(plain: object) -> str:
+    """Something that JSON has, as JSON without spaces."""
+    return _encoder.encode(plain) if _pieces is None else "".join(_pieces(plain, 0))

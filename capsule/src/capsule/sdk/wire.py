@@ -17,11 +17,13 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
+from capsule.sdk.values import compact
+
 HEADER: Final = 4
 MAX_ENVELOPE: Final = 64 * 1024
 """Bytes an envelope may have, its newline included."""
 
-_encode = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
+_scan: Final[Any] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # since JSON is in the library
 
 
 class WireError(Exception):
@@ -30,7 +32,7 @@ class WireError(Exception):
 
 def pack(envelope: Mapping[str, object], body: bytes = b"") -> bytes:
     """The bytes of one frame."""
-    line = _encode(envelope).encode("ascii") + b"\n"
+    line = compact(envelope).encode("ascii") + b"\n"
     return (len(line) + len(body)).to_bytes(HEADER, "big") + line + body
 
 
@@ -44,9 +46,12 @@ def split(payload: bytes) -> tuple[dict[str, Any], bytes]:
     if end < 0:
         raise WireError("a frame without an envelope")
     try:
-        envelope = json.loads(payload[:end])
-    except (ValueError, RecursionError):
+        line = payload[:end].decode("utf-8")
+        envelope, after = _scan(line, 0)
+    except (ValueError, RecursionError, StopIteration):
         raise WireError("an envelope that is not JSON") from None
+    if after != len(line):
+        raise WireError("an envelope with something after it")
     if not isinstance(envelope, dict):
         raise WireError("an envelope that is not an object")
     return envelope, payload[end + 1 :]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from capsule.overlay.layer import Overlays
+from capsule.places import state_directory
 
 
 def overlays() -> Overlays:
     """This user's overlays: `$XDG_STATE_HOME/capsule/overlays`, as the launcher finds it."""
-    set_ = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(set_) if set_.startswith("/") else Path.home() / ".local" / "state"
-    return Overlays(base / "capsule")
+    return Overlays(state_directory())

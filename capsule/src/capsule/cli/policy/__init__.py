@@ -11,6 +11,10 @@ from capsule.cli.lazy import LazyGroup
     "policy",
     cls=LazyGroup,
     verbs={
+        "accept": (
+            "capsule.cli.policy.accept",
+            "Let a policy found here grant more than the preset workspace.",
+        ),
         "check": ("capsule.cli.policy.check", "Say whether a policy can be used, and what is wrong with it."),
         "diff": ("capsule.cli.policy.diff", "Say what a change of policy gives away, by risk."),
         "explain": ("capsule.cli.policy.explain", "Say what is allowed, and by which line."),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import click
 
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
+from capsule.cli.policy.access import variables_of
 from capsule.cli.reference import policy_argument
 from capsule.errors import PolicyError
 from capsule.policy.merge import with_tool
+from capsule.sandbox.access import Variables
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.plan import Plan, encode_plan
 from capsule.sandbox.risks import risks
@@ -39,6 +44,8 @@ def command(policy: str, as_json: bool) -> int:
         return error.exit_code
     warnings = [] if plan.filesystem.execute else [terminal.GRANTS_NOTHING]
     warnings += dict.fromkeys(terminal.near(str(remark)) for one in plans for remark in risks(one))
+    warnings += dict.fromkeys(note for one in plans for note in _bare(one, variables_of(resolved)))
+    warnings += _absent(plan, variables_of(resolved))
     if as_json:
         good = {
             "ok": True,
@@ -53,6 +60,33 @@ def command(policy: str, as_json: bool) -> int:
         for warning in warnings:
             terminal.say(f"note: {warning}")
     return 0
+
+
+def _bare(plan: Plan, variables: Variables) -> list[str]:
+    """Programs that name a file of the workspace which is not there: most likely a name of PATH was meant."""
+    notes = []
+    for program in plan.process.programs or ():
+        name = program.path.removeprefix("${workspace}/")
+        if name == program.path or "/" in name or Path(variables.path(program.path)).exists():
+            continue
+        found = shutil.which(name)
+        notes.append(
+            f"{terminal.near(program.origin.file)}:{program.origin.line}: process.programs: {name!r} is the file "
+            f"./{name} of the workspace, which is not there; "
+            + (f"did you mean {found}?" if found else "name a program by its absolute path")
+        )
+    return notes
+
+
+def _absent(plan: Plan, variables: Variables) -> list[str]:
+    """The authorities that are named and not there: a run would be refused."""
+    egress = plan.network.egress
+    return [
+        f"{terminal.near(grant.origin.file)}:{grant.origin.line}: the authorities of {terminal.near(path)} do not "
+        "exist here: a run is refused; put the file there, or say 'optional: true'"
+        for grant in (egress.authorities if egress is not None else ())
+        if not grant.optional and not Path(path := variables.path(grant.path)).is_file()
+    ]
 
 
 def _check_rules(plan: Plan, reference: str) -> None:

@@ -6,6 +6,7 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
+from capsule.cli.policy.access import variables_of
 from capsule.cli.reference import PolicyReference
 from capsule.sandbox.changes import Risk
 from capsule.sandbox.compiler import compile_policy
@@ -19,7 +20,10 @@ from capsule.sandbox.diff import compare_plans
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(old: str, new: str, tool: str | None, as_json: bool) -> int:
     """Compare two policies. Exits 0 when NEW gives nothing more than OLD, else 1."""
-    changes = compare_plans(compile_policy(load_policy(old, tool)), compile_policy(load_policy(new, tool)))
+    after = load_policy(new, tool)
+    changes = compare_plans(
+        compile_policy(load_policy(old, tool)), compile_policy(after), variables_of(after)
+    )
     wider = any(change.risk > Risk.NARROWER for change in changes)
     if as_json:
         terminal.say_json({"wider": wider, "changes": [terminal.change_json(change) for change in changes]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,17 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.policy.access import load_access
+from capsule.cli.policy.kept import why_kept
+from capsule.cli.policy.repositories import kept
 from capsule.cli.reference import policy_argument
-from capsule.errors import PolicyError, Problem
+from capsule.errors import PolicyError, Problem, nearest_name
+from capsule.policy.model import Policy
 from capsule.policy.parser import parse_address
 from capsule.policy.paths import PathError, parse_path
 from capsule.policy.request import Request, parse_request
 from capsule.sandbox.access import Access, Decision
 from capsule.sandbox.examples import decide
+from capsule.sandbox.syscalls import numbers
 
 if TYPE_CHECKING:
     from capsule.cli.policy.url import UrlAnswer
@@ -90,13 +95,14 @@ def command(  # noqa: PLR0917 (click hands over one for each option)
     followed where they exist. Without a question, a summary. Exits 0 when everything asked about is
     allowed, else 1.
     """
-    _, access = load_access(policy, tool)
+    loaded, access = load_access(policy, tool)
     if write and not paths:
         raise click.UsageError("--write goes with --path")
     answers: list[tuple[str, Decision, tuple[str, ...]]] = []
-    for kind, asked_paths in (("write" if write else "read", paths), ("execute", programs)):
-        answers += [(f"{kind} {asked}", decide(access, kind, _resolved(asked)), ()) for asked in asked_paths]
-    answers += [(f"syscall {name}", *access.syscall(name)) for name in calls]
+    want = "write" if write else "read"
+    answers += [(f"{want} {asked}", _path(loaded, access, want, asked), ()) for asked in paths]
+    answers += [(f"execute {asked}", decide(access, "execute", _program(asked)), ()) for asked in programs]
+    answers += [(f"syscall {name}", *access.syscall(_known(name))) for name in calls]
     answers += [(f"env {name}", access.variable(name), ()) for name in variables]
     answers += [(f"connect {address}", _connect(access, address), ()) for address in addresses]
     reached = _reached(access, urls)
@@ -144,8 +150,40 @@ def _request(text: str) -> Request:
         ) from None
 
 
+def _path(policy: Policy, access: Access, want: str, asked: str) -> Decision:
+    path = _resolved(asked)
+    decision = decide(access, want, path)
+    if decision.granted and want == "write":
+        # A link itself is what would be written over.
+        given = Path(asked).expanduser()
+        name = Path(os.path.realpath(given.parent), given.name)
+        decision = kept(access, str(name)) or kept(access, path) or decision
+    if decision.granted and (why := why_kept(path, want, policy, access)):
+        return Decision("protected" if want == "write" else "denied", own=why)
+    return decision
+
+
 def _resolved(text: str) -> str:
     return os.path.realpath(Path(text).expanduser())
+
+
+def _program(text: str) -> str:
+    """A bare name is looked up in PATH, as whoever starts it would."""
+    found = shutil.which(text) if "/" not in text else None
+    return _resolved(found or text)
+
+
+def _known(name: str) -> str:
+    if name in numbers():
+        return name
+    nearest = nearest_name(name, numbers())
+    raise PolicyError(
+        [
+            Problem(
+                "--syscall", 1, 1, f"unknown system call {name!r}", "the Linux name of a system call", nearest
+            )
+        ]
+    )
 
 
 def _connect(access: Access, text: str) -> Decision:

@@ -17,6 +17,8 @@ from capsule.policy.addresses import forbidden, normalise_host
 from capsule.policy.grants import Refusal
 from capsule.policy.model import DEFAULT_PORTS
 from capsule.policy.request import Request
+from capsule.policy.urlpath import certain_path
+from capsule.rules.deciders import EGRESS, refuse_undecided
 from capsule.rules.decision import UNDECIDED
 from capsule.rules.decision import Decision as RuleDecision
 from capsule.rules.engine import RuleSet, compile_rules
@@ -98,7 +100,7 @@ class UrlAnswer:
             place = f" ({terminal.near(ruled.rule.file)}:{ruled.rule.line})" if ruled.rule is not None else ""
             terminal.say(f"  {which}{place} {verb}{f': {ruled.reason}' if ruled.reason else ''}")
             if ruled.missing:
-                terminal.say(f"    it reads what a URL does not say: {', '.join(ruled.missing)}")
+                terminal.say(f"    it reads what this URL does not say for sure: {', '.join(ruled.missing)}")
             if ruled.pending:
                 terminal.say("    it reads the body: the request waits for it")
         if not self.grant.granted and not self.unlisted:
@@ -126,9 +128,8 @@ def rules_of(access: Access) -> RuleSet:
     sources = [
         load_source(access.variables.path(rule.path)) for rule in (egress.rules if egress is not None else ())
     ]
-    return compile_rules(
-        parse_rules(source.data.decode("utf-8", "surrogateescape"), source.path) for source in sources
-    )
+    files = (parse_rules(source.data.decode("utf-8", "surrogateescape"), source.path) for source in sources)
+    return compile_rules(refuse_undecided(files, EGRESS))
 
 
 def explain_url(access: Access, rules: RuleSet, request: Request) -> UrlAnswer:
@@ -166,13 +167,13 @@ def explain_url(access: Access, rules: RuleSet, request: Request) -> UrlAnswer:
 
 def event_of(request: Request) -> dict[str, Any]:
     """The event that rules see, as far as a URL says it."""
-    path, _, query = request.path.partition("?")
+    path, query = certain_path(request.path), request.path.partition("?")[2]
     http = {
         "method": request.method,
         "scheme": request.scheme,
         "host": request.host,
         "port": request.port,
-        "path": path,
         "url": request.text.partition(" ")[2],
     }
-    return {"event": {"type": "http"}, "http": http | ({"query": query} if query else {})}
+    known = {name: value for name, value in (("path", path), ("query", query)) if value}
+    return {"event": {"type": "http"}, "http": http | known}

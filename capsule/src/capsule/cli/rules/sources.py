@@ -19,6 +19,7 @@ from capsule.errors import PolicyError, Problem
 from capsule.policy.document import Mapping, read_document
 from capsule.policy.document import Sequence as NodeSequence
 from capsule.policy.model import Policy
+from capsule.rules.deciders import EGRESS, refuse_undecided
 from capsule.rules.detection.model import SigmaFile, joined
 from capsule.rules.detection.packs import NAMES, load_pack
 from capsule.rules.detection.sigma import parse_sigma
@@ -48,7 +49,8 @@ def load(references: Sequence[str]) -> Sources:
         PolicyError: with every place that is wrong in the first file that is.
     """
     found = list(_all(references or [policy_in_force(None, Path.cwd())]))
-    rules = compile_rules(one for one in found if isinstance(one, RuleFile))
+    files = refuse_undecided((one for one in found if isinstance(one, RuleFile)), EGRESS)
+    rules = compile_rules(files)
     return Sources(rules, joined(one for one in found if isinstance(one, SigmaFile)))
 
 

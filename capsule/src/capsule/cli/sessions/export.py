@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from capsule.cli import terminal
-from capsule.cli.sessions.show import happened
 from capsule.cli.sessions.source import Run, SessionName, find, log_option, opened, since
 from capsule.cli.sessions.story import public
 from capsule.errors import UsageError
@@ -98,7 +97,7 @@ def _whole(reader: Reader, run: Run) -> Run:
 def _events(reader: Reader, runs: list[Run]) -> Iterator[dict[str, Any]]:
     for run in runs:
         yield {"session": public({key: value for key, value in run.items() if key != "last_us"})}
-        for each in happened(reader, run):
+        for each in reader.happened(run):
             yield {
                 "log": run["log_id"], "run": run["run"], "seq": each.seq, "time": each.time, "type": each.type,
                 "entry": each.entry, "event": each.event,
@@ -111,7 +110,7 @@ def _messages(reader: Reader, runs: list[Run]) -> Iterator[tuple[str, dict[str, 
             ("traces", traces, "resourceSpans", "scopeSpans", "spans"),
             ("logs", log_records, "resourceLogs", "scopeLogs", "logRecords"),
         ):
-            whole = make(run, happened(reader, run))
+            whole = make(run, reader.happened(run))
             (resource,) = whole[outer]
             (found,) = resource[scope]
             for at in range(0, len(found[inner]), AT_ONCE):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from capsule.cli import terminal
-from capsule.cli.sessions.source import Run, SessionName, find, ids, log_option, opened
+from capsule.cli.sessions.source import SessionName, find, log_option, opened
 from capsule.cli.sessions.story import View, activity, header, public, sections
 from capsule.cli.sessions.table import painter, plain_letters, width
-from capsule.sessions.query import Reader
-from capsule.sessions.timeline import Happened, Told, tell
+from capsule.sessions.timeline import Told, tell
 
 
 @click.command("show", epilog="Example: capsule sessions show r-898ab5d2")
@@ -25,7 +22,7 @@ def command(*, session: str | None, logs: tuple[Path, ...], as_json: bool) -> No
     """Show what a session (the newest, or SESSION) did: programs, files, hosts, model calls, refusals, findings."""
     with opened(logs) as reader:
         run = find(reader, session, logs)
-        told = tell(run, happened(reader, run))
+        told = tell(run, reader.happened(run))
     if as_json:
         terminal.say_json(counted(told))
         return
@@ -39,16 +36,6 @@ def command(*, session: str | None, logs: tuple[Path, ...], as_json: bool) -> No
 def view_here(most: int = 0) -> View:
     """As this terminal shows it."""
     return View(width(), painter(), ascii_only=plain_letters(), home=str(Path.home()), most=most)
-
-
-def happened(reader: Reader, run: Run) -> Iterator[Happened]:
-    """The session's events, in order."""
-    rows = reader.each(
-        "SELECT time, seq, type, entry, event FROM events WHERE id BETWEEN ? AND ? AND run = ? ORDER BY id",
-        (*ids(run), run["run"]),
-    )
-    for time, seq, kind, entry, event in rows:
-        yield Happened(time, seq, kind, entry, json.loads(event))
 
 
 def counted(told: Told) -> dict[str, Any]:

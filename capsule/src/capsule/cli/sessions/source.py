@@ -26,7 +26,7 @@ from capsule.errors import CapsuleError, UsageError
 from capsule.sessions.database import BusyError, DamagedError, Writer, directory
 from capsule.sessions.ingest import known, size_of, take_in
 from capsule.sessions.query import Reader
-from capsule.sessions.schema import RUNS, SEQ_BITS
+from capsule.sessions.schema import RUNS
 
 DEFAULT = Path("capsule.log")
 _LONG = 32 << 20
@@ -167,12 +167,6 @@ def find(reader: Reader, name: str | None, logs: Iterable[Path] = ()) -> Run:
             f"{name!r} is more than one session: {names}", next_step="give more of the name, or --log"
         )
     return found[0]
-
-
-def ids(run: Run) -> tuple[int, int]:
-    """The first and the last id that events of the session can have."""
-    begin = run["log"] << SEQ_BITS
-    return begin | run["first"], begin | run["last"]
 
 
 def since(value: str | None) -> str:

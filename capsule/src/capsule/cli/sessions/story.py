@@ -24,11 +24,12 @@ _COLOURS = {
     "started": "bold", "ran": "cyan", "wrote": "green", "removed": "yellow", "renamed": "yellow", "read": "dim",
     "requested": "blue", "connected": "blue", "called": "magenta", "used": "magenta", "refused": "red",
     "found": "red", "asked": "yellow", "answered": "yellow", "noted": "yellow", "ended": "bold",
+    "began": "bold", "failed": "yellow", "halted": "bold", "copied": "bold",
 }  # fmt: skip
 _SIGNS = {
     "started": "▶", "ran": "▷", "wrote": "✎", "removed": "✎", "renamed": "✎", "read": "○", "requested": "⇄",
     "connected": "⇄", "called": "◆", "used": "◇", "refused": "✗", "found": "!", "asked": "?", "answered": "?",
-    "noted": "·", "ended": "■",
+    "noted": "·", "ended": "■", "began": "▶", "failed": "▷", "halted": "■", "copied": "▶",
 }  # fmt: skip
 
 
@@ -70,6 +71,12 @@ def command_line(run: Mapping[str, Any]) -> str:
     return shlex.join(json.loads(run["command"])) if run["command"] else "(not started here)"
 
 
+def told_command(words: Sequence[str], run: Mapping[str, Any], home: str) -> str:
+    """The command in few words: the program by its name, paths as `near` has them."""
+    first, *rest = words or ("?",)
+    return shlex.join([first.rpartition("/")[2] or first, *(near(word, run, home) for word in rest)])
+
+
 def took(run: Mapping[str, Any]) -> str | None:
     """How long it took, where that is known."""
     return span(run["wall_ms"] * 1000) if run["wall_ms"] is not None else None
@@ -97,13 +104,15 @@ def header(run: Mapping[str, Any], view: View) -> Iterator[str]:
     good = run["ended"] is not None and run["code"] == 0
     end = view.paint("green" if good else "red" if run["ended"] else "yellow", ending(run))
     room = view.width - len(run["run"]) - cell_len(ending(run)) - 4
-    yield f"{view.paint('bold', run['run'])}  {clip(one_line(command_line(run)), room)}  {end}"
+    command = command_line(run)
+    if run["command"]:
+        command = told_command(json.loads(run["command"]), run, view.home)
+    yield f"{view.paint('bold', run['run'])}  {clip(one_line(command), room)}  {end}"
     long = f", {took(run)}" if took(run) else ""
-    yield view.line(
-        f"  when    {run['started'][:19].replace('T', ' ')} UTC{long}, in {one_line(run['cwd'] or '?')}"
-    )
+    yield view.line(f"  when    {run['started'][:19].replace('T', ' ')} UTC{long}")
+    yield view.line(f"  in      {one_line(near(run['cwd'] or '?', {'cwd': None}, view.home))}")
     if run["policy"] is not None:
-        file = one_line(str(run["policy_file"]))
+        file = one_line(near(str(run["policy_file"]), run, view.home))
         yield view.line(
             f"  policy  {one_line(run['policy'])} ({file}), tier {run['tier']}, audit {run['audit']}"
         )
@@ -111,7 +120,8 @@ def header(run: Mapping[str, Any], view: View) -> Iterator[str]:
             yield view.paint(
                 "yellow", view.line(f"  missing layers: {', '.join(json.loads(run['degraded']))}")
             )
-    yield view.line(f"  log     {one_line(run['path'])}, entries {run['first']} to {run['last']}")
+    log = one_line(near(str(run["path"]), run, view.home))
+    yield view.line(f"  log     {log}, entries {run['first']} to {run['last']}")
     if run["state"] != "whole":
         yield view.paint("red", view.line(f"          that log is {run['state'].replace('_', ' ')} now"))
 
@@ -151,6 +161,10 @@ def _beat(beat: Beat, told: Told, view: View) -> Iterator[str]:
     who = f"{one_line(beat.who)} " if beat.who else ""
     begin = f"{at:>9}  {sign} {beat.verb:<9} {who}"
     files = beat.verb in ("wrote", "removed", "renamed", "read")
+    if beat.verb == "started":
+        command = told_command(json.loads(told.run["command"] or "[]"), told.run, view.home)
+        yield f"{at:>9}  {view.paint('bold', f'{sign} started  ')} {clip(one_line(command), view.width - 23)}"
+        return
     names = [
         one_line(" → ".join(near(part, told.run, view.home) for part in name.split(" → ")) if files else name)
         + times(count)

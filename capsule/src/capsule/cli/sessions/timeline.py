@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from capsule.cli import terminal
-from capsule.cli.sessions.show import counted, happened, view_here
+from capsule.cli.sessions.show import counted, view_here
 from capsule.cli.sessions.source import SessionName, find, log_option, opened
 from capsule.cli.sessions.story import activity, beats, header, sections
-from capsule.sessions.timeline import tell
+from capsule.sessions.timeline import Told, tell
 
 MOST = 45
 """Beats shown without --all."""
@@ -28,16 +29,9 @@ def command(*, session: str | None, logs: tuple[Path, ...], all_: bool, as_json:
     """
     with opened(logs) as reader:
         run = find(reader, session, logs)
-        told = tell(run, happened(reader, run))
+        told = tell(run, reader.happened(run))
     if as_json:
-        story = [
-            {
-                "at_us": beat.at, "seq": beat.seq, "what": beat.verb, "program": beat.who or None,
-                "names": dict(beat.names), "more": beat.more, "count": beat.count, "note": beat.note or None,
-            }
-            for beat in told.beats
-        ]  # fmt: skip
-        terminal.say_json({**counted(told), "story": story, "untold": told.untold})
+        terminal.say_json(told_json(told))
         return
     view = view_here(0 if all_ else MOST)
     terminal.say_painted(header(run, view))
@@ -45,3 +39,15 @@ def command(*, session: str | None, logs: tuple[Path, ...], all_: bool, as_json:
     terminal.say_painted(beats(told, view))
     terminal.say()
     terminal.say_painted(sections(told, view))
+
+
+def told_json(told: Told) -> dict[str, Any]:
+    """A story and its counts, for programs."""
+    story = [
+        {
+            "at_us": beat.at, "seq": beat.seq, "what": beat.verb, "program": beat.who or None,
+            "names": dict(beat.names), "more": beat.more, "count": beat.count, "note": beat.note or None,
+        }
+        for beat in told.beats
+    ]  # fmt: skip
+    return {**counted(told), "story": story, "untold": told.untold}

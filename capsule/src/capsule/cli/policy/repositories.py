@@ -1,0 +1,86 @@
+"""What `explain` says about git's own names, as the launcher and the monitor decide them in a run.
+
+A `.git` that is a file is not written; the workspace's first one is not made; where `core.hooksPath`, a `.git` that
+is a file or a link, or a bare repository lead git, the names there are protected as their like in `.git` is. It reads a
+bounded beginning of git's settings, follows no `include`, and starts no git.
+
+    kept(access, "/w/.git")     # None: an ordinary directory, or nothing speaks against it
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from capsule.sandbox.access import Access, Decision
+
+_MOST = 256 * 1024
+_NAMES = {"hooks": "hooks", "config": "config", "config.worktree": "config", "commondir": "config"}
+_SECTION = re.compile(r"\s*\[([^]]*)\]\s*(.*)")
+_SETTING = re.compile(r"\s*hookspath\s*=\s*(.*)", re.IGNORECASE)
+
+
+def kept(access: Access, path: str) -> Decision | None:
+    """What keeps an absolute, resolved path from being written because of git; None: nothing beyond the lines."""
+    if path.endswith("/.git") and access.keeps_repositories(path):
+        file = os.path.lexists(path) and not (Path(path).is_dir() and not Path(path).is_symlink())
+        first = path == f"{access.variables.workspace.rstrip('/')}/.git" and not os.path.lexists(path)
+        if file or first:
+            return access.about_repositories()
+    workspace = Path(access.variables.workspace)
+    for name, means, why in _led(workspace, Path(access.variables.home)):
+        if path == str(name) or path.startswith(f"{name}/"):
+            like = access.path(str(workspace / ".git" / means), "write")
+            if like.kind == "protected" and like.rule is not None:
+                return replace(like, rule=replace(like.rule, text=f"{like.rule.text}: {why}"))
+    return None
+
+
+def _led(workspace: Path, home: Path) -> Iterator[tuple[Path, str, str]]:
+    dot = workspace / ".git"
+    if not os.path.lexists(dot):
+        if all((workspace / name).exists() for name in ("HEAD", "objects", "refs")):
+            yield from ((workspace / name, means, "a bare repository") for name, means in _NAMES.items())
+            yield from _hooks_path(workspace, workspace, home)
+        return
+    own = Path(os.path.realpath(dot))
+    if dot.is_file():
+        to = _read(dot).removeprefix("gitdir: ").rstrip("\r\n")
+        own = Path(os.path.realpath(workspace / to))
+    leads = _read(own / "commondir").rstrip("\r\n")
+    common = Path(os.path.realpath(own / leads)) if leads else own
+    for directory in {own, common} - {dot}:
+        yield from ((directory / name, means, "`.git` leads here") for name, means in _NAMES.items())
+    for settings in (common, own):
+        yield from _hooks_path(settings, workspace, home)
+
+
+def _hooks_path(settings: Path, workspace: Path, home: Path) -> Iterator[tuple[Path, str, str]]:
+    for file in ("config", "config.worktree"):
+        for value in hooks_paths(_read(settings / file)):
+            path = home / value[2:] if value.startswith("~/") else workspace / value
+            yield Path(os.path.realpath(path)), "hooks", "core.hooksPath leads here"
+
+
+def hooks_paths(text: str) -> list[str]:
+    """Every value of `core.hooksPath` in settings of git."""
+    found, core = [], False
+    for whole in re.sub(r"\\\r?\n", "", text).splitlines():
+        line = whole
+        if section := _SECTION.match(line):
+            core, line = section[1].strip().lower() == "core", section[2]
+        if core and (setting := _SETTING.match(line)):
+            value = re.sub(r'("(?:[^"\\]|\\.)*")|\s*[#;].*', lambda match: match[1] or "", setting[1])
+            found.append(re.sub(r'\\(.)|"', lambda match: match[1] or "", value).strip())
+    return [value for value in found if value]
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST).decode("utf-8", "replace") if path.is_file() else ""
+    except OSError:
+        return ""
