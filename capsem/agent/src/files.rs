@@ -1,0 +1,243 @@
+//! File operations, in a forked child that has become the user it acts for.
+//!
+//! The child has two descriptors, the content and the report, and nothing else of the agent. Refuses `remove` of a directory
+//! without `recursive`, and never follows a link when it removes.
+
+use std::fs;
+use std::io::{Error, Read, Result, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::message::{File, FileOp};
+use crate::{errno, sys};
+
+/// Entries that a list has at most.
+const LIST_LIMIT: usize = 4096;
+const CHUNK: usize = 128 << 10;
+
+/// Which way content flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Direction {
+    None,
+    ToHost,
+    FromHost,
+}
+
+/// Which way content of an operation flows.
+pub fn direction(op: FileOp) -> Direction {
+    match op {
+        FileOp::Read => Direction::ToHost,
+        FileOp::Write => Direction::FromHost,
+        FileOp::Stat | FileOp::List | FileOp::Mkdir | FileOp::Remove => Direction::None,
+    }
+}
+
+/// The child: does what is asked, tells how it went, and ends.
+pub fn child(asked: &File, data: BorrowedFd<'_>, report: BorrowedFd<'_>) -> ! {
+    let _ = sys::new_session();
+    let told = sys::keep_only(&[data, report]).and_then(|()| {
+        Ok((
+            fs::File::from(sys::inherited(0)?),
+            fs::File::from(sys::inherited(1)?),
+        ))
+    });
+    let Ok((mut data, mut report)) = told else {
+        sys::exit_now(126)
+    };
+    let become_who = || match sys::effective_uid() {
+        uid if uid != 0 && uid == asked.uid => Ok(()),
+        _ => sys::become_user(asked.uid, asked.gid),
+    };
+    let done = become_who().and_then(|()| act(asked, &mut data, &mut report));
+    let text = match done {
+        Ok(value) => json!({ "value": value }),
+        Err(error) => {
+            json!({ "errno": errno::of(&error), "reason": format!("{}: {error}", asked.path) })
+        }
+    };
+    drop(data);
+    let told = serde_json::to_vec(&text)
+        .map_err(Error::from)
+        .and_then(|text| report.write_all(&text));
+    sys::exit_now(i32::from(told.is_err()))
+}
+
+fn act(asked: &File, data: &mut fs::File, report: &mut fs::File) -> Result<Value> {
+    let path = Path::new(&asked.path);
+    match asked.op {
+        FileOp::Stat => {
+            let about = fs::symlink_metadata(path)?;
+            let target = if about.is_symlink() {
+                Some(escaped(fs::read_link(path)?.as_os_str().as_bytes()))
+            } else {
+                None
+            };
+            Ok(json!({
+                "kind": kind(&about), "size": about.len(), "mode": about.mode() & 0o7777, "uid": about.uid(), "gid": about.gid(),
+                "mtime_ns": nanoseconds(&about), "target": target,
+            }))
+        }
+        FileOp::List => list(path),
+        FileOp::Mkdir => {
+            let mode = asked.mode.unwrap_or(0o755);
+            fs::DirBuilder::new()
+                .recursive(asked.recursive)
+                .mode(mode)
+                .create(path)?;
+            Ok(json!({}))
+        }
+        FileOp::Remove => {
+            let about = fs::symlink_metadata(path)?;
+            if !about.is_dir() {
+                fs::remove_file(path)?;
+            } else if asked.recursive {
+                fs::remove_dir_all(path)?;
+            } else {
+                fs::remove_dir(path)?;
+            }
+            Ok(json!({}))
+        }
+        FileOp::Read => {
+            let mut file = fs::File::open(path)?;
+            if file.metadata()?.is_dir() {
+                return Err(Error::from_raw_os_error(libc::EISDIR));
+            }
+            report.write_all(b"started\n")?;
+            Ok(json!({ "size": copy(&mut file, data)? }))
+        }
+        FileOp::Write => write(path, asked.mode.unwrap_or(0o644), data, report),
+    }
+}
+
+// A file without a name until it is whole, then a rename: whoever reads sees the old content or the new, and a write that the
+// host takes back (a reset: this process is killed) leaves nothing behind where the file system has such files.
+fn write(path: &Path, mode: u32, data: &mut fs::File, report: &mut fs::File) -> Result<Value> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::from_raw_os_error(libc::EISDIR))?;
+    if fs::metadata(path).is_ok_and(|about| about.is_dir()) {
+        return Err(Error::from_raw_os_error(libc::EISDIR));
+    }
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(hidden);
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let unnamed = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .mode(0o600)
+        .open(directory);
+    let (mut file, named) = match unnamed {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => (
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&beside)?,
+            true,
+        ),
+        file => (file?, false),
+    };
+    let done = report
+        .write_all(b"started\n")
+        .and_then(|()| copy(data, &mut file))
+        .and_then(|size| {
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            if !named {
+                sys::name_file(file.as_fd(), &beside)?;
+            }
+            fs::rename(&beside, path)?;
+            Ok(size)
+        });
+    if done.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    Ok(json!({ "size": done? }))
+}
+
+fn copy(from: &mut fs::File, to: &mut fs::File) -> Result<u64> {
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(size),
+            count => {
+                to.write_all(&buffer[..count])?;
+                size += count as u64;
+            }
+        }
+    }
+}
+
+fn list(path: &Path) -> Result<Value> {
+    let mut entries = Vec::new();
+    let (mut truncated, mut bytes) = (false, 0);
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = escaped(entry.file_name().as_bytes());
+        bytes += name.len() + 100;
+        if entries.len() == LIST_LIMIT || bytes > 480 << 10 {
+            truncated = true;
+            break;
+        }
+        // One that was removed meanwhile is not there.
+        if let Ok(about) = entry.metadata() {
+            entries.push((name, about));
+        }
+    }
+    entries.sort_by(|one, other| one.0.cmp(&other.0));
+    let entries: Vec<Value> = entries
+        .into_iter()
+        .map(|(name, about)| {
+            json!({
+                "name": name, "kind": kind(&about), "size": about.len(), "mode": about.mode() & 0o7777,
+                "mtime_ns": nanoseconds(&about),
+            })
+        })
+        .collect();
+    Ok(json!({ "entries": entries, "truncated": truncated }))
+}
+
+fn kind(about: &fs::Metadata) -> &'static str {
+    let kind = about.file_type();
+    if kind.is_file() {
+        "file"
+    } else if kind.is_dir() {
+        "directory"
+    } else if kind.is_symlink() {
+        "link"
+    } else if kind.is_fifo() {
+        "fifo"
+    } else if kind.is_socket() {
+        "socket"
+    } else if kind.is_char_device() {
+        "character"
+    } else {
+        "block"
+    }
+}
+
+fn nanoseconds(about: &fs::Metadata) -> i64 {
+    about
+        .mtime()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(about.mtime_nsec())
+}
+
+/// Bytes as text, with `\xNN` for those that are not UTF-8.
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}

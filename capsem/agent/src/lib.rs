@@ -1,0 +1,25 @@
+//! `capsem-agent`: process 1 of a Capsem machine (docs/formats/wire.md).
+//!
+//! One thread and one loop: it may fork without harm, and what it keeps is bounded by the windows of the streams. Refuses
+//! whatever is not of the documented form, and runs nothing before the host has given the machine its identity.
+
+mod acts;
+pub mod agent;
+pub mod boot;
+pub mod doctor;
+pub mod errno;
+pub mod files;
+pub mod frame;
+pub mod freezer;
+pub mod hardening;
+pub mod identity;
+pub mod job;
+pub mod line;
+pub mod message;
+pub mod network;
+pub mod port;
+pub mod redirect;
+pub mod stream;
+pub mod sys;
+pub mod trust;
+pub mod whose;

@@ -1,0 +1,231 @@
+"""What the verbs have in common when they speak to the service: one question, and options that describe a machine.
+
+Refuses a file of rules that cannot be read before anything is asked.
+
+    machine = ask("GET", "/machines/m-1a2b3c4d")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+from click.shell_completion import CompletionItem
+
+from capsem.cli import terminal
+from capsem.errors import NotFoundError, UsageError
+from capsem.host import places
+from capsem.host.policy import network_of
+from capsem.host.service import call
+from capsem.host.settings import load
+from capsem.vm.quantities import mebibytes
+from capsem.vm.spec import LEAST_DISK, LEAST_MEMORY, MOST_DISK, MOST_MEMORY
+from capsule.errors import CapsuleError
+
+if TYPE_CHECKING:
+    from capsem.host.recorded import Recorded
+
+_NAMED = re.compile(r"[A-Za-z0-9-]{1,64}")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def ask(method: str, path: str, body: object = None, *, start: bool = True) -> Any:
+    """One question to the service."""
+    return asyncio.run(call(method, path, body, start=start))
+
+
+class MachineName(click.ParamType[str]):
+    """A machine's name, its id, or the beginning of its id; completion offers those that there are."""
+
+    name = "machine"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """The name, when a machine can be called so."""
+        if _NAMED.fullmatch(value) is None:
+            raise NotFoundError(f"no machine can be named {value!r}", next_step="see capsem list")
+        return value
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Machines that begin like this; a service that does not run is not started for it."""
+        with contextlib.suppress(CapsuleError, OSError):
+            machines = ask("GET", "/machines", start=False)
+            named = {one["name"] or one["id"]: one["state"] for one in machines}
+            named |= {one["id"]: one["name"] or one["state"] for one in machines}
+            return [
+                CompletionItem(name, help=terminal.plain(help_))
+                for name, help_ in named.items()
+                if name.startswith(incomplete)
+            ]
+        return []
+
+
+class RecordedName(MachineName):
+    """The same, or the id of a machine that was deleted and has a log."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Machines that there are, then logs of others."""
+        found = super().shell_complete(ctx, param, incomplete)
+        with contextlib.suppress(CapsuleError, OSError):
+            there = {item.value for item in found}
+            found += [
+                CompletionItem(log.stem, help="its log")
+                for log in places.logged()
+                if log.stem.startswith(incomplete) and log.stem not in there
+            ]
+        return found
+
+
+def recorded(machine: str) -> tuple[Recorded, dict[str, Any] | None]:
+    """What is recorded of a machine, and the machine; None for one that was deleted.
+
+    Raises:
+        NotFoundError: there is no such machine, and no log of it.
+    """
+    # What reads records is loaded for the verbs that do.
+    from capsem.host.recorded import Recorded
+
+    found = ask("GET", f"/machines/{machine}/record")
+    return Recorded(found["id"]), found["machine"]
+
+
+_OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    (("--share",), {
+        "type": click.Choice(["copy", "live"]), "default": "copy", "show_default": True,
+        "help": "How the workspace gets there.",
+    }),
+    (("--workspace",), {
+        "metavar": "DIR", "type": click.Path(exists=True, file_okay=False),
+        "help": "Copy DIR to /workspace, where commands then run.",
+    }),
+    (("--rules",), {
+        "multiple": True, "type": click.Path(exists=True, dir_okay=False),
+        "help": "Rules that decide what is run and copied; may be repeated.",
+    }),
+    (("--policy",), {
+        "metavar": "FILE", "help": "What it may reach: a policy's network, secrets and rules; none: nothing.",
+        "show_default": "setting machine.policy",
+    }),
+    (("-e", "--env", "env"), {
+        "multiple": True, "metavar": "NAME=VALUE", "help": "A variable for every command; may be repeated.",
+    }),
+    (("--disk",), {
+        "metavar": "SIZE|none", "show_default": "setting machine.disk",
+        "help": "The most its own disk may hold; none: what it writes is in its memory.",
+    }),
+    (("--memory",), {"show_default": "setting machine.memory", "metavar": "SIZE", "help": "Memory."}),
+    (("--cpu", "cpus"), {"show_default": "setting machine.cpu", "type": int, "help": "Processors."}),
+    (("--image",), {"show_default": "setting machine.image", "help": "Name or digest of an image."}),
+)  # fmt: skip
+
+
+def machine_options(function: F) -> F:
+    """The options that describe a machine."""
+    for words, settings in _OPTIONS:
+        function = click.option(*words, **settings)(function)
+    return function
+
+
+def machine_body(
+    *,
+    image: str | None,
+    cpus: int | None,
+    memory: str | None,
+    disk: str | None,
+    env: Sequence[str],
+    rules: Sequence[str],
+    workspace: str | None = None,
+    share: str = "copy",
+    policy: str | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """The options as the service takes them.
+
+    Raises:
+        UsageError: an option makes no sense.
+    """
+    if share == "live":
+        raise UsageError(
+            "--share live is not built: a machine gets a copy",
+            next_step="leave it out, and take over what changed with capsem diff and capsem apply",
+        )
+    settings = load()
+    image = str(settings.of("machine.image").value) if image is None else image
+    cpus = int(settings.of("machine.cpu").value) if cpus is None else cpus
+    memory = str(settings.of("machine.memory").value) if memory is None else memory
+    disk = str(settings.of("machine.disk").value) if disk is None else disk
+    policy = str(settings.of("machine.policy").value) if policy is None else policy
+    if workspace is not None:
+        from capsem.host.workspace import root_of
+
+        workspace = str(root_of(workspace))
+    return {
+        "image": image,
+        "name": name,
+        "cpus": cpus,
+        "memory_mib": mebibytes(memory, what="--memory", least=LEAST_MEMORY, most=MOST_MEMORY),
+        "disk_mib": None
+        if disk == "none"
+        else mebibytes(disk, what="--disk", least=LEAST_DISK, most=MOST_DISK),
+        "env": variables(env),
+        "network": None if policy == "none" else network_of(policy),
+        "rules": [{"file": path, "text": Path(path).read_text(encoding="utf-8")} for path in rules],
+        "workspace": workspace,
+    }
+
+
+async def made(body: dict[str, Any]) -> dict[str, Any]:
+    """A machine as described, with its workspace in it and its secrets known; on an error there is none.
+
+    Raises:
+        CapsemError: it could not be made, the workspace not be copied, or a secret not be had.
+    """
+    network = body["network"]
+    if network is None or not network["egress"]["secrets"]:
+        return await _made(body)
+    # Where secrets come from is loaded for a policy that has some; without one of them nothing is made.
+    from capsem.host.secrets import give, secrets_of
+
+    values = secrets_of(network["egress"])
+    machine = await _made(body)
+    try:
+        await give(Path(machine["socket"]), values)
+    except BaseException:
+        await call("POST", f"/machines/{machine['id']}/delete", {"force": True})
+        raise
+    return machine
+
+
+async def _made(body: dict[str, Any]) -> dict[str, Any]:
+    if body["workspace"] is None:
+        return cast("dict[str, Any]", await call("POST", "/machines", body))
+    # What a workspace needs is loaded for a machine that has one.
+    from capsem.host.workspace import make
+
+    with terminal.progress() as progress:
+        machine, packing = await make(body, progress)
+    terminal.left_out(packing.left_out)
+    return machine
+
+
+def variables(pairs: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE pairs.
+
+    Raises:
+        UsageError: one has no `=`.
+    """
+    for pair in pairs:
+        if "=" not in pair or pair.startswith("="):
+            raise UsageError(f"-e {pair}: no NAME=VALUE", next_step="write -e NAME=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -1,0 +1,58 @@
+"""`capsem doctor`: what this host runs machines with, and what is missing.
+
+capsem doctor
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import click
+
+from capsem.cli import terminal
+from capsem.errors import CapsemError
+from capsem.host import places
+from capsem.host.facts import host_facts
+from capsem.host.images import open_image
+from capsem.host.programs import find_qemu
+
+
+@click.command("doctor", epilog="Example: capsem doctor --json")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def command(*, as_json: bool) -> int:
+    """Try what a machine needs; exit 1 when something is missing."""
+    checks = [_qemu(), _image(), _disk()]
+    if as_json:
+        terminal.say_json([{"check": name, "ok": ok, "what": what} for name, ok, what in checks])
+    else:
+        for name, ok, what in checks:
+            terminal.say(f"{'ok' if ok else 'missing':<8} {name:<12} {what}")
+    return 0 if all(ok for _, ok, _ in checks) else 1
+
+
+def _qemu() -> tuple[str, bool, str]:
+    try:
+        # What the service found out counts, where there was one.
+        kept = places.run() / "host.json" if places.run().is_dir() else None
+        facts = asyncio.run(host_facts(find_qemu(), kept=kept))
+    except CapsemError as error:
+        return "qemu", False, str(error)
+    return (
+        "qemu",
+        True,
+        f"{facts.qemu}, accelerator {facts.accelerator}{f' ({facts.why})' if facts.why else ''}",
+    )
+
+
+def _image() -> tuple[str, bool, str]:
+    try:
+        image = open_image("default")
+    except CapsemError as error:
+        return "image", False, str(error)
+    return "image", True, f"default, {image.digest[:12]}"
+
+
+def _disk() -> tuple[str, bool, str]:
+    found = shutil.which("mkfs.ext4", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    return "disk", found is not None, found or "no mkfs.ext4; sudo apt-get install -y e2fsprogs"

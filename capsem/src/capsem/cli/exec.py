@@ -1,0 +1,60 @@
+"""`capsem exec`: one command in a machine that runs.
+
+capsem exec build -- make -j2
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from capsem.cli.asking import MachineName, variables
+from capsem.cli.attach import attached, window
+from capsem.cli.report import Course, reported
+from capsem.errors import ConflictError, UsageError
+from capsem.host.service import call
+from capsem.wire.monitor import Exec
+
+
+@click.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example: capsem exec --json build -- make -j2",
+)
+@click.option("-t", "--tty", is_flag=True, help="Give it a terminal, which is this one.")
+@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="A variable; may be repeated.")
+@click.option("-w", "--cwd", help="Where it runs.")
+@click.option("-u", "--user", type=int, help="The user id it runs as.")
+@click.option(
+    "--timeout", type=float, metavar="SECONDS", help="Kill it after this long; the exit code is then 124."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="A report as one line of JSON, the last of standard error."
+)
+@click.argument("machine", type=MachineName())
+@click.argument("argv", nargs=-1, required=True)
+def command(
+    *, tty: bool, env: tuple[str, ...], cwd: str | None, user: int | None, timeout: float | None, machine: str,
+    argv: tuple[str, ...], as_json: bool,
+) -> int:  # fmt: skip
+    """Run a command in a machine; its streams and its exit code are ours.
+
+    The report of --json has the exit code, its cause, and what the machine's log got meanwhile: requests, names, model
+    calls, refusals with the line that would allow each, findings.
+    """
+    if tty and not sys.stdin.isatty():
+        raise UsageError("-t needs a terminal, and standard input is none", next_step="leave -t out")
+    asked = Exec(
+        argv=argv[1:] if argv[0] == "--" else argv, env=variables(env), cwd=cwd, user=user, stdin=True,
+        tty=window() if tty else None, timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
+    )  # fmt: skip
+
+    async def work(course: Course) -> int:
+        found = course.machine = await call("GET", f"/machines/{machine}")
+        if found["status"] is None:
+            raise ConflictError(f"{machine} is {found['state']}", next_step=f"capsem start {machine}")
+        return await attached(Path(found["socket"]), asked, course, as_json=as_json)
+
+    return reported(asked.argv, work, Course(), as_json=as_json)

@@ -1,0 +1,81 @@
+"""The root of the command line. A verb's module is imported when the verb is asked for, never before.
+
+main(["list", "--json"])
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from capsem.cli import terminal
+from capsule.cli.lazy import LazyGroup
+from capsule.errors import CapsuleError
+
+
+@click.group(
+    "capsem",
+    cls=LazyGroup,
+    verbs={
+        "apply": ("capsem.cli.apply", "Take over what a machine changed in its workspace."),
+        "answer": ("capsem.cli.answer", "Allow or deny what a machine waits for."),
+        "asks": ("capsem.cli.asks", "Show what machines wait for an answer to."),
+        "branch": ("capsem.cli.copies:branch", "Make machines that go on from where one is now."),
+        "completion": ("capsem.cli.completion", "Print a shell's completion script."),
+        "config": ("capsem.cli.config", "See and change settings, and which file decides."),
+        "cp": ("capsem.cli.cp", "Copy files and directories into a machine or out of it."),
+        "create": ("capsem.cli.create", "Make a machine and start it."),
+        "delete": ("capsem.cli.ends:delete", "Remove a machine and its disk; its record stays."),
+        "diff": ("capsem.cli.diff", "Show what a machine changed in its workspace."),
+        "doctor": ("capsem.cli.doctor", "Try what a machine needs, and name what is missing."),
+        "exec": ("capsem.cli.exec", "Run a command in a machine."),
+        "fork": ("capsem.cli.copies:fork", "Make an image of a machine."),
+        "history": ("capsem.cli.history", "Show what happened to a machine."),
+        "image": ("capsem.cli.image", "Build, list, inspect, verify and remove images."),
+        "info": ("capsem.cli.info", "Show a machine."),
+        "list": ("capsem.cli.list", "List machines."),
+        "logs": ("capsem.cli.logs", "Show a machine's console."),
+        "persist": ("capsem.cli.ends:persist", "Give a temporary machine a name, so that it stays."),
+        "purge": ("capsem.cli.ends:purge", "Remove every machine that does not run."),
+        "query": ("capsem.cli.query", "Ask what is recorded of a machine, in SQL."),
+        "restart": ("capsem.cli.ends:restart", "Stop a machine and start it from its disk."),
+        "resume": ("capsem.cli.ends:resume", "Go on with a machine that was suspended."),
+        "run": ("capsem.cli.run", "Run a command in a machine of its own."),
+        "shell": ("capsem.cli.shell", "Open a shell in a machine."),
+        "snapshot": ("capsem.cli.snapshot", "Keep, compare and put back what a workspace had."),
+        "start": ("capsem.cli.ends:start", "Start a machine that was stopped."),
+        "stop": ("capsem.cli.ends:stop", "Stop a machine."),
+        "suspend": ("capsem.cli.ends:suspend", "Keep a machine's memory on the disk, and end it."),
+        "timeline": ("capsem.cli.timeline", "Tell a machine's story in order of time."),
+        "verify": ("capsem.cli.verify", "Check a machine's log."),
+        "version": ("capsem.cli.version", "Print the versions of capsem, capsule and QEMU."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: capsem run -- uname -a",
+)
+def root() -> None:
+    """A whole Linux machine for an agent."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb and exit.
+
+    Exit codes: a command's own where a verb runs one; else 0 done, 1 the answer is no, 2 the command line or the
+    policy is wrong, 124 a command's time is over, 125 anything else of ours, 126 refused by a rule.
+    """
+    try:
+        code = root.main(args=arguments, prog_name="capsem", standalone_mode=False)
+    except CapsuleError as error:
+        terminal.fault(error)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        terminal.usage(error)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be said to it.
+        sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,1 @@
+"""The host's side of a machine: files, sockets, QEMU."""

@@ -1,0 +1,147 @@
+"""Debian's packages by mmdebstrap: a root file system as a tar archive, or single packages as files.
+
+mmdebstrap verifies what it fetches against Debian's keys. As root it works in a directory, as an ordinary user
+in a user namespace. Refuses nothing of its own: what apt refuses comes back in apt's words.
+
+    bootstrap(recipe, room / "root.tar", Silent())
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from capsem.errors import ImageError
+from capsem.host import commands, npm
+from capsem.host.progress import Progress
+from capsem.vm.image import Package
+from capsem.vm.recipe import Recipe
+
+# Manuals and translations: nobody reads them in a machine.
+_LEFT_OUT = (
+    "/usr/share/doc/*",
+    "/usr/share/man/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/lintian/*",
+    "/usr/share/bug/*",
+)
+PINS = "etc/apt/preferences.d/capsem"
+
+
+def bootstrap(recipe: Recipe, target: Path, progress: Progress, lock: tuple[Package, ...] = ()) -> None:
+    """Write the recipe's packages as one tar archive.
+
+    Args:
+        recipe: what goes in.
+        progress: is told each of mmdebstrap's steps.
+        target: where the archive goes, with the owners of the guest.
+        lock: versions that apt must take.
+
+    Raises:
+        ImageError: it cannot be built; the message has apt's words.
+    """
+    progress.step("root: fetching and installing packages")
+    arguments = [
+        "mmdebstrap",
+        f"--mode={_mode()}",
+        f"--variant={recipe.base}",
+        "--format=tar",
+        "--components=main",
+        "--architectures=amd64",
+        '--aptopt=Acquire::Retries "3"',
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
+    ]
+    if recipe.packages:
+        arguments.append("--include=" + ",".join(recipe.packages))
+    if pinned := [one for one in lock if one.kind == "deb"]:
+        pins = target.with_name("pins")
+        pins.write_text(
+            "".join(
+                f"Package: {one.name}\nPin: version {one.version}\nPin-Priority: 1001\n\n" for one in pinned
+            )
+        )
+        arguments.append(f"--setup-hook=copy-in {shlex.quote(str(pins))} /{PINS.rpartition('/')[0]}")
+        arguments.append(f'--setup-hook=mv "$1/{PINS.rpartition("/")[0]}/pins" "$1/{PINS}"')
+    if recipe.npm:
+        archive = npm.install(recipe, target.parent, progress)
+        progress.step("root: fetching and installing packages")
+        arguments.append(f"--customize-hook=tar-in {shlex.quote(str(archive))} /")
+    arguments += [f"--customize-hook={line}" for line in _installs(recipe)]
+
+    def seen(line: str) -> None:
+        if line.startswith("I: ") and not line.startswith(("I: using", "I: finding", "I: chroot")):
+            progress.step(f"root: {line.removeprefix('I: ').rstrip('.')}")
+
+    commands.run(
+        [*arguments, recipe.suite, target],
+        what="building the root file system",
+        environment={"SOURCE_DATE_EPOCH": str(recipe.epoch)},
+        seen=seen,
+    )
+
+
+def download(names: list[str], suite: str, room: Path, follow: str | None = None) -> list[Path]:
+    """Fetch packages as files, verified by apt.
+
+    Args:
+        names: of packages.
+        suite: Debian's release.
+        room: an empty directory; the files are below it afterwards.
+        follow: when given, take instead what the package depends on and whose name begins so.
+
+    Raises:
+        ImageError: one cannot be fetched.
+    """
+    fetched = room / "packages"
+    fetched.mkdir()
+    wanted = " ".join(names)
+    if follow is not None:
+        pattern = shlex.quote(f"s/^ *Depends: \\({follow}[^ ]*\\)$/\\1/p")
+        wanted = f"$(apt-cache depends {wanted} | sed -n {pattern})"
+    hook = (
+        'mkdir "$1/fetched" && cd "$1/fetched" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && '
+        f"apt-get download {wanted}"
+    )
+    commands.run(
+        [
+            "mmdebstrap",
+            f"--mode={_mode()}",
+            "--variant=custom",
+            "--format=null",
+            "--components=main",
+            "--architectures=amd64",
+            f"--customize-hook={hook}",
+            f"--customize-hook=sync-out /fetched {shlex.quote(str(fetched))}",
+            suite,
+            "/dev/null",
+        ],
+        what=f"fetching {', '.join(names)}",
+    )
+    found = sorted(fetched.glob("*.deb"))
+    if len(found) != len(names):
+        raise ImageError(
+            f"apt fetched {len(found)} packages for {', '.join(names)}",
+            next_step="check that the suite has them: apt-cache policy NAME",
+        )
+    return found
+
+
+def _mode() -> str:
+    if os.geteuid() == 0:
+        return "root"
+    commands.need("newuidmap")
+    return "unshare"
+
+
+def _installs(recipe: Recipe) -> list[str]:
+    """What is installed by pip, inside the tree, without running the packages' own install scripts."""
+    lines = []
+    if recipe.pypi:
+        wanted = " ".join(shlex.quote(f"{name}=={version}") for name, version in sorted(recipe.pypi.items()))
+        lines.append(
+            'chroot "$1" env HOME=/root PYTHONDONTWRITEBYTECODE=1 python3 -m pip install --no-cache-dir --no-compile '
+            f"--break-system-packages --root-user-action=ignore --only-binary=:all: --prefix=/usr/local {wanted}"
+        )
+    return lines

@@ -1,0 +1,92 @@
+"""Frames over a local stream socket, for both its ends; and who is at the other end.
+
+Refuses a peer of another user (SO_PEERCRED in unix(7)), and a frame that is not of the documented form.
+
+    link = await connect(places.monitor_socket(machine))
+    await link.send(encode(Info()))
+    frame = await link.receive()             # None: the other side has hung up
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import socket
+import struct
+from pathlib import Path
+
+from capsem.errors import MachineError
+from capsem.wire.frame import Frame, FrameReader
+
+_CHUNK = 1 << 18
+
+
+def peer_user(connection: socket.socket) -> int:
+    """The user id of the process at the other end of a Unix socket."""
+    _, user, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(user)
+
+
+def is_ours(connection: socket.socket) -> bool:
+    """Whether the other end is this user, or root."""
+    return peer_user(connection) in {0, os.geteuid()}
+
+
+class Link:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._frames: collections.deque[Frame] = collections.deque()
+        self._untrusted = FrameReader()
+
+    async def receive(self) -> Frame | None:
+        """The next frame; None when the other side has hung up.
+
+        Raises:
+            FrameError: it is not of the documented form.
+        """
+        while not self._frames:
+            try:
+                data = await self._reader.read(_CHUNK)
+            except OSError:
+                return None
+            if not data:
+                return None
+            self._frames.extend(self._untrusted.feed(data))
+        return self._frames.popleft()
+
+    async def send(self, data: bytes) -> None:
+        """Send, and wait while the other side lags. A side that has hung up takes nothing, which is no error here."""
+        with contextlib.suppress(OSError):
+            self._writer.write(data)
+            await self._writer.drain()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the other side was seen to have hung up; only sending finds out."""
+        return self._writer.transport.is_closing()
+
+    async def close(self) -> None:
+        """Hang up."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+async def connect(path: Path) -> Link:
+    """A connection to a local socket of this user.
+
+    Raises:
+        MachineError: nobody listens there.
+    """
+    try:
+        reader, writer = await asyncio.open_unix_connection(path, limit=_CHUNK)
+    except OSError as error:
+        raise MachineError(
+            f"the machine's monitor does not answer at {path}: {error.strerror}", next_step="see capsem list"
+        ) from error
+    return Link(reader, writer)

@@ -1,0 +1,223 @@
+"""One thing asked of a machine's monitor: a command, a file, how it is, its end. The client's side.
+
+Refuses an answer that is not of the documented form, and raises what the monitor says went wrong as the error it was.
+
+    operation = await begin(socket_path, Exec(argv=("ls",)))
+    async for piece in operation:            # Started | Output | Exited
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capsem import errors
+from capsem.errors import CapsemError, MachineError, WireError
+from capsem.host.link import Link, connect
+from capsem.wire.frame import DATA_LIMIT, Credit, Data, End, Message
+from capsem.wire.frame import encode as encode_frame
+from capsem.wire.monitor import (
+    ERRORS,
+    INPUT,
+    WINDOW,
+    ClientMessage,
+    Copied,
+    Done,
+    Exec,
+    Exited,
+    Failed,
+    File,
+    MonitorMessage,
+    Resize,
+    Result,
+    Signal,
+    Started,
+    Status,
+    Waiting,
+    decode_monitor,
+    encode,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command wrote, or a file's content. `errors`: to standard error."""
+
+    content: bytes
+    errors: bool = False
+
+
+def raised(failed: Failed) -> CapsemError:
+    """The error that a monitor or the service told of, as an exception of its class."""
+    kind = getattr(errors, failed.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, CapsemError)):
+        kind = MachineError
+    error = kind(failed.message, next_step=failed.next_step)
+    error.add_note(failed.errno or "")
+    return error
+
+
+def told(error: CapsemError, errno: str | None = None) -> Failed:
+    """An error as it is told to a client."""
+    return Failed(type(error).__name__, error.message, error.next_step, errno)
+
+
+class Operation:
+    """One operation that has begun. Iterate it for what comes; closing it ends the command."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._room = WINDOW
+        self._credited = asyncio.Event()
+        self.over = False
+
+    async def __aiter__(self) -> AsyncGenerator[Output | MonitorMessage]:
+        """What the monitor says, until its last word.
+
+        Raises:
+            CapsemError: it could not be done.
+        """
+        while True:
+            frame = await self._link.receive()
+            match frame:
+                case None:
+                    self._finish()
+                    raise MachineError("the machine's monitor has gone", next_step="see capsem list")
+                case Data(stream, content):
+                    yield Output(content, errors=stream == ERRORS)
+                case Credit(_, amount):
+                    self._room += amount
+                    self._credited.set()
+                case Message():
+                    said = decode_monitor(frame)
+                    if isinstance(said, Failed):
+                        self._finish()
+                        raise raised(said)
+                    if isinstance(said, Exited | Result | Done | Status | Copied | Waiting):
+                        self._finish()
+                        yield said
+                        return
+                    yield said
+                case End():
+                    continue
+                case _:
+                    raise WireError(
+                        "a monitor does not send that", next_step="are both sides of one version?"
+                    )
+
+    def _finish(self) -> None:
+        self.over = True
+        self._credited.set()
+
+    async def write(self, data: bytes) -> None:
+        """Send input; waits while what was sent before is not taken. Once the operation is over, does nothing."""
+        view = memoryview(data)
+        while view and not self.over:
+            if self._room <= 0:
+                self._credited.clear()
+                await self._credited.wait()
+                continue
+            piece = view[: min(DATA_LIMIT, self._room)]
+            self._room -= len(piece)
+            await self._link.send(encode_frame(Data(INPUT, bytes(piece))))
+            view = view[len(piece) :]
+
+    async def end_input(self) -> None:
+        """There is no more input."""
+        await self._link.send(encode_frame(End(INPUT)))
+
+    async def signal(self, number: int) -> None:
+        """A signal to the command."""
+        await self._link.send(encode(Signal(number)))
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """The terminal has another size now."""
+        await self._link.send(encode(Resize(rows, columns)))
+
+    async def close(self) -> None:
+        """Hang up; a command that still runs is killed."""
+        self._finish()
+        await self._link.close()
+
+
+async def begin(path: Path, asked: ClientMessage) -> Operation:
+    """Ask a monitor.
+
+    Raises:
+        MachineError: no monitor is there.
+    """
+    try:
+        sentence = encode(asked)
+    except ValueError as error:
+        raise errors.UsageError(f"too much at once: {error}", next_step="pass less") from error
+    link = await connect(path)
+    await link.send(sentence)
+    return Operation(link)
+
+
+async def ask(path: Path, asked: ClientMessage) -> MonitorMessage:
+    """An operation without streams: its last word."""
+    operation = await begin(path, asked)
+    try:
+        async for said in operation:
+            if not isinstance(said, Output):
+                return said
+        raise MachineError("the monitor said nothing", next_step="see capsem list")
+    finally:
+        await operation.close()
+
+
+async def read_file(path: Path, asked: File) -> bytes:
+    """The content of a file of the machine."""
+    operation = await begin(path, asked)
+    content = bytearray()
+    with contextlib.suppress(StopAsyncIteration):
+        try:
+            async for said in operation:
+                if isinstance(said, Output):
+                    content += said.content
+        finally:
+            await operation.close()
+    return bytes(content)
+
+
+async def write_file(path: Path, asked: File, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+    """Put what `pieces` brings into a file of the machine; returns what the machine says of it."""
+    operation = await begin(path, asked)
+    broken: list[Exception] = []
+
+    async def feed() -> None:
+        try:
+            async for piece in pieces:
+                await operation.write(piece)
+            await operation.end_input()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised below
+            # Nobody answers before the end of the content, which will not come: hanging up takes back what was sent.
+            broken.append(error)
+            await operation.close()
+
+    feeding = asyncio.create_task(feed())
+    try:
+        async for said in operation:
+            if isinstance(said, Result):
+                return said.value
+        raise MachineError("the monitor said nothing", next_step="see capsem list")
+    except CapsemError:
+        if broken:
+            raise broken[0] from None
+        raise
+    finally:
+        feeding.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await feeding
+        await operation.close()
+
+
+__all__ = [
+    "Exec", "Operation", "Output", "Started", "ask", "begin", "raised", "read_file", "told", "write_file",
+]  # fmt: skip

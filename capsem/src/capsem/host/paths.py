@@ -1,0 +1,47 @@
+"""Where Capsem keeps its things: its home (images, sessions) and its cache of build inputs.
+
+`CAPSEM_HOME` moves the first (default `~/.capsem`), `CAPSEM_CACHE` the second (default `capsem` below
+`XDG_CACHE_HOME` or `~/.cache`). Refuses a relative path in either: what it names would depend on who asks.
+
+    images() / "3f…" / "manifest.json"
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from capsem.errors import UsageError
+
+
+def home() -> Path:
+    """The directory of images and sessions, which may not exist yet."""
+    return _named("CAPSEM_HOME") or Path.home() / ".capsem"
+
+
+def cache() -> Path:
+    """The directory of build inputs by content, which may be deleted at any time."""
+    return _named("CAPSEM_CACHE") or (_named("XDG_CACHE_HOME") or Path.home() / ".cache") / "capsem"
+
+
+def images() -> Path:
+    """The directory of images by digest."""
+    return home() / "images"
+
+
+def sessions() -> Path:
+    """The directory of machines by id."""
+    return home() / "sessions"
+
+
+def _named(variable: str) -> Path | None:
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    path = Path(text)
+    if not path.is_absolute():
+        raise UsageError(
+            f"{variable} is {text!r}, which is not absolute",
+            next_step=f"set {variable} to a path that begins with /",
+        )
+    return path

@@ -1,0 +1,106 @@
+"""Whether a command may be run and a file copied: the rules of the machine, asked before the act.
+
+A machine without rules refuses nothing. With rules, what none of them allows is refused, and `ask` is refused too: a
+person cannot be asked from here. Refuses rules that do not compile: then the machine does not start.
+
+    rules = Rules.of(spec.rules)
+    rules.process(["git", "push"]).allowed
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from capsem.vm.spec import RuleText
+
+if TYPE_CHECKING:
+    from capsule.rules.engine import RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided of one act.
+
+    Attributes:
+        allowed: whether it may happen.
+        event: as the rules saw it.
+        decision: as it is recorded.
+        reason: why not.
+    """
+
+    allowed: bool
+    event: dict[str, Any]
+    decision: dict[str, Any]
+    reason: str = ""
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What goes on the log."""
+        return {**self.event, "decision": self.decision}
+
+
+class Rules:
+    """The rules of one machine.
+
+    Args:
+        rules: compiled; None: there are none.
+        now: this moment, RFC 3339.
+    """
+
+    def __init__(self, rules: RuleSet | None, now: Callable[[], str]) -> None:
+        self._rules = rules
+        self._now = now
+        self._count = itertools.count(1)
+
+    @classmethod
+    def of(cls, texts: Sequence[RuleText], now: Callable[[], str]) -> Rules:
+        """The rules in some files.
+
+        Raises:
+            RuleError: they are not of the documented form, or do not compile.
+        """
+        if not texts:
+            return cls(None, now)
+        # The expression engine is large; a machine without rules does not load it.
+        from capsule.rules.engine import compile_rules
+        from capsule.rules.rule import parse_rules
+
+        return cls(compile_rules([parse_rules(one.text, one.file) for one in texts]), now)
+
+    def process(self, argv: Sequence[str]) -> Verdict:
+        """May this command be run?"""
+        path = argv[0]
+        subject = {
+            "path": path, "name": PurePosixPath(path).name, "argv": list(argv), "command": " ".join(argv),
+        }  # fmt: skip
+        return self._decided("process", subject)
+
+    def file(self, operation: str, path: str) -> Verdict:
+        """May this be done to a file? `operation`: read, write, create or remove."""
+        name = PurePosixPath(path).name
+        subject = {
+            "operation": operation, "path": path, "name": name, "ext": PurePosixPath(name).suffix.removeprefix("."),
+        }  # fmt: skip
+        return self._decided("file", subject)
+
+    def _decided(self, kind: str, subject: dict[str, Any]) -> Verdict:
+        event = {
+            "event": {"id": f"host-{next(self._count)}", "type": kind, "time": self._now()},
+            kind: subject,
+        }
+        if self._rules is None:
+            return Verdict(True, event, {"action": "allow", "by": "default"})
+        decided = self._rules.decide(event)
+        if decided.action == "allow" and decided.rule is not None:
+            return Verdict(True, event, decided.record())
+        if decided.rule is None:
+            reason = decided.reason or "no rule allows it"
+            return Verdict(False, event, {"action": "block", "by": "default", "reason": reason}, reason)
+        record = {**decided.record(), "action": "block"}
+        return Verdict(
+            False, event, record, decided.reason or f"the rule {decided.rule.id} says {decided.action}"
+        )

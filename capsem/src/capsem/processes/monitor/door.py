@@ -1,0 +1,126 @@
+"""Where clients come in: one connection, one operation; decided, put on the log, then done.
+
+Refuses a peer of another user, a first message that asks nothing, and more connections than a machine needs.
+
+    async with Door(machine, places.monitor_socket(machine.record.id)):
+        await machine.ended.wait()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from capsem.errors import CapsemError, ConflictError, WireError
+from capsem.host.link import Link, is_ours
+from capsem.host.operation import told
+from capsem.processes.monitor.acts import run_command, work_on_file
+from capsem.processes.monitor.machine import Machine
+from capsem.wire.frame import Message
+from capsem.wire.monitor import (
+    Answer,
+    Asks,
+    Become,
+    Copy,
+    Done,
+    Exec,
+    File,
+    Info,
+    Result,
+    Secrets,
+    Stop,
+    Suspend,
+    Waiting,
+    decode_client,
+    encode,
+)
+
+CONNECTIONS = 128
+"""At once; the agent has at most 64 jobs."""
+
+
+class Door:
+    """The socket of one monitor."""
+
+    def __init__(self, machine: Machine, path: Path) -> None:
+        self._machine = machine
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._inside: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._came, self._path)
+        self._path.chmod(0o600)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._path.unlink(missing_ok=True)
+        if self._server is not None:
+            self._server.close()
+        # Who waits for the end is told of it before we leave.
+        if self._inside:
+            await asyncio.wait(self._inside, timeout=2)
+
+    async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._inside.add(task)
+        link = Link(reader, writer)
+        try:
+            if not is_ours(writer.get_extra_info("socket")):
+                return
+            await self._serve(link)
+        except CapsemError as error:
+            await link.send(encode(told(error, getattr(error, "errno", None))))
+        finally:
+            with contextlib.suppress(OSError):
+                await link.close()
+            self._inside.discard(task)
+
+    async def _serve(self, link: Link) -> None:  # noqa: PLR0912 - a table, one row a case
+        if len(self._inside) > CONNECTIONS:
+            raise ConflictError(
+                f"{CONNECTIONS} operations run in this machine", next_step="wait for one to end"
+            )
+        first = await link.receive()
+        if first is None:
+            return
+        if not isinstance(first, Message):
+            raise WireError("the first frame is no message", next_step="see docs/formats/machine-monitor.md")
+        match decode_client(first):
+            case Info():
+                await link.send(encode(self._machine.status()))
+            case Stop(force):
+                await self._machine.stop(force=force)
+                await link.send(encode(Done()))
+            case Become():
+                await self._machine.become()
+                await link.send(encode(Done()))
+            case Suspend():
+                await self._machine.suspend()
+                await link.send(encode(Done()))
+            case Copy(name, memory):
+                async with self._machine.copy(name, memory=memory) as copied:
+                    await link.send(encode(copied))
+                    # Until the client has what it wants of it.
+                    await link.receive()
+            case Secrets(values):
+                await self._machine.network.give(values)
+                await link.send(encode(Done()))
+            case Asks(wait_ms):
+                await link.send(encode(Waiting(await self._machine.network.asks(wait_ms / 1000))))
+            case Answer() as answer:
+                outcome = await self._machine.network.answer(answer)
+                await link.send(encode(Result({"outcome": outcome})))
+            case Exec() as asked:
+                await run_command(self._machine, link, asked)
+            case File() as asked:
+                await work_on_file(self._machine, link, asked)
+            case _:
+                raise WireError("that asks nothing", next_step="see docs/formats/machine-monitor.md")

@@ -1,0 +1,158 @@
+"""The record of one machine: entries go to a `capsule record` of its own, which alone holds the log's key.
+
+Refuses to let an act go on that could not be recorded: once the recorder is gone, every `write` raises.
+
+    evidence = await Evidence.open(directory / "capsule.log", "m-1a2b3c4d")
+    await evidence.write("machine.exec", {"argv": ["true"]})
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from capsem.errors import MachineError
+from capsem.processes.monitor.seeing import Seeing
+from capsule.sandbox.launcher import find_binary
+
+_CLOSE_SECONDS = 10.0
+# What may have been written after a mark before it is looked for.
+_TAIL = 1 << 20
+# A line of the log is at most 64 KiB; the rest of a long command line is told by its length.
+_TEXT_LIMIT, _ITEMS_LIMIT = 4096, 256
+
+
+class Evidence:
+    """One machine's log."""
+
+    def __init__(self, process: asyncio.subprocess.Process, run: str, log: Path) -> None:
+        self._process = process
+        self._run = run
+        self._log = log
+        self._seeing: list[Seeing] = []
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Seeing]:
+        """What is written from now on, until the block ends."""
+        seeing = Seeing()
+        self._seeing.append(seeing)
+        try:
+            yield seeing
+        finally:
+            self._seeing.remove(seeing)
+
+    @classmethod
+    async def open(cls, log: Path, machine: str) -> Evidence:
+        """Start recording.
+
+        Args:
+            log: the file; made when it is not there, gone on with when it is.
+            machine: the machine's id, which names the run on the log.
+
+        Raises:
+            MachineError: the recorder does not start.
+        """
+        try:
+            process = await asyncio.create_subprocess_exec(
+                str(find_binary()), "record", "--log", str(log), stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise MachineError(
+                f"the recorder does not start: {error}", next_step="see capsule doctor"
+            ) from error
+        return cls(process, f"r-{machine}", log)
+
+    async def write(self, kind: str, fields: dict[str, Any]) -> None:
+        """Append one entry; on the log within 100 ms.
+
+        Raises:
+            MachineError: it cannot be recorded, so what it tells of must not happen.
+        """
+        entry = {"type": kind, "run": self._run, **{name: fitting(value) for name, value in fields.items()}}
+        pipe = self._process.stdin
+        try:
+            if pipe is None or self._process.returncode is not None:
+                raise BrokenPipeError(f"the recorder ended with {self._process.returncode}")
+            pipe.write(msgspec.json.encode(entry) + b"\n")
+            await pipe.drain()
+        except OSError as error:
+            raise MachineError(
+                f"what happens in the machine cannot be recorded: {error}",
+                next_step=f"capsule verify {self._log}",
+            ) from error
+        for seeing in self._seeing:
+            seeing.add(kind, fields)
+
+    async def checkpoint(self) -> str:
+        """The newest signed checkpoint of the log once everything written so far is in it.
+
+        Raises:
+            MachineError: it does not come.
+        """
+        mark = secrets.token_hex(8)
+        await self.write("machine.marked", {"mark": mark})
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                # The recorder signs now, not within its second.
+                self._process.stdin.write(b"\n")
+        until = time.monotonic() + _CLOSE_SECONDS
+        while time.monotonic() < until:
+            found = await asyncio.to_thread(_checkpoint_after, self._log, f'"mark":"{mark}"'.encode())
+            if found is not None:
+                return found
+            await asyncio.sleep(0.002)
+        raise MachineError(
+            f"{self._log} got no checkpoint within {_CLOSE_SECONDS:g} s",
+            next_step=f"capsule verify {self._log}",
+        )
+
+    async def close(self) -> None:
+        """Write what is left, sign it, and let the recorder end."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._process.wait()
+
+
+def _checkpoint_after(log: Path, mark: bytes) -> str | None:
+    """The checkpoint that follows an entry at the end of a log, as a text of its own (docs/formats/audit-log.md)."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            _, found, after = file.read().partition(mark)
+    except FileNotFoundError:
+        return None
+    if not found:
+        return None
+    for line in after.splitlines(keepends=True):
+        if line.startswith(b'{"note":') and line.endswith(b"\n"):
+            note = msgspec.json.decode(line)["note"]
+            return note if isinstance(note, str) else None
+    return None
+
+
+def fitting(value: Any) -> Any:
+    """The value with long texts cut and long lists ended, so that a line holds it; fractions become text."""
+    match value:
+        case str() if len(value) > _TEXT_LIMIT:
+            return value[:_TEXT_LIMIT] + f"… ({len(value)} characters)"
+        case float():
+            return str(value)
+        case list() | tuple():
+            kept = [fitting(item) for item in value[:_ITEMS_LIMIT]]
+            return kept if len(value) <= _ITEMS_LIMIT else [*kept, f"… ({len(value)} items)"]
+        case dict():
+            return {str(name): fitting(item) for name, item in value.items()}
+        case _:
+            return value

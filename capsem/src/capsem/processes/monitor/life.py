@@ -1,0 +1,100 @@
+"""A monitor's life: the machine of a session from its start to its end, or one template made.
+
+Refuses to be silent: what goes wrong before it is ready is told to the service, in its own words.
+
+    code = live(Begin(session="/…/sessions/m-1a2b3c4d"), ready, memory=None, state=None)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+
+from capsem.errors import CapsemError
+from capsem.host import places
+from capsem.host.operation import told
+from capsem.host.plans import read_plan
+from capsem.processes.monitor.door import Door
+from capsem.processes.monitor.machine import Machine
+from capsem.processes.monitor.template import make
+from capsem.vm.record import Record, decode
+from capsem.vm.spec import MachineSpec
+from capsem.wire.nursery import Begin
+from capsule.errors import CapsuleError
+
+
+async def watch_over(directory: Path, ready: int, memory: int | None, state: int | None) -> None:
+    """Start the machine of a session, say so, and stay until it has ended."""
+    place = directory / "session.json"
+    record = decode(place.read_bytes(), str(place))
+    machine = Machine(record, read_plan(directory), directory, memory=memory, state=state)
+    await machine.start()
+    async with Door(machine, places.monitor_socket(record.id)):
+        say(ready, b"ready\n")
+        await machine.ended.wait()
+
+
+async def wait_to_become(directory: Path, ready: int, memory: int, state: int) -> None:
+    """Start a machine that is nobody's, say so, and stay until it was somebody's and has ended, or the service has."""
+    plan = read_plan(directory)
+    spec = MachineSpec(cpus=plan.cpus, memory_mib=plan.memory_mib)
+    record = Record(id=directory.name, spec=spec, digest=plan.image.digest, created="")
+    machine = Machine(record, plan, directory, memory=memory, state=state)
+    try:
+        await machine.prepare()
+        async with Door(machine, places.monitor_socket(record.id)):
+            # The service may have ended meanwhile.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(ready, b"ready\n")
+                await _until_decided(machine, ready)
+            os.close(ready)
+            if not machine.unclaimed:
+                await machine.ended.wait()
+    finally:
+        if machine.unclaimed:
+            await machine.leave()
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+async def _until_decided(machine: Machine, ready: int) -> None:
+    """Returns when it is somebody's, or will not be."""
+    gone = asyncio.Event()
+    # The other end of a pipe that is only written to: what comes is that nobody reads it any more.
+    asyncio.get_running_loop().add_reader(ready, gone.set)
+    waiting = [asyncio.create_task(one) for one in (gone.wait(), machine.died(), machine.became.wait())]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    asyncio.get_running_loop().remove_reader(ready)
+    for one in waiting:
+        one.cancel()
+
+
+def say(ready: int, text: bytes) -> None:
+    """The one thing that the service waits for."""
+    os.write(ready, text)
+    os.close(ready)
+
+
+def live(asked: Begin, ready: int, *, memory: int | None, state: int | None) -> int:
+    """Do what is asked for; returns the exit code."""
+    try:
+        if asked.ahead and memory is not None and state is not None:
+            asyncio.run(wait_to_become(Path(asked.session or ""), ready, memory, state))
+        elif asked.session is not None:
+            asyncio.run(watch_over(Path(asked.session), ready, memory, state))
+        else:
+            directory = Path(asked.template or "")
+            asyncio.run(make(read_plan(directory), directory))
+            say(ready, b"ready\n")
+    except CapsuleError as error:
+        mine = error if isinstance(error, CapsemError) else CapsemError(str(error), next_step=error.next_step)
+        sys.stderr.write(f"capsem-process: {error}\n")
+        sys.stderr.flush()
+        say(ready, msgspec.json.encode(told(mine)))
+        return error.exit_code
+    return 0

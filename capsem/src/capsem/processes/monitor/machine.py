@@ -1,0 +1,541 @@
+"""One machine from launch to end: its QEMU, its agent, its record, and what state all of it is in.
+
+Refuses to run anything before the agent has its identity and the start is on the log. `capsem.vm.lifecycle` decides
+what follows from what happens; this module does it.
+
+    machine = Machine(record, plan, directory, memory=3, state=4)
+    await machine.start()
+    await machine.ended.wait()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from capsem.errors import CapsemError, ConflictError, MachineError
+from capsem.host import kept, places
+from capsem.host import memory as memories
+from capsem.host.channel import Channel
+from capsem.host.confinement import confined
+from capsem.host.disk import copy_disk, open_disks
+from capsem.host.jobs import GuestError
+from capsem.host.programs import find_qemu
+from capsem.host.qemu import Files, Qemu, launch
+from capsem.host.whole import settle, write_whole
+from capsem.processes.monitor.console import keep
+from capsem.processes.monitor.deciding import Rules
+from capsem.processes.monitor.evidence import Evidence
+from capsem.processes.monitor.memory import Memory
+from capsem.processes.monitor.network import Network
+from capsem.vm.commandline import boot, restore
+from capsem.vm.lifecycle import Act, Event, Life, State
+from capsem.vm.plan import Accelerator, MachinePlan
+from capsem.vm.record import End, Record, decode
+from capsem.wire.guest import NETWORK, Ready, Shutdown, Sync
+from capsem.wire.monitor import Copied, Status
+
+# From the first question to the last byte on the disk; memory of some GiB on a slow disk is within it.
+SUSPEND_SECONDS = 120.0
+# What is on its way to the disk may be much; standing still is not.
+SYNC_SECONDS, STILL_SECONDS = 30.0, 15.0
+# Whatever went wrong, the machine runs on within this, or QEMU does not answer and is ended.
+RUN_ON_SECONDS = 10.0
+BOOT_SECONDS = {Accelerator.TCG: 60.0, Accelerator.KVM: 15.0, Accelerator.HVF: 15.0}
+STOP_SECONDS = 10.0
+ENTROPY_BYTES = 64
+_ROOM = "make room where CAPSEM_HOME is, or see capsem logs; it runs on unless capsem list says otherwise"
+
+
+def now() -> str:
+    """This moment as records have it: RFC 3339, UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Machine:
+    """One machine.
+
+    Attributes:
+        record: what was asked for.
+        evidence: its log; there from `start` on.
+        rules: what decides.
+        ended: set once QEMU has ended and everything is on the log.
+        unclaimed: whether it was made ahead, and is nobody's.
+        became: set once it is somebody's.
+    """
+
+    def __init__(
+        self, record: Record, plan: MachinePlan, directory: Path, *, memory: int | None, state: int | None
+    ) -> None:
+        self.record = record
+        self.rules = Rules.of(record.spec.rules, now)
+        self.ended = asyncio.Event()
+        self.unclaimed = self._prepared = False
+        self.became = asyncio.Event()
+        self.jobs = 0
+        self._plan = plan
+        self._directory = directory
+        self._template = None if memory is None or state is None else (memory, state)
+        self._life = Life()
+        self._memory: Memory | None = None
+        self._qemu: Qemu | None = None
+        self._channel: Channel | None = None
+        self._evidence: Evidence | None = None
+        self._ready: Ready | None = None
+        self._since = 0.0
+        self._why: str | None = None
+        self._one_copy = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self.network = Network(record, self._write, directory)
+
+    @property
+    def channel(self) -> Channel:
+        """The way to the agent.
+
+        Raises:
+            MachineError: the machine does not run.
+        """
+        if self._channel is None or self._life.state is not State.RUNNING:
+            raise MachineError(f"the machine is {self._life.state}", next_step="see capsem list")
+        return self._channel
+
+    @property
+    def evidence(self) -> Evidence:
+        """Its log.
+
+        Raises:
+            MachineError: it was not started.
+        """
+        if self._evidence is None:
+            raise MachineError("the machine has no record", next_step="report this")
+        return self._evidence
+
+    @contextlib.contextmanager
+    def job(self) -> Iterator[None]:
+        """One of `jobs`, until it ends."""
+        self.jobs += 1
+        try:
+            yield
+        finally:
+            self.jobs -= 1
+
+    def status(self) -> Status:
+        """How it is."""
+        ready = self._ready
+        return Status(
+            id=self.record.id, state=self._life.state.value, pid=os.getpid(),
+            qemu_pid=None if self._qemu is None else self._qemu.pid,
+            accelerator=self._plan.accelerator.value, board=self._plan.board.value,
+            template=self._template is not None, uptime_ms=int((time.monotonic() - self._since) * 1000),
+            kernel="" if ready is None else ready.kernel, agent="" if ready is None else ready.agent, jobs=self.jobs,
+        )  # fmt: skip
+
+    async def prepare(self) -> None:
+        """Start it ahead of need: it is nobody's, has random numbers of its own, and ran one command.
+
+        That one is ours; what QEMU translated for it need not be translated again.
+
+        Raises:
+            MachineError: it does not start.
+        """
+        self.unclaimed = True
+        try:
+            async with asyncio.timeout(BOOT_SECONDS[self._plan.accelerator]):
+                await self._begin()
+                await self._agent.identify(os.urandom(ENTROPY_BYTES), self.record.id, time.time_ns())
+                job = await self._agent.exec(["true"])
+                await job.wait()
+        except (CapsemError, GuestError, TimeoutError) as error:
+            await self._let_go()
+            why = str(error) or "it did not answer in time"
+            raise MachineError(
+                f"the machine does not start ahead: {why}", next_step="see monitor.log"
+            ) from error
+        self._prepared = True
+
+    async def become(self) -> None:
+        """Be the machine that its directory tells of now; returns when commands may be run.
+
+        Raises:
+            ConflictError: it was not made ahead, or is somebody's already.
+            MachineError: it does not start, or cannot be recorded; it has ended then.
+        """
+        if not self.unclaimed:
+            raise ConflictError("this machine is somebody's", next_step="see capsem list")
+        self.unclaimed = False
+        place = self._directory / "session.json"
+        try:
+            self.record = decode(place.read_bytes(), str(place))
+            self.rules = Rules.of(self.record.spec.rules, now)
+            self.network = Network(self.record, self._write, self._directory)
+            await self.start()
+        except BaseException:
+            await self._let_go()
+            self.ended.set()
+            raise
+        self.became.set()
+
+    async def died(self) -> None:
+        """Returns when QEMU has ended."""
+        if self._qemu is not None:
+            await self._qemu.wait()
+
+    async def leave(self) -> None:
+        """End one that is nobody's."""
+        await self._let_go()
+
+    async def start(self) -> None:
+        """Launch it, and try again while its boot hangs; returns when commands may be run.
+
+        Raises:
+            MachineError: it does not boot, or cannot be recorded.
+        """
+        log = places.log(self.record.id)
+        first = not log.exists()
+        self._evidence = await Evidence.open(log, self.record.id)
+        spec = self.record.spec
+        branched = first and self.record.origin is not None
+        if branched:
+            await self.evidence.write("machine.branched", msgspec.to_builtins(self.record.origin))
+        await self.evidence.write(
+            "machine.started",
+            {
+                "image": self._plan.image.digest, "name": spec.name, "memory_mib": spec.memory_mib, "cpus": spec.cpus,
+                "disk_mib": spec.disk_mib, "accelerator": self._plan.accelerator.value, "board": self._plan.board.value,
+                "qemu": self._plan.qemu, "template": self._template is not None and not branched,
+                "resumed": branched or self._kept.exists(), "rules": [rule.file for rule in spec.rules],
+            },
+        )  # fmt: skip
+        act, why = self._life.step(Event.START), ""
+        while act is Act.LAUNCH:
+            try:
+                async with asyncio.timeout(BOOT_SECONDS[self._plan.accelerator]):
+                    await self._launch()
+            except (CapsemError, TimeoutError) as error:
+                why = str(error) or "it did not answer in time"
+                if isinstance(error, TimeoutError):
+                    self._life.step(Event.BOOT_LATE)
+                await self._let_go()
+                await self.evidence.write("machine.boot_failed", {"try": self._life.tries, "reason": why})
+                act = self._life.step(Event.QEMU_ENDED)
+                if self._used.exists() or branched or self._prepared:
+                    # It ran on from where it stood, and its disk is a later one: that cannot be tried again.
+                    break
+            else:
+                self._life.step(Event.AGENT_READY)
+                self._since = time.monotonic()
+                self._watching = asyncio.create_task(self._watch())
+                return
+        await self.evidence.close()
+        raise MachineError(
+            f"the machine does not start: {why}", next_step=f"see {self._directory / 'console.log'}"
+        )
+
+    async def _launch(self) -> None:
+        if self._qemu is None:
+            await self._begin()
+        hostname = self.record.spec.name or self.record.id
+        authority = await self.network.authority()
+        self._ready = await self._agent.identify(
+            os.urandom(ENTROPY_BYTES), hostname, time.time_ns(), authority
+        )
+        assert self._qemu is not None
+        self.network.attach(self._qemu.ports[NETWORK])
+        self._used.unlink(missing_ok=True)
+
+    async def _begin(self) -> None:
+        """Start QEMU, and let the guest run; nobody's programs do yet."""
+        program = str(find_qemu())
+        resumed = self._kept.exists()
+        if resumed:
+            self._memory = await asyncio.to_thread(Memory.kept_in, self._kept, self._plan)
+        elif self._template is not None:
+            self._memory = Memory.of_template(*self._template)
+        else:
+            self._memory = Memory.empty(self._plan)
+        memory = self._memory
+        with contextlib.ExitStack() as stack:
+            root, disk = open_disks(stack, self._plan, self._directory / "disk")
+            files = Files(memory.file, root, disk)
+            if memory.state is None:
+                self._qemu = await launch(
+                    lambda d: boot(self._plan, d, program=program, shared=memory.shared), files,
+                    confine=confined(self._directory / "qemu.log", reads=self._plan.image.kernel),
+                )  # fmt: skip
+                await self._open_channel(self._qemu)
+                await self._agent.hello()
+            else:
+                # QEMU looks at its memory once it has its state.
+                filling = asyncio.create_task(memory.filled())
+                try:
+                    self._qemu = await launch(
+                        lambda d: restore(self._plan, d, program=program, shared=memory.shared), files,
+                        confine=confined(self._directory / "qemu.log"),
+                    )  # fmt: skip
+                finally:
+                    await filling
+                state = memories.reopened(memory.state)
+                stack.callback(os.close, state)
+                await self._qemu.load(state)
+                await self._open_channel(self._qemu)
+                if resumed:
+                    # What was kept is used up in the moment in which it runs on: its disk is another then.
+                    self._kept.replace(self._used)
+                    settle(self._directory)
+                await self._qemu.execute("cont")
+
+    @property
+    def _kept(self) -> Path:
+        return places.suspended(self._directory)
+
+    @property
+    def _used(self) -> Path:
+        return self._kept.with_name(f"{self._kept.name}.used")
+
+    @property
+    def _agent(self) -> Channel:
+        assert self._channel is not None
+        return self._channel
+
+    async def _open_channel(self, qemu: Qemu) -> None:
+        self._keeping = asyncio.create_task(keep(qemu.console, self._directory / "console.log"))
+        # What the guest sends to the network is read by the proxy alone.
+        ports = {number: port for number, port in qemu.ports.items() if number != NETWORK}
+        self._channel = await Channel(ports).__aenter__()
+
+    async def _watch(self) -> None:
+        assert self._qemu is not None
+        code = await self._qemu.wait()
+        asked = self._life.state is not State.RUNNING
+        self._life.step(Event.QEMU_DIED if code else Event.QEMU_ENDED)
+        state = self._life.state
+        if state is State.CRASHED:
+            self._why = self._why or f"QEMU ended with {code}"
+        await self._let_go()
+        fields: dict[str, Any] = {"asked": asked, "qemu_exit": code}
+        if state is State.SUSPENDED:
+            fields = {"bytes": self._kept.stat().st_blocks * 512}
+        elif self._why is not None:
+            fields["reason"] = self._why
+        with contextlib.suppress(MachineError):
+            await self.evidence.write(f"machine.{state}", fields)
+        await self.evidence.close()
+        with contextlib.suppress(OSError):
+            write_whole(places.end(self._directory), msgspec.json.encode(End(state, self._why)))
+        self.ended.set()
+
+    async def _write(self, kind: str, fields: dict[str, Any]) -> None:
+        await self.evidence.write(kind, fields)
+
+    async def _let_go(self) -> None:
+        await self.network.close()
+        if self._channel is not None:
+            await self._channel.__aexit__(None, None, None)
+            self._channel = None
+        if self._qemu is not None:
+            await self._qemu.end()
+            self._qemu = None
+        if self._keeping is not None:
+            await self._keeping
+            self._keeping = None
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+
+    async def suspend(self) -> None:
+        """Keep its memory and devices on the disk, and end it; returns when that is done.
+
+        Raises:
+            ConflictError: it does not run.
+            MachineError: its state could not be kept; then it runs on.
+        """
+        async with self._one_copy:
+            await self._suspended()
+
+    async def _suspended(self) -> None:
+        self._life.step(Event.SUSPEND)
+        fresh = self._kept.with_name(f"{self._kept.name}.new")
+        try:
+            async with asyncio.timeout(SUSPEND_SECONDS):
+                # If what was in memory is forgotten one day, the disk has all that was written.
+                await self._synced()
+                async with self._room(ends=True) as room:
+                    await self._stand_still()
+                    await self._keep(fresh, await self._taken(room), room)
+                await self._disk_written()
+            if self._life.state is not State.SUSPENDING:
+                raise MachineError("it was stopped meanwhile", next_step="capsem start")
+            fresh.replace(self._kept)
+            settle(self._directory)
+        except (CapsemError, GuestError, TimeoutError, OSError) as error:
+            why = str(error) or f"QEMU was not done within {SUSPEND_SECONDS:g} s"
+            fresh.unlink(missing_ok=True)
+            await self._run_on(why)
+            raise MachineError(f"the machine is not suspended: {why}", next_step=_ROOM) from error
+        self._life.step(Event.STATE_KEPT)
+        assert self._qemu is not None
+        self._qemu.kill()
+        await self.ended.wait()
+
+    async def _synced(self) -> None:
+        try:
+            async with asyncio.timeout(SYNC_SECONDS):
+                await self._agent.lifecycle(Sync)
+        except TimeoutError:
+            raise MachineError(
+                f"its agent did not write its disk within {SYNC_SECONDS:g} s", next_step="see capsem logs"
+            ) from None
+
+    async def _stand_still(self) -> None:
+        assert self._qemu is not None
+        if self._ready is None or "freeze" not in self._ready.capabilities:
+            raise MachineError(
+                "its agent cannot make programs stand still",
+                next_step="capsem image build, then create it again",
+            )
+        try:
+            async with asyncio.timeout(STILL_SECONDS):
+                await self._agent.freeze()
+                await self._qemu.execute("stop")
+        except TimeoutError:
+            raise MachineError(
+                f"it did not stand still within {STILL_SECONDS:g} s", next_step="see capsem logs"
+            ) from None
+
+    @contextlib.asynccontextmanager
+    async def _room(self, *, ends: bool = False) -> AsyncIterator[int]:
+        """For its memory: what needs no standing still is there already; its own file where it `ends` with that."""
+        assert self._memory is not None
+        if ends and self._memory.shared:
+            yield self._memory.file
+            return
+        room = await self._memory.room()
+        try:
+            yield room
+        finally:
+            os.close(room)
+
+    async def _taken(self, room: int) -> bytes:
+        assert self._memory is not None
+        assert self._qemu is not None
+        return await self._memory.taken(self._qemu, room)
+
+    async def _keep(self, path: Path, state: bytes, room: int) -> None:
+        fresh = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(path, fresh, 0o600)
+        try:
+            await asyncio.to_thread(kept.write, file, state, room)
+            await asyncio.to_thread(os.fsync, file)
+        finally:
+            os.close(file)
+
+    async def _disk_written(self) -> None:
+        if self._plan.disk:
+            disk = os.open(self._directory / "disk", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                await asyncio.to_thread(os.fsync, disk)
+            finally:
+                os.close(disk)
+
+    async def _run_on(self, why: str) -> None:
+        """After a suspend that failed; a QEMU that does not answer is ended, and the machine has crashed."""
+        if self._life.state is State.SUSPENDING and await self._thawed(why):
+            self._life.step(Event.SUSPEND_FAILED)
+            await self.evidence.write("machine.suspend_failed", {"reason": why})
+
+    async def _thawed(self, why: str) -> bool:
+        """Let it run on; a QEMU that does not answer is ended, and False is returned once it has gone."""
+        try:
+            async with asyncio.timeout(RUN_ON_SECONDS):
+                if self._qemu is not None:
+                    await self._qemu.execute("cont")
+                    if self._agent.frozen:
+                        await self._agent.thaw(time.time_ns())
+        except (CapsemError, GuestError, TimeoutError) as error:
+            self._why = f"{why}, and it did not run on: {str(error) or 'QEMU does not answer'}"
+            if self._qemu is not None:
+                self._qemu.kill()
+            await self.ended.wait()
+            return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def copy(self, name: str, *, memory: bool) -> AsyncIterator[Copied]:
+        """Copy its disk as it is now to `copies/NAME`, and where `memory` its memory and devices; it runs on.
+
+        Memory and devices are descriptors of this process, named in the answer, until the context is left.
+
+        Raises:
+            MachineError: it does not run, or the copy could not be made; nothing of it is left.
+        """
+        _ = self.channel
+        place = self._directory / "copies" / name
+        state = memories.blank("state")
+        try:
+            async with self._one_copy:
+                await self.evidence.write("machine.copied", {"copy": name, "memory": memory})
+                await asyncio.to_thread(place.mkdir, mode=0o700, parents=True)
+                async with self._room() if memory else contextlib.nullcontext(-1) as room:
+                    paused = await self._copied(place, state, room)
+                    checkpoint = await self.evidence.checkpoint()
+                    if not memory:
+                        yield Copied(paused, checkpoint)
+                        return
+                    for descriptor in (room, state):
+                        memories.seal(descriptor)
+                    yield Copied(paused, checkpoint, os.getpid(), room, state)
+        finally:
+            os.close(state)
+
+    async def _copied(self, place: Path, state: int, room: int) -> int:
+        """What has to be done while it stands still; returns how long it did, ms."""
+        why, began = "it was copied", time.monotonic()
+        try:
+            async with asyncio.timeout(SUSPEND_SECONDS):
+                # What it still has to write is written while it runs.
+                await self._synced()
+                began = time.monotonic()
+                await self._stand_still()
+                if room >= 0:
+                    os.write(state, await self._taken(room))
+                if self._plan.disk:
+                    await asyncio.to_thread(copy_disk, self._directory / "disk", place / "disk")
+        except (CapsemError, GuestError, TimeoutError, OSError) as error:
+            why = str(error) or f"QEMU was not done within {SUSPEND_SECONDS:g} s"
+            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+            raise MachineError(f"the machine is not copied: {why}", next_step=_ROOM) from error
+        finally:
+            runs = await self._thawed(why)
+            paused = time.monotonic() - began
+        if not runs:
+            raise MachineError(f"the machine has crashed: {self._why}", next_step="see capsem list")
+        return int(paused * 1000)
+
+    async def stop(self, *, force: bool) -> None:
+        """End it: the agent is asked first, unless `force`; returns when it has ended."""
+        act = self._life.step(Event.STOP)
+        if act is Act.SHUT_DOWN and not force:
+            with contextlib.suppress(CapsemError, TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._agent.lifecycle(Shutdown)
+                    assert self._qemu is not None
+                    await self._qemu.wait()
+        if not self.ended.is_set():
+            self._life.step(Event.STOP_LATE)
+            if self._qemu is not None:
+                self._qemu.kill()
+        await self.ended.wait()
+
+    def fields(self) -> dict[str, Any]:
+        """What identifies it in an entry."""
+        return {"machine": self.record.id}

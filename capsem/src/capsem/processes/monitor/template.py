@@ -1,0 +1,86 @@
+"""Making a template: boot once, stop before anything has an identity, keep memory, devices and disk.
+
+Refuses to keep a machine that something has run in: what clones share must be no one's.
+
+    await make(plan, directory)          # directory: memory, state, disk, console.log
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+from capsem.errors import MachineError
+from capsem.host import memory as memories
+from capsem.host.channel import Channel
+from capsem.host.confinement import confined
+from capsem.host.disk import blank_disk, copy_disk, open_disks
+from capsem.host.programs import find_qemu
+from capsem.host.qemu import Files, launch
+from capsem.processes.monitor.console import keep
+from capsem.processes.monitor.machine import BOOT_SECONDS
+from capsem.vm.commandline import boot
+from capsem.vm.plan import MachinePlan
+
+TRIES = 3
+
+
+async def make(plan: MachinePlan, directory: Path) -> None:
+    """Boot and keep; a boot that hangs is tried again.
+
+    Raises:
+        MachineError: it does not boot.
+    """
+    why: Exception | None = None
+    for _ in range(TRIES):
+        try:
+            async with asyncio.timeout(BOOT_SECONDS[plan.accelerator]):
+                await _once(plan, directory)
+        except (MachineError, TimeoutError) as error:
+            why = error
+        else:
+            return
+    reason = str(why) or f"its agent did not answer within {BOOT_SECONDS[plan.accelerator]:g} s"
+    console = directory / "console.log"
+    said = console.read_text(errors="replace").strip().splitlines()[-1:] if console.exists() else []
+    raise MachineError(
+        f"the image does not boot: {reason}{f'; the console says: {said[0]}' if said else ''}",
+        next_step="verify the image: capsem image verify",
+    ) from why
+
+
+async def _once(plan: MachinePlan, directory: Path) -> None:
+    if plan.disk:
+        place = directory / "disk"
+        if plan.image.disk is None:
+            await asyncio.to_thread(blank_disk, place, plan.disk_mib)
+        else:
+            place.unlink(missing_ok=True)
+            await asyncio.to_thread(copy_disk, Path(plan.image.disk), place)
+    memory = memories.blank("memory", plan.memory_mib << 20)
+    state = memories.blank("state")
+    program = str(find_qemu())
+    with contextlib.ExitStack() as stack:
+        root, disk = open_disks(stack, plan, directory / "disk")
+        qemu = await launch(
+            lambda d: boot(plan, d, program=program, shared=True), Files(memory, root, disk),
+            confine=confined(directory / "qemu.log", reads=plan.image.kernel),
+        )  # fmt: skip
+    keeping = asyncio.create_task(keep(qemu.console, directory / "console.log"))
+    try:
+        async with Channel(qemu.ports) as channel:
+            await channel.hello()
+            await qemu.execute("stop")
+            await qemu.save(state)
+            await qemu.execute("quit")
+            await qemu.wait()
+        for descriptor, name in ((memory, "memory"), (state, "state")):
+            (directory / name).unlink(missing_ok=True)
+            await asyncio.to_thread(memories.to_file, descriptor, directory / name)
+    finally:
+        await qemu.end()
+        await keeping
+        os.close(memory)
+        os.close(state)

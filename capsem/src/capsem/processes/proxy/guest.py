@@ -1,0 +1,69 @@
+"""One machine's session: the egress of `capsule`, with the guest's word for who connects.
+
+Refuses nothing by itself: what a guest says of its programs is recorded as the guest's word, and decides only what the
+policy's author lets a program's name decide.
+
+    session = GuestSession(frame, monitor, minter)
+    session.made_by(("guest", 7), ("198.18.0.9", 443), opened)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capsem.processes.proxy.monitor import MonitorLink
+from capsem.wire.guest import Open
+from capsule.egress.encryption import Minter
+from capsule.egress.frames import Flow
+from capsule.egress.frames import Session as SessionFrame
+from capsule.egress.session import Session
+from capsule.egress.story import Place
+
+Address = tuple[str, int]
+
+
+class GuestSession(Session):
+    """The state of one machine's network."""
+
+    def __init__(self, frame: SessionFrame, monitor: MonitorLink, minter: Minter) -> None:
+        super().__init__(frame, None, monitor, minter, _nobody_waits, dialer=monitor)
+        self._asking: dict[str, Any] = {}
+
+    def made_by(self, source: Address, target: Address, opened: Open) -> None:
+        """Who makes the connection that comes next."""
+        self.flows.add(
+            Flow(
+                source=f"{source[0]}:{source[1]}", target=f"{target[0]}:{target[1]}",
+                pid=opened.pid or 0, program=opened.program or "", argv=(),
+            )
+        )  # fmt: skip
+
+    def question(self, untrusted_packet: bytes, opened: Open) -> bytes | None:
+        """The answer to a question of a program."""
+        self._asking = reported(opened.program, opened.pid)
+        try:
+            return self.answer(untrusted_packet, "udp", ("guest", 0))
+        finally:
+            self._asking = {}
+
+    def _record_name(self, section: dict[str, Any]) -> None:
+        verdict = self._decide_name(section["name"], section["qtype"], section["transport"])
+        fields = {**self._asking, "dns": section, "decision": verdict.entry()}
+        self.recorder.write("egress.dns", fields)
+
+    def _program(self, place: Place) -> dict[str, Any]:
+        future = place.program
+        if not future.done() or future.cancelled():
+            return {}
+        return reported(future.result().program, future.result().pid)
+
+
+def reported(program: str | None, pid: int | None) -> dict[str, Any]:
+    """A program as an entry has it; nothing where the guest does not say."""
+    if not program:
+        return {}
+    return {"program": {"path": program, "pid": pid or 0, "name": program.rpartition("/")[2]}}
+
+
+def _nobody_waits() -> None:
+    """Asks are told to the monitor as they come."""

@@ -1,0 +1,63 @@
+"""What may be asked of a machine that is to be made: its image, what is locked, the size of its disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from capsem.errors import UsageError
+from capsem.host.images import open_image
+from capsem.vm.plan import ImageFiles
+from capsem.vm.settings import Settings
+from capsem.vm.spec import DEFAULT_DISK, MachineSpec
+
+
+def image_files(name: str) -> ImageFiles:
+    """The files of an image that was verified.
+
+    Raises:
+        CapsemError: there is none, or it is damaged.
+    """
+    image = open_image(name)
+    return ImageFiles(
+        image.digest, str(image.kernel), str(image.initrd), str(image.root), image.manifest.root.format,
+        None if image.disk is None else str(image.disk),
+    )  # fmt: skip
+
+
+def allowed(spec: MachineSpec, settings: Settings) -> None:
+    """Check a machine against what the organisation's file locks.
+
+    Raises:
+        UsageError: it is to be other than that file says, which is named with the line.
+    """
+    asked: tuple[tuple[str, object], ...] = (
+        ("machine.image", spec.image), ("machine.cpu", spec.cpus), ("machine.memory", spec.memory_mib),
+        ("machine.disk", spec.disk_mib), ("machine.policy", "none" if spec.network is None else spec.network.policy),
+    )  # fmt: skip
+    for name, wanted in asked:
+        held = settings.of(name)
+        value: object = held.value
+        if name in {"machine.memory", "machine.disk"}:
+            value = settings.mebibytes(name)
+        if held.locked and wanted != value:
+            raise UsageError(
+                f"{name} is locked to {held.value!r} by {held.place}",
+                next_step="leave the option out, or ask who looks after this host",
+            )
+
+
+def with_disk_of(spec: MachineSpec, image: ImageFiles, *, usual: int | None = DEFAULT_DISK) -> MachineSpec:
+    """The spec for an image: one that was forked from a machine brings a disk of its size.
+
+    Raises:
+        UsageError: another one was asked for.
+    """
+    if image.disk is None:
+        return spec
+    size = Path(image.disk).stat().st_size >> 20
+    if spec.disk_mib not in {size, DEFAULT_DISK, usual}:
+        raise UsageError(
+            f"the image {spec.image} brings a disk of {size} MiB", next_step="leave out the size of the disk"
+        )
+    return replace(spec, disk_mib=size)

@@ -1,0 +1,244 @@
+"""The service's HTTP interface, with its OpenAPI description at /openapi.json.
+
+Refuses unknown fields; answers what went wrong as `{"error": {kind, message, next_step}}`, as a
+monitor does.
+
+    app = build(Registry())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from importlib import metadata
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+
+from capsem.errors import CapsemError, ConflictError, NotFoundError, UsageError
+from capsem.host import places
+from capsem.host.operation import told
+from capsem.processes.service import copies
+from capsem.processes.service.kept import shown
+from capsem.processes.service.registry import Registry
+from capsem.vm.network import NetworkSpec, TextFile
+from capsem.vm.spec import DEFAULT_DISK, MachineSpec, RuleText
+from capsule.errors import CapsuleError
+
+_CODES: dict[type[CapsuleError], int] = {NotFoundError: 404, ConflictError: 409, UsageError: 422}
+
+
+class Rules(BaseModel):
+    """A file of rules, as text."""
+
+    model_config = ConfigDict(extra="forbid")
+    file: str
+    text: str
+
+
+class Text(BaseModel):
+    """A file that a policy names, as text."""
+
+    model_config = ConfigDict(extra="forbid")
+    path: str
+    text: str
+
+
+class Networked(BaseModel):
+    """The network's part of a policy, compiled."""
+
+    model_config = ConfigDict(extra="forbid")
+    policy: str
+    digest: str
+    egress: dict[str, Any]
+    sources: list[Text] = []
+
+
+class Asked(BaseModel):
+    """A machine to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+    image: str = "default"
+    name: str | None = None
+    cpus: int = 1
+    memory_mib: int = 512
+    disk_mib: int | None = DEFAULT_DISK
+    env: dict[str, str] = {}
+    rules: list[Rules] = []
+    workspace: str | None = None
+    network: Networked | None = None
+
+
+class Force(BaseModel):
+    """How an end is meant."""
+
+    model_config = ConfigDict(extra="forbid")
+    force: bool = False
+
+
+class Name(BaseModel):
+    """What a machine is to be called."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+
+
+class Branches(BaseModel):
+    """How many machines are to go on from one, and what they are called."""
+
+    model_config = ConfigDict(extra="forbid")
+    count: int = 1
+    names: list[str] = []
+
+
+class Purge(BaseModel):
+    """What is to be removed: what stands; with `all` what runs, too; logs of machines that are gone, by their age."""
+
+    model_config = ConfigDict(extra="forbid")
+    all: bool = False
+    logs_older_than_days: int | None = None
+
+
+def specified(asked: Asked) -> MachineSpec:
+    """What was asked for, as a spec."""
+    fields = asked.model_dump(exclude={"rules", "network"})
+    rules = tuple(RuleText(rule.file, rule.text) for rule in asked.rules)
+    return MachineSpec(**fields, rules=rules, network=_networked(asked.network))
+
+
+def _networked(asked: Networked | None) -> NetworkSpec | None:
+    if asked is None:
+        return None
+    sources = tuple(TextFile(one.path, one.text) for one in asked.sources)
+    return NetworkSpec(asked.policy, asked.digest, json.dumps(asked.egress), sources)
+
+
+def build(registry: Registry) -> FastAPI:
+    """The application over one registry."""
+    app = FastAPI(title="capsem-service", version=metadata.version("capsem"), docs_url=None, redoc_url=None)
+
+    @app.exception_handler(CapsuleError)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, CapsuleError)
+        said = (
+            told(error)
+            if isinstance(error, CapsemError)
+            else told(CapsemError(error.message, next_step=error.next_step))
+        )
+        return JSONResponse({"error": msgspec.to_builtins(said)}, _CODES.get(type(error), 500))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: Exception) -> JSONResponse:
+        said = told(
+            UsageError(f"the request is not of the documented form: {error}", next_step="see /openapi.json")
+        )
+        return JSONResponse({"error": msgspec.to_builtins(said)}, 422)
+
+    @app.get("/version")
+    async def version() -> dict[str, Any]:
+        return {"capsem": metadata.version("capsem"), "capsule": metadata.version("capsule")}
+
+    @app.get("/host")
+    async def host() -> dict[str, Any]:
+        facts = await registry.facts()
+        return {
+            "accelerator": facts.accelerator,
+            "why": facts.why,
+            "qemu": facts.qemu,
+            "tsc_khz": facts.tsc_khz,
+        }
+
+    @app.get("/machines")
+    async def listed() -> list[dict[str, Any]]:
+        return [shown(*one) for one in await registry.list()]
+
+    @app.post("/machines", status_code=201)
+    async def create(asked: Asked) -> dict[str, Any]:
+        record = await registry.create(specified(asked))
+        return shown(record, None)
+
+    @app.get("/machines/{name}")
+    async def info(name: str) -> dict[str, Any]:
+        return shown(*await registry.seen(registry.find(name)))
+
+    @app.get("/machines/{name}/record")
+    async def recorded(name: str) -> dict[str, Any]:
+        machine, record = registry.recorded(name)
+        there = None if record is None else shown(*await registry.seen(record))
+        return {"id": machine, "log": str(places.log(machine)), "machine": there}
+
+    @app.get("/machines/{name}/secrets")
+    async def sources(name: str) -> dict[str, Any]:
+        network = registry.find(name).spec.network
+        named = [] if network is None else network.plan["secrets"]
+        return {"secrets": [{"name": one["name"], "from": one["from"]} for one in named]}
+
+    @app.get("/machines/{name}/history")
+    async def history(name: str) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(one) for one in await asyncio.to_thread(registry.history, name)]
+
+    @app.post("/machines/{name}/start")
+    async def start(name: str) -> dict[str, Any]:
+        return shown(await registry.start(registry.find(name)), None)
+
+    @app.post("/machines/{name}/stop")
+    async def stop(name: str, how: Force) -> dict[str, Any]:
+        record = registry.find(name)
+        stopped = await registry.stop(record, force=how.force)
+        return {"id": record.id, "state": "deleted" if stopped is None else stopped.state}
+
+    @app.post("/machines/{name}/restart")
+    async def restart(name: str, how: Force) -> dict[str, Any]:
+        return shown(await registry.restart(registry.find(name), force=how.force), None)
+
+    @app.post("/machines/{name}/suspend")
+    async def suspend(name: str) -> dict[str, Any]:
+        return shown(await registry.suspend(registry.find(name)), None)
+
+    @app.post("/machines/{name}/resume")
+    async def resume(name: str) -> dict[str, Any]:
+        return shown(await registry.resume(registry.find(name)), None)
+
+    @app.post("/machines/{name}/fork", status_code=201)
+    async def fork(name: str, what: Name) -> dict[str, Any]:
+        image = await copies.fork(registry, registry.find(name), what.name)
+        return {
+            "digest": image.digest, "name": what.name, "base": image.manifest.base, "bytes": image.size,
+        }  # fmt: skip
+
+    @app.post("/machines/{name}/branch", status_code=201)
+    async def branch(name: str, what: Branches) -> dict[str, Any]:
+        made = await copies.branch(registry, registry.find(name), what.count, what.names)
+        return {
+            "paused_ms": made.paused_ms, "answered_ms": made.answered_ms,
+            "machines": [shown(child, None) for child in made.children],
+        }  # fmt: skip
+
+    @app.post("/machines/{name}/persist")
+    async def persist(name: str, what: Name) -> dict[str, Any]:
+        record = registry.find(name)
+        return shown(*await registry.seen(await registry.persist(record, what.name)))
+
+    @app.post("/machines/{name}/delete")
+    async def delete(name: str, how: Force) -> dict[str, Any]:
+        record = registry.find(name)
+        await registry.delete(record, force=how.force)
+        return {"id": record.id, "state": "deleted"}
+
+    @app.post("/purge")
+    async def purge(what: Purge) -> dict[str, Any]:
+        gone = []
+        for record, status in await registry.list():
+            if status is None or what.all:
+                await registry.delete(record, force=True)
+                gone.append(record.id)
+        logs: list[str] = []
+        if what.logs_older_than_days is not None:
+            logs = await asyncio.to_thread(registry.forget_logs, what.logs_older_than_days)
+        return {"deleted": gone, "logs": logs}
+
+    return app

@@ -1,0 +1,498 @@
+"""The machines of this user: made, found by name or id, started, stopped, deleted; what a crash left is put in order.
+
+Refuses two machines of one name, and to delete one that runs unless it is told to.
+
+    registry = Registry()
+    await registry.adopt()
+    record = await registry.create(MachineSpec(image="default"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import re
+import secrets
+import shutil
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from capsem.errors import CapsemError, ConflictError, MachineError, NotFoundError, UsageError
+from capsem.host import places
+from capsem.host.disk import copy_disk
+from capsem.host.facts import host_facts, without_accelerator
+from capsem.host.plans import read_plan, write_plan
+from capsem.host.programs import find_qemu
+from capsem.host.settings import load
+from capsem.host.whole import write_whole
+from capsem.processes.service import monitors
+from capsem.processes.service.admission import allowed, image_files, with_disk_of
+from capsem.processes.service.kept import ended, starting
+from capsem.processes.service.nursery import Nursery
+from capsem.processes.service.pool import Ahead, Pool, size
+from capsem.processes.service.templates import Templates
+from capsem.vm.history import Happened, told
+from capsem.vm.lifecycle import ALIVE, State
+from capsem.vm.plan import Accelerator, Board, HostFacts, ImageFiles, MachinePlan, work_out
+from capsem.vm.quantities import machine_name
+from capsem.vm.record import End, Origin, Record, decode, encode, next_step
+from capsem.vm.spec import MachineSpec
+from capsem.wire.monitor import Status
+from capsem.wire.nursery import Begin
+
+_OVER = {State.STOPPED, State.CRASHED}
+
+
+class Registry:
+    """All machines of one home."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._facts: HostFacts | None = None
+        self.templates = Templates(self._boot_template)
+        self.nursery = Nursery()
+        self.pool = Pool(size(), self._ahead)
+        self._naming = asyncio.Lock()
+        # One act at a time on one machine.
+        self._turns: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
+
+    # What is known.
+
+    def find(self, name: str) -> Record:
+        """A machine by its name, its id, or the beginning of its id.
+
+        Raises:
+            NotFoundError: none, or more than one.
+        """
+        exact = [record for record in self._records.values() if name in record.names]
+        fits = exact or [
+            record for record in self._records.values() if len(name) >= 4 and record.id.startswith(name)
+        ]
+        if len(fits) != 1:
+            raise NotFoundError(
+                f"no machine named {name!r}" if not fits else f"{name!r} fits {len(fits)} machines",
+                next_step="see capsem list",
+            )
+        return fits[0]
+
+    def history(self, name: str) -> list[Happened]:
+        """What happened to a machine; of one that was deleted, by its whole id.
+
+        Raises:
+            NotFoundError: there is no such machine, and no log of it.
+        """
+        log = places.log(self.recorded(name)[0])
+        return list(told(log.read_bytes().splitlines())) if log.exists() else []
+
+    def recorded(self, name: str) -> tuple[str, Record | None]:
+        """The id of a machine that there is or that was deleted, and the one that there is.
+
+        Args:
+            name: its name, or its id or the beginning of that; one that was deleted has no name.
+
+        Raises:
+            NotFoundError: there is no such machine, and no log of it.
+        """
+        try:
+            record = self.find(name)
+        except NotFoundError:
+            if re.fullmatch(r"m-[0-9a-f]{2,8}", name) is None:
+                raise
+            logs = [log.stem for log in places.logged() if log.stem.startswith(name)]
+            if len(logs) != 1:
+                raise
+            return logs[0], None
+        return record.id, record
+
+    def forget_logs(self, days: int) -> list[str]:
+        """Remove the logs of machines that are gone and were last written to that many days ago; returns their ids.
+
+        Raises:
+            UsageError: fewer than 0 days.
+        """
+        if days < 0:
+            raise UsageError(f"{days} days is no age", next_step="give 0 or more")
+        gone, oldest = [], time.time() - days * 86400
+        for log in places.logged():
+            if log.stem not in self._records and log.stat().st_mtime <= oldest:
+                log.unlink()
+                shutil.rmtree(places.index(log.stem), ignore_errors=True)
+                gone.append(log.stem)
+        return gone
+
+    async def facts(self) -> HostFacts:
+        """What this host executes machines with; found out once."""
+        if self._facts is None:
+            self._facts = await host_facts(find_qemu(), kept=places.run() / "host.json")
+        return self._facts
+
+    async def seen(self, record: Record) -> tuple[Record, Status | None]:
+        """A machine as its monitor says it is now."""
+        status = await monitors.status_of(record.id)
+        if status is not None and State(status.state) not in ALIVE:
+            # It has ended and puts its log in order; what it leaves is its last word.
+            with contextlib.suppress(TimeoutError):
+                await monitors.gone(record.id)
+                status = None
+        end = End(State(status.state)) if status is not None else ended(record)
+        if (end.state, end.problem) != (record.state, record.problem) and record.id in self._records:
+            record = self.put(msgspec.structs.replace(record, state=end.state, problem=end.problem))
+        return record, status
+
+    async def list(self) -> list[tuple[Record, Status | None]]:
+        """All, oldest first; a temporary one that has ended is gone."""
+        found = []
+        for record in sorted(self._records.values(), key=lambda one: one.created):
+            record, status = await self.seen(record)  # noqa: PLW2901 - the same machine, as it is now
+            over = status is None and not record.spec.persistent and record.state in _OVER
+            if over and not self._turns[record.id].locked():
+                await self._remove(record)
+                continue
+            found.append((record, status))
+        return found
+
+    # What is done.
+
+    async def create(self, spec: MachineSpec) -> Record:
+        """Make a machine and start it; returns when its agent has answered.
+
+        Raises:
+            CapsemError: it makes no sense, the name is taken, there is no image or no QEMU, or it does not boot.
+        """
+        spec.checked()
+        settings = await asyncio.to_thread(load)
+        allowed(spec, settings)
+        image = await asyncio.to_thread(image_files, spec.image)
+        spec = with_disk_of(spec, image, usual=settings.mebibytes("machine.disk"))
+        plan = work_out(spec, image, await self.facts())
+        if (ahead := self.pool.take(plan.key)) is not None:
+            with contextlib.suppress(MachineError):
+                return await self._becoming(spec, plan, ahead)
+        record = await self.added(spec, image.digest)
+        try:
+            return await self._start(record, image)
+        except BaseException:
+            await self._remove(record)
+            raise
+        finally:
+            self.pool.want(plan)
+
+    async def _becoming(self, spec: MachineSpec, plan: MachinePlan, ahead: Ahead) -> Record:
+        """The machine that was made ahead, once it is this one.
+
+        Raises:
+            ConflictError: its name is taken.
+            MachineError: it has ended; another one has to be made.
+        """
+        try:
+            record = await self.added(spec, ahead.plan.image.digest, made=ahead.id)
+            try:
+                record = self.put(starting(record, ahead.plan, template=True))
+                await monitors.become(record.id)
+                return self.put(msgspec.structs.replace(record, state=State.RUNNING))
+            except BaseException:
+                await self._remove(record)
+                raise
+        finally:
+            ahead.end()
+            self.pool.want(plan)
+
+    async def _ahead(self, plan: MachinePlan) -> Ahead:
+        """A machine that is nobody's."""
+        identity = _identity()
+        directory = places.session(identity)
+        real, template = await self.templates.get_on_some_board(plan)
+        directory.mkdir(mode=0o700)
+        try:
+            if template.disk is not None:
+                await asyncio.to_thread(copy_disk, template.disk, directory / "disk")
+            write_plan(directory, real)
+            lease = await self.nursery.ahead(
+                Begin(session=str(directory), clone=True, ahead=True), directory / "monitor.log",
+                (template.memory, template.state),
+            )  # fmt: skip
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            raise
+        return Ahead(identity, real, lease)
+
+    async def added(
+        self, spec: MachineSpec, digest: str, origin: Origin | None = None, made: str | None = None
+    ) -> Record:
+        """A machine that is not started yet, with a directory of its own, or that of one that was made ahead.
+
+        Raises:
+            ConflictError: its name is taken.
+        """
+        async with self._naming:
+            if spec.name is not None:
+                self._not_taken(spec.name)
+            most = load().of("limits.machines")
+            if len(self._records) >= int(most.value):
+                raise ConflictError(
+                    f"there are {len(self._records)} machines, and limits.machines is {most.value} ({most.place})",
+                    next_step="capsem delete one, or capsem purge",
+                )
+            record = Record(
+                id=made or _identity(), spec=spec, digest=digest, origin=origin,
+                created=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            )  # fmt: skip
+            places.session(record.id).mkdir(mode=0o700, exist_ok=made is not None)
+            return self.put(record)
+
+    def turn(self, record: Record) -> asyncio.Lock:
+        """For one who acts on a machine: one at a time."""
+        return self._turns[record.id]
+
+    @staticmethod
+    def plan_of(record: Record) -> MachinePlan:
+        """The plan that a machine was started with last."""
+        return read_plan(places.session(record.id))
+
+    async def start(self, record: Record) -> Record:
+        """Start a machine that stands, from its disk.
+
+        Raises:
+            ConflictError: it runs, or is suspended.
+        """
+        async with self._turns[record.id]:
+            return await self._started(record)
+
+    async def _started(self, record: Record) -> Record:
+        record = await self._standing(record)
+        if record.state is State.SUSPENDED:
+            name = record.names[0]
+            raise ConflictError(
+                f"{name} is suspended",
+                next_step=f"capsem resume {name}; or forget what was in its memory: capsem stop --force {name}",
+            )
+        return await self._start(record, await asyncio.to_thread(image_files, record.digest))
+
+    async def resume(self, record: Record) -> Record:
+        """Go on with a machine from where it was suspended.
+
+        Raises:
+            ConflictError: it is not suspended, or this host has another QEMU or accelerator than it was kept with.
+        """
+        async with self._turns[record.id]:
+            record = await self._standing(record)
+            if record.state is not State.SUSPENDED:
+                raise ConflictError(
+                    f"{record.names[0]} is {record.state}, not suspended", next_step=next_step(record) or ""
+                )
+            plan, facts = read_plan(places.session(record.id)), await self.facts()
+            if (plan.qemu, plan.accelerator) != (facts.qemu, facts.accelerator):
+                raise ConflictError(
+                    f"it was kept with QEMU {plan.qemu} ({plan.accelerator}), this host has {facts.qemu} "
+                    f"({facts.accelerator})",
+                    next_step=f"capsem stop --force {record.names[0]} forgets its memory and keeps its disk",
+                )
+            await asyncio.to_thread(image_files, record.digest)
+            return await self.launched(record, plan, template=record.template)
+
+    async def _standing(self, record: Record) -> Record:
+        record, status = await self.seen(self.find(record.id))
+        if status is not None:
+            raise ConflictError(f"{record.names[0]} is {record.state}", next_step="see capsem info")
+        return record
+
+    async def suspend(self, record: Record) -> Record:
+        """Keep a running machine's memory and devices, and end it; it can be resumed, also after the host was off.
+
+        Raises:
+            ConflictError: it does not run.
+            MachineError: it could not be kept; it runs on.
+        """
+        async with self._turns[record.id]:
+            record, status = await self.seen(self.find(record.id))
+            if status is None:
+                raise ConflictError(
+                    f"{record.names[0]} is {record.state}", next_step=next_step(record) or "see capsem list"
+                )
+            await monitors.suspend(record.id)
+            return (await self.seen(record))[0]
+
+    async def restart(self, record: Record, *, force: bool = False) -> Record:
+        """End a machine and start it from its disk.
+
+        Raises:
+            ConflictError: it has no disk of its own, so a new start would find nothing; it is suspended.
+        """
+        if record.spec.disk_mib is None and not force:
+            raise ConflictError(
+                f"{record.names[0]} has no disk: a restart loses what was written in it",
+                next_step="use --force",
+            )
+        async with self._turns[record.id]:
+            await monitors.stop(record.id, force=force)
+            return await self._started(record)
+
+    async def persist(self, record: Record, name: str) -> Record:
+        """Give a temporary machine a name, with which it outlives its stop.
+
+        Raises:
+            ConflictError: it has a name, or another machine has this one.
+        """
+        machine_name(name)
+        async with self._turns[record.id], self._naming:
+            record, _ = await self.seen(self.find(record.id))
+            if record.spec.name is not None:
+                raise ConflictError(
+                    f"it is named {record.spec.name} already", next_step="it outlives its stop as it is"
+                )
+            self._not_taken(name)
+            return self.put(msgspec.structs.replace(record, spec=replace(record.spec, name=name)))
+
+    def _not_taken(self, name: str) -> None:
+        if any(name in one.names for one in self._records.values()):
+            raise ConflictError(
+                f"there is a machine named {name}",
+                next_step=f"capsem delete {name}, or choose another name",
+            )
+
+    async def _start(self, record: Record, image: ImageFiles) -> Record:
+        facts = await self.facts()
+        board = Board.MICROVM if record.board is None else Board(record.board)
+        plan = work_out(record.spec, image, facts, board=board)
+        directory = places.session(record.id)
+        disk = directory / "disk"
+        template = None
+        fresh = not disk.exists()
+        if fresh:
+            # What its disk holds is not known to a template's memory: only a new machine starts from one.
+            try:
+                plan, template = await self.templates.get_on_some_board(plan)
+            except MachineError as error:
+                if facts.accelerator is Accelerator.TCG:
+                    raise
+                # It passed its trial, and no machine boots under it: emulation does, if the image is whole.
+                slower = replace(facts, accelerator=Accelerator.TCG)
+                plan, template = await self.templates.get_on_some_board(work_out(record.spec, image, slower))
+                self._facts = without_accelerator(
+                    facts, find_qemu(), error.message, kept=places.run() / "host.json"
+                )
+            if template.disk is not None:
+                await asyncio.to_thread(copy_disk, template.disk, disk)
+        start_from = None if template is None else (template.memory, template.state)
+        return await self.launched(record, plan, template=fresh, start_from=start_from)
+
+    async def launched(
+        self, record: Record, plan: MachinePlan, *, template: bool, start_from: tuple[int, int] | None = None
+    ) -> Record:
+        """Start a machine's monitor; returns when its agent has answered.
+
+        Args:
+            record: the machine.
+            plan: its devices.
+            template: whether it began as a template.
+            start_from: sealed descriptors of the memory and the state to go on from.
+
+        Raises:
+            CapsemError: why it did not.
+        """
+        directory = places.session(record.id)
+        write_plan(directory, plan)
+        asked = Begin(session=str(directory), clone=start_from is not None)
+        descriptors = start_from or ()
+        places.end(directory).unlink(missing_ok=True)
+        record = self.put(starting(record, plan, template=template))
+        try:
+            await self.nursery.run(asked, directory / "monitor.log", descriptors)
+        except CapsemError as error:
+            # What was kept is still there unless the machine ran on from it.
+            kept = places.suspended(directory).exists()
+            state = State.SUSPENDED if kept else State.FAILED
+            self.put(msgspec.structs.replace(record, state=state, problem=error.message))
+            raise
+        return self.put(msgspec.structs.replace(record, state=State.RUNNING))
+
+    async def stop(self, record: Record, *, force: bool = False) -> Record | None:
+        """End a machine; a temporary one is deleted, and None is returned.
+
+        Raises:
+            ConflictError: it is suspended, and `force`, which forgets its memory, was not given.
+        """
+        async with self._turns[record.id]:
+            record, status = await self.seen(self.find(record.id))
+            if status is None and record.state is State.SUSPENDED and not force:
+                name = record.names[0]
+                raise ConflictError(
+                    f"{name} is suspended: a stop forgets what was in its memory",
+                    next_step=f"capsem resume {name}, or capsem stop --force {name}",
+                )
+            if status is not None:
+                await monitors.stop(record.id, force=force)
+            places.suspended(places.session(record.id)).unlink(missing_ok=True)
+            if not record.spec.persistent:
+                await self._remove(record)
+                return None
+            return self.put(msgspec.structs.replace(record, state=State.STOPPED, problem=None))
+
+    async def delete(self, record: Record, *, force: bool = False) -> None:
+        """Remove a machine and everything of it but its log.
+
+        Raises:
+            ConflictError: it runs, and `force` was not given.
+        """
+        async with self._turns[record.id]:
+            await self._deleted(*await self.seen(self.find(record.id)), force=force)
+
+    async def _deleted(self, record: Record, status: Status | None, *, force: bool) -> None:
+        if status is not None:
+            if not force and record.spec.persistent:
+                raise ConflictError(
+                    f"{record.names[0]} is {record.state}",
+                    next_step=f"capsem stop {record.names[0]} first, or delete --force",
+                )
+            await monitors.stop(record.id, force=True)
+        await self._remove(record)
+
+    async def _remove(self, record: Record) -> None:
+        self._records.pop(record.id, None)
+        self._turns.pop(record.id, None)
+        with contextlib.suppress(FileNotFoundError):
+            places.monitor_socket(record.id).unlink()
+        await asyncio.to_thread(shutil.rmtree, places.session(record.id), ignore_errors=True)
+
+    async def adopt(self) -> None:
+        """Read what an earlier service left: machines that run are taken over, what ended is put in order."""
+        from capsem.host import paths
+
+        for directory in sorted(paths.sessions().iterdir()):
+            place = directory / "session.json"
+            if not place.exists():
+                # One that was made ahead and is nobody's, or half of one.
+                if places.is_id(directory.name) and await monitors.status_of(directory.name) is None:
+                    shutil.rmtree(directory, ignore_errors=True)
+                continue
+            record = decode(place.read_bytes(), str(place))
+            self._records[record.id] = record
+            for part in ("session.json.new", "suspended.new", "suspended.used"):
+                (directory / part).unlink(missing_ok=True)
+            shutil.rmtree(directory / "copies", ignore_errors=True)
+        for unfinished in paths.images().glob(".forking-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        for left in places.run().glob("m-*.sock"):
+            if await monitors.status_of(left.stem) is None:
+                left.unlink(missing_ok=True)
+        await self.list()
+
+    def put(self, record: Record) -> Record:
+        """Keep what is known of a machine."""
+        # A temporary machine does not outlive the host's end anyway.
+        write_whole(places.session(record.id) / "session.json", encode(record), sync=record.spec.persistent)
+        self._records[record.id] = record
+        return record
+
+    async def _boot_template(self, plan: MachinePlan, directory: Path) -> None:
+        write_plan(directory, plan)
+        await self.nursery.run(Begin(template=str(directory)), directory / "monitor.log")
+
+
+def _identity() -> str:
+    return f"m-{secrets.token_hex(4)}"

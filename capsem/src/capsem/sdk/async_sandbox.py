@@ -1,0 +1,387 @@
+"""`AsyncSandbox`: a machine and what can be done in it. Names are those of E2B's SDK where it has them.
+
+Refuses to go on with a machine that was killed: every call then raises `MachineError`.
+
+    async with await AsyncSandbox.create() as box:
+        result = await box.commands.run("echo hello")
+        await box.files.write("/root/x", "text")
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from capsem.errors import MachineError, NotFoundError
+from capsem.host.extract import Extraction
+from capsem.host.operation import ask, read_file, write_file
+from capsem.host.packing import Packing
+from capsem.host.progress import Silent
+from capsem.host.service import call
+from capsem.host.settings import load
+from capsem.host.transfer import fetch, send
+from capsem.sdk.command import CommandHandle, CommandResult, OnText, start
+from capsem.vm.spec import DEFAULT_DISK
+from capsem.wire.monitor import Exec, File, Result
+
+if TYPE_CHECKING:
+    from capsem.sdk.evidence import AsyncEvidence
+    from capsem.sdk.workspace import AsyncWorkspace
+
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class EntryInfo:
+    """One entry of a directory of the machine, as the guest says.
+
+    Attributes:
+        name: last segment of its path.
+        path: the whole path.
+        type: `file`, `directory`, `link` or another kind.
+        size: bytes.
+        mode: permission bits.
+        mtime_ns: ns since 1970.
+    """
+
+    name: str
+    path: str
+    type: str
+    size: int
+    mode: int
+    mtime_ns: int
+
+
+class Commands:
+    """Commands in one machine."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    @overload
+    async def run(
+        self, cmd: str | Sequence[str], *, background: Literal[False] = ..., envs: Mapping[str, str] | None = ...,
+        cwd: str | None = ..., user: int | None = ..., stdin: str | bytes | None = ..., timeout: float | None = ...,
+        on_stdout: OnText | None = ..., on_stderr: OnText | None = ..., check: bool = ...,
+    ) -> CommandResult: ...  # fmt: skip
+
+    @overload
+    async def run(
+        self, cmd: str | Sequence[str], *, background: Literal[True], envs: Mapping[str, str] | None = ...,
+        cwd: str | None = ..., user: int | None = ..., stdin: str | bytes | None = ..., timeout: float | None = ...,
+        on_stdout: OnText | None = ..., on_stderr: OnText | None = ..., check: bool = ...,
+    ) -> CommandHandle: ...  # fmt: skip
+
+    async def run(
+        self, cmd: str | Sequence[str], *, background: bool = False, envs: Mapping[str, str] | None = None,
+        cwd: str | None = None, user: int | None = None, stdin: str | bytes | None = None,
+        timeout: float | None = 60.0, on_stdout: OnText | None = None, on_stderr: OnText | None = None,
+        check: bool = False,
+    ) -> CommandResult | CommandHandle:  # fmt: skip
+        """Run a command.
+
+        Args:
+            cmd: a line for `/bin/sh -c`, or a program and its arguments.
+            background: return a handle as soon as it runs; its input stays open.
+            envs: variables beside the machine's own.
+            cwd: where; None: the machine's default.
+            user: a user id; None: the machine's default.
+            stdin: its whole input.
+            timeout: seconds until it is killed; None: never.
+            on_stdout: told of output as it comes.
+            on_stderr: the same of standard error.
+            check: raise when it does not end with 0.
+
+        Raises:
+            CommandTimeoutError, CommandExitError: see `CommandHandle.wait`.
+            RefusedError: a rule refused it.
+        """
+        argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
+        asked = Exec(
+            argv=argv, env=dict(envs or {}), cwd=cwd, user=user, stdin=background or stdin is not None,
+            timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
+        )  # fmt: skip
+        handle = await start(self._socket, asked, on_stdout=on_stdout, on_stderr=on_stderr)
+        if background:
+            return handle
+        if stdin is not None:
+            await handle.send_stdin(stdin)
+            await handle.close_stdin()
+        return await handle.wait(check=check)
+
+
+class Files:
+    """Files of one machine."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    @overload
+    async def read(self, path: str, *, format: Literal["text"] = ...) -> str: ...
+
+    @overload
+    async def read(self, path: str, *, format: Literal["bytes"]) -> bytes: ...
+
+    async def read(self, path: str, *, format: Literal["text", "bytes"] = "text") -> str | bytes:  # noqa: A002
+        """The content of a file."""
+        content = await read_file(self._socket, File("read", path))
+        return content if format == "bytes" else content.decode()
+
+    async def write(self, path: str, data: str | bytes, *, mode: int | None = None) -> None:
+        """Make a file, or put other content into it."""
+        content = data.encode() if isinstance(data, str) else data
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for place in range(0, len(content), _CHUNK):
+                yield content[place : place + _CHUNK]
+
+        await write_file(self._socket, File("write", path, mode=mode), pieces())
+
+    async def list(self, path: str) -> list[EntryInfo]:
+        """What is in a directory."""
+        value = await self._ask(File("list", path))
+        return [
+            EntryInfo(
+                str(one["name"]), f"{path.rstrip('/')}/{one['name']}", str(one["kind"]), int(one["size"]),
+                int(one["mode"]), int(one["mtime_ns"]),
+            )
+            for one in value["entries"]
+        ]  # fmt: skip
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is something of that name."""
+        try:
+            await self._ask(File("stat", path))
+        except NotFoundError:
+            return False
+        return True
+
+    async def make_dir(self, path: str) -> None:
+        """Make a directory and its parents; one that is there is no error."""
+        await self._ask(File("mkdir", path, recursive=True))
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, or a directory with everything in it."""
+        await self._ask(File("remove", path, recursive=True))
+
+    async def copy_in(self, source: str | Path, path: str) -> Sequence[tuple[str, str]]:
+        """Copy a directory of the host into the machine, to `path`; returns what was left out, and why.
+
+        Links stay links. Left out is what the policy denies (.env, keys), and what is no file, directory or link.
+
+        Raises:
+            UsageError: it is over the limits.
+        """
+        # The policies are loaded for one who copies a directory.
+        from capsem.host.workspace import guards_of
+
+        leave = guards_of(Path(source).resolve()).withheld
+        with contextlib.closing(Packing(Path(source), leave=leave)) as packing:
+            await send(self._socket, path, packing.pieces())
+            return packing.left_out
+
+    async def copy_out(self, path: str, target: str | Path) -> Sequence[tuple[str, str]]:
+        """Copy a directory of the machine to the host; returns what was left out, and why.
+
+        Raises:
+            ConflictError: `target` is there.
+            ArchiveError: what the machine sent is not what an archive may be; nothing was kept.
+        """
+        with Extraction(Path(target)) as extraction:
+            await fetch(self._socket, path, extraction.feed)
+            extraction.finish()
+        return extraction.left_out
+
+    async def _ask(self, asked: File) -> dict[str, Any]:
+        said = await ask(self._socket, asked)
+        if not isinstance(said, Result):
+            raise MachineError(
+                "the monitor did not answer what was asked", next_step="are both sides of one version?"
+            )
+        return said.value
+
+
+async def _begun(how: str, machine: str, body: object = None) -> Any:
+    """Start it in some way, with the secrets of its policy had again from where that says."""
+    from capsem.host.secrets import begun
+
+    return await begun(how, machine, body)
+
+
+class AsyncSandbox:
+    """One machine.
+
+    Attributes:
+        sandbox_id: its id.
+        commands: what runs in it.
+        files: what is in it.
+    """
+
+    _workspace: AsyncWorkspace | None = None
+
+    def __init__(self, machine: Mapping[str, Any]) -> None:
+        self._machine = machine
+        self.socket = Path(machine["socket"])
+        self.sandbox_id = str(machine["id"])
+        self.name: str | None = machine["name"]
+        self.log = Path(machine["log"])
+        self.commands = Commands(self.socket)
+        self.files = Files(self.socket)
+
+    @classmethod
+    async def create(
+        cls, image: str | None = None, *, name: str | None = None, cpus: int | None = None,
+        memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
+        rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
+    ) -> Self:  # fmt: skip
+        """Make a machine and start it. What is not given is as the settings say (`capsem config`).
+
+        Args:
+            image: the name or digest of an image.
+            name: with one, it outlives its stop.
+            cpus: virtual processors.
+            memory_mib: memory, MiB.
+            disk_mib: the most its own disk may hold, MiB; None: what it writes is in its memory.
+            envs: variables for every command.
+            rules: files of rules that decide what is run and copied.
+            workspace: a directory that is copied to /workspace, where commands then run.
+            policy: a file, or a preset's name: what it may reach; `none`: nothing.
+
+        Raises:
+            UsageError: a secret of the policy cannot be had, or the organisation's settings say otherwise.
+        """
+        settings = load()
+        policy = str(settings.of("machine.policy").value if policy is None else policy)
+        if policy != "none":
+            # The compiler is large; who gives no policy does not load it.
+            from capsem.host.policy import network_of
+            from capsem.host.secrets import give, secrets_of
+
+            network = network_of(policy)
+            values = secrets_of(network["egress"])
+        else:
+            network, values = None, {}
+        texts = [{"file": str(path), "text": Path(path).read_text(encoding="utf-8")} for path in rules]
+        asked = {
+            "image": settings.of("machine.image").value if image is None else image, "name": name,
+            "cpus": settings.of("machine.cpu").value if cpus is None else cpus,
+            "memory_mib": settings.mebibytes("machine.memory") if memory_mib is None else memory_mib,
+            "disk_mib": settings.mebibytes("machine.disk") if disk_mib == DEFAULT_DISK else disk_mib,
+            "env": dict(envs or {}), "rules": texts, "network": network,
+        }  # fmt: skip
+        if workspace is None:
+            machine = await call("POST", "/machines", asked)
+        else:
+            # What a workspace needs is loaded for a machine that has one.
+            from capsem.host.workspace import make, root_of
+
+            machine, _ = await make({**asked, "workspace": str(root_of(workspace))}, Silent())
+        made = cls(machine)
+        if values:
+            try:
+                await give(made.socket, values)
+            except BaseException:
+                await made.kill()
+                raise
+        return made
+
+    @property
+    def workspace(self) -> AsyncWorkspace:
+        """Its workspace; a machine without one refuses what is asked of it."""
+        if self._workspace is None:
+            from capsem.sdk.workspace import AsyncWorkspace
+
+            self._workspace = AsyncWorkspace(self._machine)
+        return self._workspace
+
+    @property
+    def evidence(self) -> AsyncEvidence:
+        """What is recorded of it: its story, SQL over it, the verifier. It stays when the machine is gone."""
+        # Reading a record loads what `commands.run` does not need.
+        from capsem.sdk.evidence import AsyncEvidence
+
+        return AsyncEvidence(self.sandbox_id)
+
+    @classmethod
+    async def connect(cls, sandbox_id: str) -> Self:
+        """A machine that is there, by id or name; one that is suspended is resumed, another that stands is started."""
+        machine = await call("GET", f"/machines/{sandbox_id}")
+        if machine["status"] is None:
+            how = "resume" if machine["state"] == "suspended" else "start"
+            machine = await _begun(how, sandbox_id)
+        return cls(machine)
+
+    async def get_info(self) -> dict[str, Any]:
+        """What is known of it."""
+        found: dict[str, Any] = await call("GET", f"/machines/{self.sandbox_id}")
+        return found
+
+    async def is_running(self) -> bool:
+        """Whether its monitor answers."""
+        try:
+            return (await self.get_info())["status"] is not None
+        except NotFoundError:
+            return False
+
+    async def kill(self) -> bool:
+        """End and remove it; False when it was gone already."""
+        try:
+            await call("POST", f"/machines/{self.sandbox_id}/delete", {"force": True})
+        except NotFoundError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """End it in order; one with a name stays and can be connected to again."""
+        await call("POST", f"/machines/{self.sandbox_id}/stop", {"force": False})
+
+    async def restart(self) -> None:
+        """End it in order and start it again, from its disk; a temporary one stays, too."""
+        await _begun("restart", self.sandbox_id, {"force": False})
+
+    async def pause(self) -> None:
+        """Keep its memory and devices on the host's disk, and end it; `resume` or `connect` go on from there."""
+        await call("POST", f"/machines/{self.sandbox_id}/suspend")
+
+    async def resume(self) -> None:
+        """Go on from where it was paused: what ran runs on, with other random numbers and the time of now."""
+        await _begun("resume", self.sandbox_id)
+
+    async def history(self) -> list[dict[str, Any]]:
+        """What happened to it: `time`, `what`, `detail`, `outcome`, `seq` of the entry on its log."""
+        found: list[dict[str, Any]] = await call("GET", f"/machines/{self.sandbox_id}/history")
+        return found
+
+    async def fork(self, name: str) -> str:
+        """Make an image of its disk; returns its digest. `create(name)` makes machines of it."""
+        found = await call("POST", f"/machines/{self.sandbox_id}/fork", {"name": name})
+        return str(found["digest"])
+
+    async def branch(self, n: int = 1, *, names: Sequence[str] = ()) -> list[Self]:
+        """Make machines that go on from where this one is now, memory and disk; it runs on itself.
+
+        Args:
+            n: how many.
+            names: theirs; without, they are temporary.
+        """
+        asked = {"count": n, "names": list(names)}
+        found = await _begun("branch", self.sandbox_id, asked)
+        return [type(self)(machine) for machine in found["machines"]]
+
+    async def persist(self, name: str) -> None:
+        """Give a temporary machine a name; from now on it outlives its stop, and the block it was made in."""
+        await call("POST", f"/machines/{self.sandbox_id}/persist", {"name": name})
+        self.name = name
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.name is None:
+            await self.kill()

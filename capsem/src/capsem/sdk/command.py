@@ -1,0 +1,170 @@
+"""A command in a machine, seen from Python: its result, and a handle on one that still runs.
+
+Refuses nothing of its own: a command that fails is a result, unless `check` was asked for.
+
+    handle = await start(socket, Exec(argv=("cat",), stdin=True), Wish())
+    await handle.send_stdin("text")
+    result = await handle.wait()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from capsem.errors import CapsemError, CommandTimeoutError, MachineError
+from capsem.host.operation import Operation, Output, begin
+from capsem.wire.monitor import Exec, Exited, Seen, Started
+
+OnText = Callable[[str], object]
+OUTPUT_LIMIT = 64 << 20
+"""Bytes of output that are kept; what is more is told to the callbacks only."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a command ended.
+
+    Attributes:
+        exit_code: its own; 128 and the signal's number when it died of one.
+        stdout: what it wrote, as UTF-8; wrong bytes are replaced.
+        stderr: the same of its standard error.
+        signal: the signal it died of, or None.
+        cpu_ms: processor time, as the guest reports it.
+        max_rss_bytes: its largest memory, as the guest reports it.
+        truncated: whether there was more output than is kept.
+        seen: what went on the machine's log while it ran: requests, model calls, refusals, findings.
+    """
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    signal: int | None = None
+    cpu_ms: int = 0
+    max_rss_bytes: int = 0
+    truncated: bool = False
+    seen: Seen = field(default_factory=Seen)
+
+
+class CommandExitError(CapsemError):
+    """`check=True`, and the command did not end with 0.
+
+    Attributes:
+        result: the whole result.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, result: CommandResult) -> None:
+        super().__init__(message, next_step="look at result.stderr")
+        self.result = result
+
+
+class CommandHandle:
+    """A command that was started.
+
+    Attributes:
+        pid: its process id in the machine.
+    """
+
+    def __init__(self, operation: Operation, on_stdout: OnText | None, on_stderr: OnText | None) -> None:
+        self.pid = 0
+        self._operation = operation
+        self._tell = (on_stdout, on_stderr)
+        self._kept = (bytearray(), bytearray())
+        self._truncated = False
+        self._started = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> Exited:
+        try:
+            async for said in self._operation:
+                if isinstance(said, Output):
+                    self._take(said)
+                elif isinstance(said, Started):
+                    self.pid = said.pid
+                    self._started.set()
+                elif isinstance(said, Exited):
+                    return said
+            raise MachineError("the machine said nothing of the command's end", next_step="see capsem list")
+        finally:
+            self._started.set()
+            await self._operation.close()
+
+    def _take(self, said: Output) -> None:
+        which = int(said.errors)
+        kept, tell = self._kept[which], self._tell[which]
+        room = OUTPUT_LIMIT - len(kept)
+        kept += said.content[:room]
+        self._truncated = self._truncated or len(said.content) > room
+        if tell is not None:
+            tell(said.content.decode(errors="replace"))
+
+    async def started(self) -> None:
+        """Waits until it runs.
+
+        Raises:
+            CapsemError: it could not be started.
+        """
+        await self._started.wait()
+        if not self.pid:
+            await self._reading
+
+    async def send_stdin(self, data: str | bytes) -> None:
+        """More input; waits while the command does not read."""
+        await self._operation.write(data.encode() if isinstance(data, str) else data)
+
+    async def close_stdin(self) -> None:
+        """There is no more input."""
+        await self._operation.end_input()
+
+    async def send_signal(self, number: int) -> None:
+        """A signal to its process group."""
+        await self._operation.signal(number)
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        await self._operation.signal(signal.SIGKILL)
+        await asyncio.shield(self._reading)
+
+    async def wait(self, *, check: bool = False) -> CommandResult:
+        """How it ended.
+
+        Raises:
+            CommandTimeoutError: its time was over.
+            CommandExitError: `check`, and it did not end with 0.
+        """
+        exited = await asyncio.shield(self._reading)
+        if exited.timed_out:
+            raise CommandTimeoutError(
+                "the command's time was over; it was killed", next_step="give it a longer timeout"
+            )
+        result = CommandResult(
+            exit_code=exited.exit_code,
+            stdout=self._kept[0].decode(errors="replace"),
+            stderr=self._kept[1].decode(errors="replace"),
+            signal=exited.signal,
+            cpu_ms=exited.cpu_ms,
+            max_rss_bytes=exited.max_rss_bytes,
+            truncated=self._truncated,
+            seen=exited.seen or Seen(),
+        )
+        if check and result.exit_code != 0:
+            raise CommandExitError(f"the command ended with {result.exit_code}", result=result)
+        return result
+
+
+async def start(
+    socket: Path, asked: Exec, *, on_stdout: OnText | None = None, on_stderr: OnText | None = None
+) -> CommandHandle:
+    """Start a command; returns when it runs.
+
+    Raises:
+        CapsemError: it could not be started.
+    """
+    handle = CommandHandle(await begin(socket, asked), on_stdout, on_stderr)
+    await handle.started()
+    return handle

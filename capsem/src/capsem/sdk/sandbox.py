@@ -1,0 +1,336 @@
+"""`Sandbox`: `AsyncSandbox` for programs without an event loop; the same names, without `await`.
+
+Refuses to be used inside a callback of its own.
+
+    with Sandbox.create() as box:
+        for piece in box.commands.stream("make"):
+            print(piece.text, end="")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from capsem.host.operation import Output, begin
+from capsem.sdk.async_sandbox import AsyncSandbox, EntryInfo
+from capsem.sdk.async_sandbox import Commands as AsyncCommands
+from capsem.sdk.async_sandbox import Files as AsyncFiles
+from capsem.sdk.command import CommandHandle as AsyncHandle
+from capsem.sdk.command import CommandResult, OnText
+from capsem.sdk.loop import LOOP
+from capsem.vm.spec import DEFAULT_DISK
+from capsem.wire.monitor import Exec, Exited, MonitorMessage
+
+if TYPE_CHECKING:
+    from capsem.host.snapshots import Snapshot
+    from capsem.sdk.evidence import Evidence
+    from capsem.sdk.workspace import Applied, AsyncWorkspace
+    from capsem.workspace.tree import Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a command's output, as it came. The last one has `exit_code` and no text."""
+
+    text: str
+    stderr: bool = False
+    exit_code: int | None = None
+
+
+class CommandHandle:
+    """A command that was started in the background."""
+
+    def __init__(self, handle: AsyncHandle) -> None:
+        self._handle = handle
+        self.pid = handle.pid
+
+    def send_stdin(self, data: str | bytes) -> None:
+        """More input."""
+        LOOP.run(self._handle.send_stdin(data))
+
+    def close_stdin(self) -> None:
+        """There is no more input."""
+        LOOP.run(self._handle.close_stdin())
+
+    def send_signal(self, number: int) -> None:
+        """A signal to its process group."""
+        LOOP.run(self._handle.send_signal(number))
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        LOOP.run(self._handle.kill())
+
+    def wait(self, *, check: bool = False) -> CommandResult:
+        """How it ended."""
+        return LOOP.run(self._handle.wait(check=check))
+
+
+class Commands:
+    """Commands in one machine."""
+
+    def __init__(self, commands: AsyncCommands, socket: Path) -> None:
+        self._commands = commands
+        self._socket = socket
+
+    @overload
+    def run(
+        self, cmd: str | Sequence[str], *, background: Literal[False] = ..., envs: Mapping[str, str] | None = ...,
+        cwd: str | None = ..., user: int | None = ..., stdin: str | bytes | None = ..., timeout: float | None = ...,
+        on_stdout: OnText | None = ..., on_stderr: OnText | None = ..., check: bool = ...,
+    ) -> CommandResult: ...  # fmt: skip
+
+    @overload
+    def run(
+        self, cmd: str | Sequence[str], *, background: Literal[True], envs: Mapping[str, str] | None = ...,
+        cwd: str | None = ..., user: int | None = ..., stdin: str | bytes | None = ..., timeout: float | None = ...,
+        on_stdout: OnText | None = ..., on_stderr: OnText | None = ..., check: bool = ...,
+    ) -> CommandHandle: ...  # fmt: skip
+
+    def run(
+        self, cmd: str | Sequence[str], *, background: bool = False, envs: Mapping[str, str] | None = None,
+        cwd: str | None = None, user: int | None = None, stdin: str | bytes | None = None,
+        timeout: float | None = 60.0, on_stdout: OnText | None = None, on_stderr: OnText | None = None,
+        check: bool = False,
+    ) -> CommandResult | CommandHandle:  # fmt: skip
+        """Run a command; arguments as in `AsyncSandbox`. Callbacks are called on the SDK's thread."""
+        if background:
+            return CommandHandle(
+                LOOP.run(
+                    self._commands.run(
+                        cmd,
+                        background=True,
+                        envs=envs,
+                        cwd=cwd,
+                        user=user,
+                        timeout=timeout,
+                        on_stdout=on_stdout,
+                        on_stderr=on_stderr,
+                    )
+                )
+            )
+        return LOOP.run(
+            self._commands.run(
+                cmd,
+                envs=envs,
+                cwd=cwd,
+                user=user,
+                stdin=stdin,
+                timeout=timeout,
+                on_stdout=on_stdout,
+                on_stderr=on_stderr,
+                check=check,
+            )
+        )
+
+    def stream(
+        self, cmd: str | Sequence[str], *, envs: Mapping[str, str] | None = None, cwd: str | None = None,
+        user: int | None = None, timeout: float | None = 60.0,
+    ) -> Iterator[Piece]:  # fmt: skip
+        """Run a command and give its output as it comes; leaving the loop kills it."""
+        argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
+        asked = Exec(
+            argv=argv, env=dict(envs or {}), cwd=cwd, user=user,
+            timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
+        )  # fmt: skip
+        operation = LOOP.run(begin(self._socket, asked))
+        pieces = operation.__aiter__()
+
+        async def following() -> Output | MonitorMessage | None:
+            return await anext(pieces, None)
+
+        async def over() -> None:
+            await pieces.aclose()
+            await operation.close()
+
+        try:
+            while (said := LOOP.run(following())) is not None:
+                if isinstance(said, Output):
+                    yield Piece(said.content.decode(errors="replace"), stderr=said.errors)
+                elif isinstance(said, Exited):
+                    yield Piece("", exit_code=said.exit_code)
+        finally:
+            LOOP.run(over())
+
+
+class Files:
+    """Files of one machine."""
+
+    def __init__(self, files: AsyncFiles) -> None:
+        self._files = files
+
+    @overload
+    def read(self, path: str, *, format: Literal["text"] = ...) -> str: ...
+
+    @overload
+    def read(self, path: str, *, format: Literal["bytes"]) -> bytes: ...
+
+    def read(self, path: str, *, format: Literal["text", "bytes"] = "text") -> str | bytes:  # noqa: A002
+        """The content of a file."""
+        if format == "bytes":
+            return LOOP.run(self._files.read(path, format="bytes"))
+        return LOOP.run(self._files.read(path))
+
+    def write(self, path: str, data: str | bytes, *, mode: int | None = None) -> None:
+        """Make a file, or put other content into it."""
+        LOOP.run(self._files.write(path, data, mode=mode))
+
+    def list(self, path: str) -> list[EntryInfo]:
+        """What is in a directory."""
+        return LOOP.run(self._files.list(path))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is something of that name."""
+        return LOOP.run(self._files.exists(path))
+
+    def make_dir(self, path: str) -> None:
+        """Make a directory and its parents."""
+        LOOP.run(self._files.make_dir(path))
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a directory with everything in it."""
+        LOOP.run(self._files.remove(path))
+
+    def copy_in(self, source: str | Path, path: str) -> Sequence[tuple[str, str]]:
+        """Copy a directory of the host into the machine; returns what was left out, and why."""
+        return LOOP.run(self._files.copy_in(source, path))
+
+    def copy_out(self, path: str, target: str | Path) -> Sequence[tuple[str, str]]:
+        """Copy a directory of the machine to the host; returns what was left out, and why."""
+        return LOOP.run(self._files.copy_out(path, target))
+
+
+class Workspace:
+    """The workspace of one machine; see `capsem.sdk.workspace`."""
+
+    def __init__(self, workspace: AsyncWorkspace) -> None:
+        self._workspace = workspace
+
+    def diff(self) -> list[Difference]:
+        """What the machine changed since the copy."""
+        return LOOP.run(self._workspace.diff())
+
+    def apply(self, *paths: str, skip: bool = False, dry_run: bool = False) -> Applied:
+        """Take over what changed, all of it or nothing."""
+        return LOOP.run(self._workspace.apply(*paths, skip=skip, dry_run=dry_run))
+
+    def snapshot(self, name: str | None = None) -> Snapshot:
+        """Keep what the machine has now."""
+        return LOOP.run(self._workspace.snapshot(name))
+
+    def snapshots(self) -> Sequence[Snapshot]:
+        """What is kept, oldest first."""
+        return self._workspace.snapshots()
+
+    def revert(self, name: str) -> None:
+        """Put back what a snapshot has; `base` is what was copied."""
+        LOOP.run(self._workspace.revert(name))
+
+    def remove_snapshot(self, name: str) -> None:
+        """Remove one."""
+        self._workspace.remove_snapshot(name)
+
+
+class Sandbox:
+    """One machine.
+
+    Attributes:
+        sandbox_id: its id.
+        commands: what runs in it.
+        files: what is in it.
+    """
+
+    def __init__(self, box: AsyncSandbox) -> None:
+        self._box = box
+        self.sandbox_id = box.sandbox_id
+        self.name = box.name
+        self.log = box.log
+        self.commands = Commands(box.commands, box.socket)
+        self.files = Files(box.files)
+
+    @classmethod
+    def create(
+        cls, image: str | None = None, *, name: str | None = None, cpus: int | None = None,
+        memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
+        rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
+    ) -> Self:  # fmt: skip
+        """Make a machine and start it; arguments as in `AsyncSandbox.create`."""
+        made = AsyncSandbox.create(
+            image, name=name, cpus=cpus, memory_mib=memory_mib, disk_mib=disk_mib, envs=envs, rules=rules,
+            workspace=workspace, policy=policy,
+        )  # fmt: skip
+        return cls(LOOP.run(made))
+
+    @property
+    def evidence(self) -> Evidence:
+        """What is recorded of it: its story, SQL over it, the verifier. It stays when the machine is gone."""
+        from capsem.sdk.evidence import Evidence
+
+        return Evidence(self._box.evidence)
+
+    @property
+    def workspace(self) -> Workspace:
+        """Its workspace; a machine without one refuses what is asked of it."""
+        return Workspace(self._box.workspace)
+
+    @classmethod
+    def connect(cls, sandbox_id: str) -> Self:
+        """A machine that is there, by id or name; one that stands is started."""
+        return cls(LOOP.run(AsyncSandbox.connect(sandbox_id)))
+
+    def get_info(self) -> dict[str, Any]:
+        """What is known of it."""
+        return LOOP.run(self._box.get_info())
+
+    def is_running(self) -> bool:
+        """Whether its monitor answers."""
+        return LOOP.run(self._box.is_running())
+
+    def kill(self) -> bool:
+        """End and remove it; False when it was gone already."""
+        return LOOP.run(self._box.kill())
+
+    def stop(self) -> None:
+        """End it in order; one with a name stays."""
+        LOOP.run(self._box.stop())
+
+    def restart(self) -> None:
+        """End it in order and start it again, from its disk."""
+        LOOP.run(self._box.restart())
+
+    def pause(self) -> None:
+        """Keep its memory and devices on the host's disk, and end it."""
+        LOOP.run(self._box.pause())
+
+    def resume(self) -> None:
+        """Go on from where it was paused."""
+        LOOP.run(self._box.resume())
+
+    def history(self) -> list[dict[str, Any]]:
+        """What happened to it, from its log."""
+        return LOOP.run(self._box.history())
+
+    def fork(self, name: str) -> str:
+        """Make an image of its disk; returns its digest."""
+        return LOOP.run(self._box.fork(name))
+
+    def branch(self, n: int = 1, *, names: Sequence[str] = ()) -> list[Sandbox]:
+        """Make machines that go on from where this one is now; it runs on itself."""
+        return [Sandbox(box) for box in LOOP.run(self._box.branch(n, names=names))]
+
+    def persist(self, name: str) -> None:
+        """Give a temporary machine a name; from now on it outlives its stop, and the block it was made in."""
+        LOOP.run(self._box.persist(name))
+        self.name = name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.name is None:
+            self.kill()

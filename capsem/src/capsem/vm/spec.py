@@ -1,0 +1,88 @@
+"""What is asked for: one machine, as its user describes it. Values only; nothing is looked up here.
+
+Refuses a machine that could not be: no processor, memory a kernel does not boot in, variables that are none.
+
+    MachineSpec(image="default", memory_mib=512).checked()
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from capsem.errors import UsageError
+from capsem.vm.network import NetworkSpec
+from capsem.vm.quantities import machine_name
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+LEAST_MEMORY, MOST_MEMORY = 96, 65536
+LEAST_DISK, MOST_DISK = 64, 1048576
+DEFAULT_DISK = 4096
+"""MiB. What is not written takes no place on the host."""
+MOST_CPUS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RuleText:
+    """A file of rules as it was when the machine was made: its path, for errors and records, and its text."""
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """A machine as it was asked for.
+
+    Attributes:
+        image: the name or digest of an image.
+        name: its name; None for a temporary machine, which is deleted when it stops.
+        cpus: virtual processors.
+        memory_mib: memory, MiB.
+        disk_mib: the size of its own disk, MiB; None: what it writes is kept in its memory and ends with a stop.
+        env: variables for every command in it.
+        rules: files of rules that decide what is run and copied; with none, everything may be.
+        workspace: a directory of the host that is copied to /workspace, where commands then run; absolute.
+        network: what may be reached; None: nothing.
+    """
+
+    image: str = "default"
+    name: str | None = None
+    cpus: int = 1
+    memory_mib: int = 512
+    disk_mib: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    rules: tuple[RuleText, ...] = ()
+    workspace: str | None = None
+    network: NetworkSpec | None = None
+
+    def checked(self) -> MachineSpec:
+        """This spec, once it is known to make sense.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+        if self.name is not None:
+            machine_name(self.name)
+        ranges: tuple[tuple[str, int | None, int, int], ...] = (
+            ("cpus", self.cpus, 1, MOST_CPUS),
+            ("memory", self.memory_mib, LEAST_MEMORY, MOST_MEMORY),
+            ("disk", self.disk_mib, LEAST_DISK, MOST_DISK),
+        )
+        for what, value, least, most in ranges:
+            if value is not None and not least <= value <= most:
+                raise UsageError(f"{what} {value} is out of range", next_step=f"from {least} to {most}")
+        for name, text in self.env.items():
+            if _VARIABLE.fullmatch(name) is None or "\0" in text:
+                raise UsageError(f"{name!r} is no variable", next_step="write -e NAME=VALUE")
+        if self.workspace is not None and (not self.workspace.startswith("/") or "\0" in self.workspace):
+            raise UsageError(
+                f"the workspace {self.workspace!r} is no absolute path", next_step="name a directory"
+            )
+        return self
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it outlives its stop."""
+        return self.name is not None

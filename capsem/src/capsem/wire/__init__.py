@@ -1,0 +1,1 @@
+"""Every sentence between processes, as pure codecs. No I/O."""

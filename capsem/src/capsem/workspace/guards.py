@@ -1,0 +1,98 @@
+"""What of a directory a machine never gets, and what it never writes: names, by Capsule's own policies.
+
+Pure. A machine is never sent what the policy denies; it never writes that, nor what the policy protects, nor a
+repository of its own making below the directory's. Names that differ in case alone are held for the same.
+
+    guards = Guards("/home/u/project", "/home/u", [load_policy("workspace"), load_policy("secret-files")])
+    guards.withheld("services/.env")               # 'denied by preset:secret-files:8'
+    guards.unwritable(change)                      # why, or None
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from capsule.overlay.change import Change, Guard, guarded
+from capsule.policy.glob import Pattern
+from capsule.policy.model import Policy
+
+PRESETS = ("workspace", "secret-files")
+"""Whose names hold in any case."""
+
+
+class Guards:
+    """The names of one directory.
+
+    Args:
+        root: the directory, absolute.
+        home: the user's.
+        policies: whose `deny` and `protect` hold, together.
+    """
+
+    def __init__(self, root: str, home: str, policies: Sequence[Policy]) -> None:
+        self._root = root.rstrip("/")
+        self._denied: list[tuple[Pattern, str]] = []
+        self._kept: list[tuple[Pattern, str]] = []
+        seen: set[tuple[str, bool]] = set()
+        for policy in policies:
+            files = policy.sections.filesystem
+            for entries, into, word in (
+                (files.deny, self._denied, "denied"),
+                (files.protect, self._kept, "protected"),
+            ):
+                for entry in entries.add:
+                    why = f"{word} by {entry.origin.file}:{entry.origin.line}"
+                    for anchor, tail in self._places(entry.path, home):
+                        if (key := (f"{anchor}\0{tail}", into is self._denied)) not in seen:
+                            seen.add(key)
+                            into.append((Guard(anchor, tail, why).pattern(), why))
+
+    def _places(self, path: str, home: str) -> list[tuple[str, str]]:
+        for word, anchor in (
+            ("${workspace}", self._root),
+            ("${cwd}", self._root),
+            ("${home}", home.rstrip("/")),
+        ):
+            if path == word:
+                return [(anchor, "")]
+            if path.startswith(word + "/"):
+                tail = path.removeprefix(word + "/")
+                # What git runs in the directory's own repository, it runs in those below it, too.
+                nested = [(anchor, "**/" + tail)] if tail.startswith(".git/") else []
+                return [(anchor, tail), *nested]
+        return [("/", path.lstrip("/"))] if path.startswith("/") else []
+
+    def withheld(self, path: str) -> str | None:
+        """Why a name is not sent, or None."""
+        return self._covered(path, self._denied)
+
+    def _covered(self, path: str, patterns: Sequence[tuple[Pattern, str]]) -> str | None:
+        name = f"{self._root}/{path}"
+        folded = f"{self._root}/{path.lower()}"
+        return next(
+            (why for pattern, why in patterns if pattern.covers(name) or pattern.covers(folded)), None
+        )
+
+    def unwritable(self, change: Change, known: Collection[str]) -> str | None:
+        """Why a change is never taken over, or None. `known` are the names that were sent."""
+        patterns = [*self._denied, *self._kept]
+        if why := self._covered(change.path, patterns) or guarded(self._root, change, patterns):
+            return why
+        if (
+            change.before.kind == "directory"
+            and change.after.kind != "directory"
+            and self._holds_git(change.path, known)
+        ):
+            return "a repository lies there: another could be put in its place"
+        parts = change.path.split("/")
+        for place, part in enumerate(parts):
+            if part.lower() == ".git" and "/".join(parts[: place + 1]) not in known:
+                return "a repository that the machine made: git would take its settings and hooks from there"
+        return None
+
+    @staticmethod
+    def _holds_git(path: str, known: Collection[str]) -> bool:
+        """Whether a directory is a repository, or one that was sent lies below it."""
+        return path.lower().rpartition("/")[2] == ".git" or any(
+            name.startswith(f"{path}/") and ".git" in name.lower().split("/") for name in known
+        )
