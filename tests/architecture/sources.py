@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "capsule/src/capsule"
+CAPSEM = ROOT / "capsem/src/capsem"
 
 # P of ARCHITECTURE.md's code map: no socket, file, clock, thread, process, randomness or log.
 PURE_PACKAGES = (
@@ -23,8 +24,11 @@ PURE_PACKAGES = (
     "capsule.egress.dns", "capsule.egress.dns_record", "capsule.egress.pool",
     "capsule.egress.certificates", "capsule.egress.trust",
     "capsule.egress.placeholders", "capsule.egress.secrets", "capsule.egress.credential",
-    "capsule.egress.budget", "capsule.egress.asks", "capsule.egress.mcp_message", "capsule.egress.strictness",
+    "capsule.egress.spelling", "capsule.egress.echoes", "capsule.egress.prospect", "capsule.egress.returning",
+    "capsule.egress.budget", "capsule.egress.asks", "capsule.egress.mcp_message", "capsule.egress.websocket",
+    "capsule.egress.strictness",
     "capsule.sessions",
+    "capsem.errors", "capsem.process", "capsem.vm", "capsem.wire", "capsem.workspace",
 )  # fmt: skip
 IMPURE_MODULES = (
     "capsule.sandbox.launcher",
@@ -65,12 +69,22 @@ def text_of(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Module:
-    """One module of the package: its dotted name, its tree, and what it imports."""
+    """One module of a package: its dotted name, its tree, and what it imports."""
 
     name: str
     path: Path
     tree: ast.Module
     imports: frozenset[str]
+
+    @property
+    def package(self) -> Path:
+        """The folder of the distribution it belongs to."""
+        return CAPSEM if self.path.is_relative_to(CAPSEM) else PACKAGE
+
+    @property
+    def tests(self) -> Path:
+        """Where its mirrored test file belongs: below `tests/` for capsule, below `tests/capsem/` for capsem."""
+        return ROOT / "tests" / ("capsem" if self.package == CAPSEM else "")
 
     @property
     def pure(self) -> bool:
@@ -93,12 +107,13 @@ def _imports(tree: ast.Module, package: str) -> frozenset[str]:
 
 @functools.cache
 def modules() -> tuple[Module, ...]:
-    """Every module of the capsule package."""
+    """Every module of both packages."""
     found = []
     for path in tracked():
-        if path.suffix != ".py" or not path.is_relative_to(PACKAGE):
+        package = PACKAGE if path.is_relative_to(PACKAGE) else CAPSEM
+        if path.suffix != ".py" or not path.is_relative_to(package):
             continue
-        parts = ["capsule", *path.relative_to(PACKAGE).with_suffix("").parts]
+        parts = [package.name, *path.relative_to(package).with_suffix("").parts]
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))

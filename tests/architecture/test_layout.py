@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.sources import PACKAGE, ROOT, Module, modules, relative, tracked
+from tests.architecture.sources import CAPSEM, PACKAGE, ROOT, Module, modules, relative, tracked
 
 BANNED = {
     "core",
@@ -83,9 +83,10 @@ def test_every_module_has_its_test_file() -> None:
     for module in modules():
         if not _needs_a_test(module.path, module.tree):
             continue
-        inside = module.path.relative_to(PACKAGE)
-        if not (ROOT / "tests" / inside.parent / f"test_{inside.name}").exists():
-            missing.append(f"tests/{(inside.parent / f'test_{inside.name}').as_posix()}")
+        inside = module.path.relative_to(module.package)
+        expected = module.tests / inside.parent / f"test_{inside.name}"
+        if not expected.exists():
+            missing.append(relative(expected))
     assert not missing, f"missing: {missing}"
 
 
@@ -97,12 +98,12 @@ def test_every_mirrored_test_file_has_its_module() -> None:
         if (
             len(parts) < 3
             or parts[0] != "tests"
-            or parts[1] not in MIRRORED
+            or parts[1] not in (*MIRRORED, "capsem")
             or not parts[-1].startswith("test_")
         ):
             continue
         stem = path.stem.removeprefix("test_")
-        package = PACKAGE.joinpath(*parts[1:-1])
+        package = CAPSEM.joinpath(*parts[2:-1]) if parts[1] == "capsem" else PACKAGE.joinpath(*parts[1:-1])
         subjects = {module.stem for module in package.glob("*.py")}
         if parts[1] == "cli":  # the native verbs are tested here as their users meet them
             subjects |= {verb.stem for verb in (ROOT / "capsule/native/src/verbs").glob("*.rs")}

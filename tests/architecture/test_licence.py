@@ -28,9 +28,10 @@ def test_both_sides_have_one_version() -> None:
     assert python == native
 
 
-def test_capsem_is_declared_and_not_stubbed() -> None:
-    """Nothing that pretends to work: a declaration and a page, no code."""
-    files = {path.name for path in (ROOT / "capsem").rglob("*") if path.is_file()}
-    assert files == {"README.md", "pyproject.toml"}
+def test_capsem_is_no_member_of_the_workspace() -> None:
+    """A workspace has one Python floor, and capsule's is lower than capsem's."""
     workspace = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["workspace"]["members"]
     assert workspace == ["capsule"]
+    assert (
+        tomllib.loads((ROOT / "capsem/pyproject.toml").read_text())["project"]["requires-python"] == ">=3.12"
+    )

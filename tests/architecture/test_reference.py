@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
+from capsule.cli.main import root
 from capsule.policy.merge import LoadError, resolve
 from capsule.policy.model import Source
 from capsule.sandbox.compiler import compile_policy
@@ -58,7 +60,9 @@ def commands_in(path: Path) -> list[str]:
     return [
         line
         for line in lines
-        if re.match(r"(\.venv/bin/)?(make|capsule) [a-z-]+", line) and " : " not in line
+        if re.match(r"(\.venv/bin/)?(make|capsule) [a-z-]+", line)
+        and " : " not in line
+        and not line.startswith("capsule blocked ")
     ]
 
 
@@ -141,3 +145,48 @@ NAMED = [
 @pytest.mark.parametrize(("path", "name"), NAMED)
 def test_a_path_that_is_written_down_exists(path: Path, name: str) -> None:
     assert (ROOT / name).exists(), f"{relative(path)} speaks of {name}"
+
+
+PAGE = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+SECTIONS = re.findall(r"^(##+) capsule ([^\n]+)\n\n```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def verbs_of(command: click.Command, *words: str) -> list[tuple[str, ...]]:
+    """The verbs below a command of the Python side, as words."""
+    if not isinstance(command, click.Group):
+        return []
+    context = click.Context(command)
+    found: list[tuple[str, ...]] = []
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None
+        found += [(*words, name), *verbs_of(inner, *words, name)]
+    return found
+
+
+def test_every_verb_has_one_page() -> None:
+    names = [tuple(name.split()) for _, name, _ in SECTIONS]
+    assert len(names) == len(set(names)) == len(re.findall("^##", PAGE, re.MULTILINE))
+    assert {words[0] for words in names} == set(reference.verbs_in(reference.help_of(())))
+    assert set(names) == set(verbs_of(root))
+
+
+@pytest.mark.parametrize(("name", "text"), [pytest.param(name, text, id=name) for _, name, text in SECTIONS])
+def test_a_page_has_an_example_and_every_option(name: str, text: str) -> None:
+    example = re.search(r"^ *example: (.*\bcapsule .*)", text, re.MULTILINE | re.IGNORECASE | re.DOTALL)
+    assert example
+    assert f"capsule {name}" in " ".join(example[1].split())
+    before = text[: example.start()]
+    assert set(re.findall(r"(?<=\s)--[a-z-]+", example[1])) <= set(re.findall(r"--[a-z-]+", before))
+    context = click.Context(root)
+    command: click.Command | None = root
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(context, word)
+    assert command is not None
+    options = [option for each in command.params if isinstance(each, click.Option) for option in each.opts]
+    assert [option for option in options if not re.search(rf"(^ +|\[){option}\b", before, re.MULTILINE)] == []
+
+
+def test_ways_to_call_a_verb_are_no_verbs() -> None:
+    assert reference.verbs_in("usage: capsule log [LOG]\n       capsule log --key\n\nText.") == []

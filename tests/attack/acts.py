@@ -6,9 +6,11 @@ import ast
 import builtins
 import re
 from importlib import resources
+from pathlib import Path
 
-from capsule.attack.case import Act, Family, text_of
-from capsule.attack.runner import IMPORTS
+from capsule.attack.case import Act, Case, Family, Verdict, text_of
+from capsule.attack.runner import IMPORTS, Arena
+from tests.attack.launchers import launcher
 
 INSIDE = ast.parse(resources.files("capsule.attack").joinpath("inside.py").read_text())
 
@@ -71,3 +73,20 @@ def check(family: Family) -> None:
             far = [words for words in FAR if words in text_of(act)]
             assert not far or "elsewhere(" in text_of(act), (case.id, far)
         assert case.launch.listens == (case.during is not None), case.id
+
+
+def sample(family: Family, *ids: str) -> list[Case]:
+    """The cases with these ids, each of which must be there: what a family tries where nothing holds it.
+
+    Raises:
+        KeyError: the family has no such case.
+    """
+    cases = {case.id: case for case in family.cases}
+    return [cases[name] for name in ids]
+
+
+def does_harm(case: Case, tmp_path: Path) -> None:
+    """Without a sandbox the host sees the harm: the control of every verdict `held`."""
+    with Arena(capsule=launcher(tmp_path), extends="workspace") as arena:
+        result = arena.judge(case)
+    assert result.verdict is Verdict.FAIL, result.why

@@ -6,22 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from capsule.attack.case import Case, Verdict
+from capsule.attack.case import Case
 from capsule.attack.outliving import FAMILY
-from capsule.attack.runner import Arena
-from tests.attack.acts import check
-from tests.attack.launchers import launcher
+from tests.attack.acts import check, does_harm, sample
 
-SAMPLE = [case for case in FAMILY.cases if case.id == "process.survive-exit"]
+SAMPLE = sample(FAMILY, "process.survive-exit")
 
 
 def test_every_act_stands_alone() -> None:
     check(FAMILY)
-    assert len(SAMPLE) == 1
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=lambda case: case.id)
 def test_without_a_sandbox_the_harm_is_seen(case: Case, tmp_path: Path) -> None:
-    with Arena(capsule=launcher(tmp_path), extends="workspace") as arena:
-        result = arena.judge(case)
-    assert result.verdict is Verdict.FAIL, result.why
+    does_harm(case, tmp_path)

@@ -9,6 +9,7 @@ import pytest
 
 from capsule.audit import store
 from capsule.audit.verifier import Outcome
+from capsule.places import state_directory
 from tests.audit import forge
 from tests.native.log import Log
 
@@ -54,7 +55,7 @@ def test_the_head_of_many_appends_is_that_of_the_native_side(log: Log) -> None:
 def test_damaged_memory_is_an_error(log: Log) -> None:
     report = store.verify(log.path)
     assert report.log is not None
-    head = store.state_directory() / "heads" / report.log
+    head = state_directory() / "heads" / report.log
     head.write_bytes(head.read_bytes().replace(b'"size"', b'"seiz"'))
     with pytest.raises(store.LogError, match="damaged"):
         store.verify(log.path)
@@ -82,5 +83,5 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 def test_relative_state_directories_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert store.state_directory() == tmp_path / ".local/state/capsule"
+    assert state_directory() == tmp_path / ".local/state/capsule"
     assert os.environ["XDG_STATE_HOME"] == "relative"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,28 @@ def test_a_host_that_no_entry_lists() -> None:
     lines = lines_of({**ASK, "rule": None, "argv": [], "asked_before": [], "expires": 0}, 1e9)
     assert "  no host entry lists it (network: unlisted: ask)" in lines
     assert lines[0].endswith("(0 s left)")
+
+
+def test_a_command_is_told_once_and_as_it_would_be_typed_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    same = {
+        "program": f"{tmp_path}/bin/x",
+        "argv": ["x", f"{tmp_path}/a b"],
+        "command": ["x", f"{tmp_path}/a b"],
+    }
+    lines = lines_of({**ASK, **same}, 0)
+    assert lines[1:3] == ["  by bin/x: x 'a b'", "  in run r1"]
+
+
+def test_who_waits_waits_for_the_run_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    began = time.monotonic()
+    assert invoke(capsys, "asks", "--wait", "1").code == 1
+    assert time.monotonic() - began >= 1
 
 
 def test_what_a_program_says_stays_on_its_line() -> None:

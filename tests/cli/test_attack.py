@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,31 @@ def test_an_unknown_id_is_a_wrong_command_line(runner: CliRunner) -> None:
     assert "families are" in answer.output
 
 
-def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    Progress(4, shown=False).at(1, "x")
-    assert capsys.readouterr().err == ""
+def test_progress_is_a_bar_with_an_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     shown = Progress(4, shown=True)
+    shown.at(0, "fs.w")
+    assert "0/4  fs.w" in capsys.readouterr().err
     shown.at(2, "fs.x")
     shown.clear()
-    assert "2/4  fs.x" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert re.search(r"2/4  about \d+ s left  fs.x", told)
+    assert told.endswith("\r\x1b[K")
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Progress(40, shown=True, bar=False)
+    for done in range(40):
+        shown.at(done, "fs.x")
+    shown.clear()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 9
+    assert re.fullmatch(r"capsule: 4 of 40 attacks done, about \d+ s left", lines[0])
+
+
+def test_json_has_no_progress(runner: CliRunner, capsys: pytest.CaptureFixture[str]) -> None:
+    Progress(4, shown=False).at(1, "x")
+    Progress(4, shown=False, bar=False).at(4, "x")
+    assert capsys.readouterr().err == ""
+    few = ["--only", "fs.symlink-write", "--only", "fs.read-aliases"]
+    assert runner.invoke(command, [*few, "--json"], standalone_mode=False).stderr == ""
+    assert "1 of 2 attacks done" in runner.invoke(command, few, standalone_mode=False).stderr

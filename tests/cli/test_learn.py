@@ -50,7 +50,7 @@ def test_hosts_and_refusals(
     found = json.loads(invoke(capsys, "learn", run, "--json").out)
     hosts = [line for line in found["lines"] if line["section"] == "network.hosts"]
     assert [line["value"] for line in hosts] == [
-        '{host: "api.example.org", methods: [POST], paths: ["/v1/0", "/v1/1", "/v1/2"]}'
+        '{host: "api.example.org", ports: [443], methods: [POST], paths: ["/v1/0", "/v1/1", "/v1/2"]}'
     ]
     assert (hosts[0]["count"], hosts[0]["warning"]) == (3, "data leaves by POST")
     assert found["replay"]["changed"] == 0

@@ -43,6 +43,28 @@ def test_mistakes_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert invoke(capsys, "policy", "explain", "workspace", "--write").code == 2
 
 
+def test_a_group_without_a_verb_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = invoke(capsys, "policy")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("Usage: capsule policy [OPTIONS] COMMAND")
+    assert "capsule: " not in answer.err
+
+
+def test_where_json_was_asked_for_no_answer_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = invoke(capsys, "policy", "compile", "nosuch.yaml", "--json")
+    told = json.loads(answer.out)
+    assert (told["ok"], told["exit"]) == (False, answer.code)
+    assert told["error"]["message"] in answer.err
+    answer = invoke(capsys, "policy", "check", "--json", "--nosuch")
+    told = json.loads(answer.out)
+    assert (answer.code, told["exit"], told["error"]["next_step"]) == (
+        2,
+        2,
+        "see capsule policy check --help",
+    )
+    assert "--nosuch" in told["error"]["message"]
+
+
 def test_interruptions_and_broken_pipes_have_a_shells_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     for raised, code in ((click.Abort(), 130), (BrokenPipeError(), 141)):
 

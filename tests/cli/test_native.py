@@ -14,7 +14,7 @@ DECLARED = [value for value in vars(native).values() if isinstance(value, click.
 
 
 def test_asked_here_they_say_where_to_go(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(DECLARED) == 4
+    assert len(DECLARED) == 6
     for command in DECLARED:
         answer = invoke(capsys, str(command.name))
         assert (answer.code, answer.out) == (2, "")

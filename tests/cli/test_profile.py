@@ -1,6 +1,8 @@
 """`capsule profile` from the command to the suggested policy, with the real binary."""
 
 import json
+import re
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -41,13 +43,38 @@ def test_one_command_suggests_a_policy_under_which_it_runs(capsule_binary: Path,
     (workspace / "out" / "copy.txt").unlink()
     (workspace / "capsule.yaml").write_text(done.stdout)
     again = subprocess.run(
-        [str(capsule_binary), "run", "--json", "--log", str(workspace.parent / "log"), "--", *command],
+        [str(capsule_binary), "run", "--policy", "capsule.yaml", "--json",
+         "--log", str(workspace.parent / "log"), "--", *command],
         cwd=workspace, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     report = json.loads(again.stderr.splitlines()[-1])
     assert [d for d in report["denials"] if not d["probe"]] == []
     assert (workspace / "out" / "copy.txt").read_text() == "x\n"
+
+
+def test_a_service_of_the_host_that_was_not_reached_is_a_port_and_nobody_is_none(
+    capsule_binary: Path, workspace: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        port, free = server.getsockname()[1], other.getsockname()[1]
+        other.close()
+        code = (
+            f"import socket\nfor port in ({free}, {port}):\n"
+            "    with socket.socket() as s: print(port, s.connect_ex(('127.0.0.1', port)))"
+        )
+        command = ["/usr/bin/python3", "-c", code]
+        done = profile(capsule_binary, workspace, "--", *command)
+        assert policy_of(done.stdout)["network"] == {"ports": [port]}
+        line = next(line for line in done.stdout.splitlines() if f"- {port}" in line)
+        assert re.search(r"1 connection +LOOK TWICE: a service of the host answers there", line)
+        (workspace / "capsule.yaml").write_text(done.stdout)
+        again = subprocess.run(
+            [str(capsule_binary), "run", "--policy", "capsule.yaml",
+             "--log", str(workspace.parent / "log"), "--", *command],
+            cwd=workspace, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert again.stdout.split() == [str(free), "111", str(port), "0"], again.stderr
 
 
 def test_runs_are_merged_and_a_file_of_commands_is_read(capsule_binary: Path, workspace: Path) -> None:
@@ -75,6 +102,19 @@ def test_a_present_policy_is_compared_and_pruned(capsule_binary: Path, workspace
         "version: 1\nextends: [strict]\nfilesystem:\n  read:\n    - ./a\n    - ./unused\n  write:\n    - ./out\n"
     )
     (workspace / "out").mkdir()
+    only = profile(
+        capsule_binary,
+        workspace,
+        "--policy",
+        "./capsule.yaml",
+        "--out-dir",
+        "kept",
+        "--prune",
+        "--",
+        "cat",
+        "a",
+    )
+    assert only.returncode == 0, only.stderr
     options = ("--policy", "./capsule.yaml", "--out-dir", "kept", "--json")
     done = profile(capsule_binary, workspace, *options, "--diff", "--prune", "--", "cat", "a")
     assert done.returncode == 1, done.stderr
@@ -86,6 +126,47 @@ def test_a_present_policy_is_compared_and_pruned(capsule_binary: Path, workspace
     assert not [use for use in answer["refused"] if use["path"] == str(workspace / "a")]
     pruned = policy_of((workspace / "kept" / "capsule.yaml").read_text())
     assert pruned["filesystem"] == {"read": ["./a"], "write": []}
+
+
+def test_a_policy_works_from_where_it_was_written(capsule_binary: Path, workspace: Path) -> None:
+    (workspace / "commands.txt").write_text("echo x > out.txt\n")
+    done = profile(capsule_binary, workspace, "commands.txt", "--out-dir", "sysprofile")
+    assert done.returncode == 0, done.stderr
+    (workspace / "out.txt").unlink()
+    log = ("--log", str(workspace.parent / "log"))
+    again = subprocess.run(
+        [str(capsule_binary), "run", "--policy", "sysprofile/capsule.yaml", *log, "--", "/bin/sh", "-c",
+         "echo x > out.txt"],
+        cwd=workspace, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert (workspace / "out.txt").read_text() == "x\n"
+
+
+def test_commands_that_fail_and_secrets_that_were_tried_are_said(
+    capsule_binary: Path, workspace: Path
+) -> None:
+    (workspace / ".env").write_text("k=v")
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nfilesystem: {deny: [./.env]}\n"
+    )
+    (workspace / "commands.txt").write_text("cat .env; exit 3\ntrue\n")
+    done = profile(capsule_binary, workspace, "commands.txt", "--out-dir", "sysprofile")
+    assert done.returncode == 1
+    assert "profile: 1/2 exited 3: cat .env; exit 3" in done.stderr
+    assert "1 to look at twice" in done.stdout
+    text = (workspace / "sysprofile/capsule.yaml").read_text()
+    assert re.search(
+        r"# LOOK TWICE, refused and not suggested: .*/\.env\"?, 1 times: looks like a secret", text
+    ), text
+    answer = json.loads(profile(capsule_binary, workspace, "--json", "--", "false").stdout)
+    assert [each["code"] for each in answer["failed"]] == [1]
+
+
+def test_what_does_not_start_is_no_profile(capsule_binary: Path, workspace: Path) -> None:
+    done = profile(capsule_binary, workspace, "--", "nosuch")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "nosuch did not start (not found)" in done.stderr
 
 
 def test_what_makes_no_sense_is_said(capsule_binary: Path, workspace: Path) -> None:

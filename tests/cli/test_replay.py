@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,26 @@ def test_a_run_under_another_policy(
     assert found["changes"][0]["place"].startswith("preset:readonly:")
 
 
+@pytest.mark.needs("userns", "landlock", "seccomp-notify")
+def test_repositories_that_the_run_made_are_its_own_there_too(
+    capsys: pytest.CaptureFixture[str], capsule_binary: Path, workspace: Path
+) -> None:
+    script = """
+git init -q sub && git -C sub config user.name x && echo true > sub/.git/hooks/pre-commit
+mv sub moved && echo true > moved/.git/hooks/pre-push
+mkdir sub sub/.git; echo true > sub/.git/config; rm -r moved
+echo true > .git/hooks/pre-commit
+"""
+    subprocess.run(["git", "init", "-q", str(workspace)], check=True)
+    Capsule(capsule_binary, workspace).run("sh", "-c", script)
+    assert (workspace / "sub/.git/config").is_file()
+    assert not (workspace / ".git/hooks/pre-commit").exists()
+    same = invoke(capsys, "replay", "--policy", "workspace", "--json")
+    found = json.loads(same.out)
+    assert (same.code, found["changed"], found["changes"]) == (0, 0, [])
+    assert found["same"] > 10
+
+
 @pytest.fixture
 def requests(capsule_binary: Path, workspace: Path) -> None:
     Log(capsule_binary, workspace / "capsule.log").record(
@@ -52,10 +73,13 @@ def test_requests_are_decided_by_hosts_and_rules(
     answer = invoke(capsys, "replay", "--policy", "new.yaml")
     assert answer.code == 1
     lines = answer.out.splitlines()
-    assert "1  GET a.example/v2  old (rules.yaml:3)" in lines[2]
-    assert lines[3] == "would be asked about"
-    assert "GET b.example/x" in lines[5]
-    assert lines[-1] == "2 of 3 recorded events of the session would be decided otherwise"
+    # A path with a control character is one that a rule is told none of: it blocks.
+    assert "1  GET a.example/v1/\\x1b[2J  old (not known: http.path) (rules.yaml:3)" in lines[2]
+    assert "1  GET a.example/v2  " in lines[3]
+    assert lines[3].endswith("  old (rules.yaml:3)")
+    assert lines[4] == "would be asked about"
+    assert "GET b.example/x" in lines[6]
+    assert lines[-1] == "3 of 3 recorded events of the session would be decided otherwise"
 
 
 def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str], requests: None, workspace: Path) -> None:

@@ -89,6 +89,14 @@ def test_what_is_no_answer_is_refused(server: Server, tmp_path: Path, reply: byt
         Seam(tmp_path / "socket").get("/asks")
 
 
+def test_a_deep_home_is_reached(server: Server, tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    (tmp_path / "socket").rename(deep / "socket")
+    server.reply = ok(JSON)
+    assert Seam(deep / "socket").get("/asks") == {"asks": []}
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(UnreachedError):
         Seam(tmp_path / "socket").get("/asks")

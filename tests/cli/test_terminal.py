@@ -14,10 +14,10 @@ from capsule.sandbox.plan import PlanOrigin
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.say("a\x1b[2Jb")
+    terminal.say("a\x1b[2Jb\tc")
     terminal.complain(["c\rd"])
     captured = capsys.readouterr()
-    assert captured.out == "a\\x1b[2Jb\n"
+    assert captured.out == "a\\x1b[2Jb\\tc\n"
     assert captured.err == "capsule: c\\x0dd\n"
 
 

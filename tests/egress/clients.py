@@ -52,6 +52,33 @@ def websocket(name: str) -> None:
     print(stream.read(2))
 
 
+def websocket_says(name: str, *texts: str) -> None:
+    """One message in as many fragments as there are texts, a ping between them; then what comes back."""
+    sock = tls(name)
+    sock.sendall(
+        f"GET /ws HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    stream = sock.makefile("rb")
+    while stream.readline() != b"\r\n":
+        pass
+    mask = b"\x01\x02\x03\x04"
+    for index, text in enumerate(texts):
+        data = bytes(byte ^ mask[at % 4] for at, byte in enumerate(text.encode()))
+        first = (0x80 if index == len(texts) - 1 else 0) | (0 if index else 1)
+        with contextlib.suppress(OSError):  # what was closed meanwhile has said why
+            sock.sendall(bytes([first, 0x80 | len(data)]) + mask + data + b"\x89\x80" + mask)
+        time.sleep(0.1)
+    got = b""
+    with contextlib.suppress(OSError):
+        sock.settimeout(2)
+        while part := stream.read1(65536):
+            got += part
+        got += b"<end>"
+    print(got.hex())
+
+
 def grpc(name: str) -> None:
     """A stream both ways: each answer is waited for before the next message."""
     sock = tls(name, protocols=("h2",))
@@ -81,6 +108,21 @@ def grpc(name: str) -> None:
                 trailers = dict(event.headers or [])
         sock.sendall(http.data_to_send())
     print(got.decode(), trailers)
+
+
+def connect_h2(name: str, target: str) -> None:
+    """CONNECT in a stream of HTTP/2; the status is printed."""
+    sock = tls(name, protocols=("h2",))
+    http = h2.connection.H2Connection(h2.config.H2Configuration())
+    http.initiate_connection()
+    http.send_headers(1, [(":method", "CONNECT"), (":authority", target)])
+    sock.sendall(http.data_to_send())
+    while data := sock.recv(65536):
+        for event in http.receive_data(data):
+            if isinstance(event, h2.events.ResponseReceived):
+                print(next(value for name, value in event.headers or [] if name == b":status").decode())
+                return
+    print("closed")
 
 
 def raw(name: str, port: str, wait: str = "5") -> None:

@@ -67,9 +67,9 @@ else:
             self.stage = stage
             self.ca = ca
 
-        def curl(self, *arguments: str, timeout: float = 30) -> Done:
+        def curl(self, *arguments: str, given: str = "", timeout: float = 30) -> Done:
             return self.stage.run(
-                "curl", "-sS", "-m", "25", "--cacert", str(self.ca), *arguments, timeout=timeout
+                "curl", "-sS", "-m", "25", "--cacert", str(self.ca), *arguments, given=given, timeout=timeout
             )
 
         def client(self, *arguments: str, given: str = "", timeout: float = 40) -> Done:

@@ -164,7 +164,8 @@ class Run:
         }  # fmt: skip
         self.send(session, self.stage.descriptors)
         threading.Thread(target=self._read, daemon=True).start()
-        first = self.frame(lambda frame: frame["type"] in ("ready", "need_authority"))
+        # The daemon may just have been started, on a machine that does other things too.
+        first = self.frame(lambda frame: frame["type"] in ("ready", "need_authority"), 90)
         if first["type"] == "need_authority":
             files = [open(self.daemon.directory / f"authority.{end}", "rb") for end in ("key", "pem")]  # noqa: SIM115
             self.send({"type": "authority"}, [file.fileno() for file in files])
@@ -187,7 +188,10 @@ class Run:
     def _read(self) -> None:
         stream = self.sock.makefile("rb")
         while len(head := stream.read(4)) == 4:
-            frame = json.loads(stream.read(int.from_bytes(head, "big")))
+            length = int.from_bytes(head, "big")
+            if len(body := stream.read(length)) < length:
+                break  # it was killed in the middle of a frame
+            frame = json.loads(body)
             with self._changed:
                 self.frames.append(frame)
                 self._changed.notify_all()
@@ -228,6 +232,10 @@ class Run:
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         return [frame["entry"] for frame in self.frames if frame.get("entry", {}).get("type") == kind]
+
+    def half_close(self) -> None:
+        """Says that the run is over; what is still recorded is read."""
+        self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -202,7 +202,7 @@ def test_what_was_asked_before_is_told() -> None:
     assert len(told) == TOLD
     assert told[-1] == {
         "at": TOLD + 2,
-        "what": f"PUT https://a.example/{TOLD + 2} a.example",
+        "what": f"PUT https://a.example/{TOLD + 2}",
         "outcome": "denied by web",
     }
     json.dumps(asks.waiting())
@@ -223,7 +223,7 @@ def test_events_of_every_kind_have_a_host_and_words() -> None:
         ({"event": {"type": "dns"}, "dns": {"name": "a.example", "qtype": "A"}}, "a.example", "a.example"),
         ({"event": {"type": "tcp"}, "tcp": {"host": "a.example", "port": 5432}}, "a.example", "a.example"),
         ({"event": {"type": "mcp"}, "mcp": {"server": "m.example", "tool": "rm"}}, "m.example", "rm"),
-        ({"event": {"type": "http_response"}, "http": {"host": "h.example", "url": "u"}}, "h.example", "u h.example"),
+        ({"event": {"type": "http_response"}, "http": {"host": "h.example", "url": "u"}}, "h.example", "u"),
         ({"event": {"type": "file"}}, "", "file"),
     ):  # fmt: skip
         put = Question(event, None)

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from capsule.egress.authority import AuthorityError, Files, directory, ensure, host_bundle
+from capsule.egress.authority import AuthorityError, Files, beside, directory, ensure, host_bundle
 from capsule.egress.certificates import make_authority
 from capsule.egress.trust import blocks
 
@@ -225,3 +225,52 @@ def test_the_program_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_relative_state_home_is_ignored(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "state")
     assert directory() == home / ".local/state/capsule/egress"
+
+
+OTHER = make_authority(KEY, NOW, 4).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_a_policys_own_authorities_lie_beside_and_leave_the_usual_files_alone(place: Path) -> None:
+    files = made(place)
+    before = contents(files)
+    found = beside(files, "0" * 64, [("/corp.pem", OTHER)])
+    assert contents(files) == before
+    assert OTHER not in files.bundle.read_text()
+    for name, usual in (("bundle.pem", files.bundle), ("ca.pem", files.certificate)):
+        assert (found / name).read_text() == OTHER + usual.read_text()
+    assert (found / "truststore.p12").read_bytes() != files.truststore.read_bytes()
+    assert stat.S_IMODE(found.stat().st_mode) == 0o755
+    assert beside(files, "0" * 64, [("/corp.pem", OTHER)]) == found, "as often as anybody likes"
+    assert [path.name for path in found.parent.iterdir()] == ["0" * 64], "nothing is left over"
+
+
+def test_a_key_beside_a_policys_authority_does_not_travel(place: Path) -> None:
+    key = KEY.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    found = beside(made(place), "1" * 64, [("/corp.pem", key + OTHER)])
+    assert "PRIVATE" not in (found / "ca.pem").read_text() + (found / "bundle.pem").read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nothing", OTHER.replace("M", "A", 40)], ids=["empty", "none", "broken"]
+)
+def test_what_is_no_certificate_is_refused_by_name(place: Path, text: str) -> None:
+    files = made(place)
+    with pytest.raises(AuthorityError, match=r"/corp\.pem holds"):
+        beside(files, "2" * 64, [("/corp.pem", text)])
+    assert not (files.bundle.parent / "with" / ("2" * 64)).exists()
+
+
+def test_a_name_that_is_no_digest_is_refused(place: Path) -> None:
+    with pytest.raises(AuthorityError, match="no digest"):
+        beside(made(place), "../../x", [("/corp.pem", OTHER)])
+
+
+def test_files_that_are_old_are_forgotten(place: Path) -> None:
+    files = made(place)
+    old = beside(files, "3" * 64, [("/corp.pem", OTHER)])
+    os.utime(old, (0, 0))
+    new = beside(files, "4" * 64, [("/corp.pem", OTHER)])
+    assert not old.exists()
+    assert new.exists()

@@ -45,6 +45,16 @@ def test_requests_are_counted_when_they_are_decided() -> None:
     assert budget.state() == {"requests": {"used": 2, "reserved": 0, "limit": 2}}
 
 
+def test_after_bytes_that_did_not_fit_nothing_does() -> None:
+    budget = Budget(Limits(bytes=100))
+    assert budget.spend_bytes(60) is None
+    assert "41 bytes asked for, 40 left of 100" in refused(budget.spend_bytes(41)).reason
+    after = refused(budget.spend_bytes(1)).reason
+    assert after == "the run's bytes are used up: 41 more did not fit into 40 left of 100 in this run"
+    assert refused(budget.reserve(requests=1)).what == "bytes"
+    assert budget.state() == {"bytes": {"used": 60, "reserved": 0, "limit": 100}}
+
+
 def test_a_call_takes_the_most_it_may_use_and_gives_back_the_rest() -> None:
     budget = Budget(Limits(tokens=10_000))
     one = taken(budget, tokens=6_000)
@@ -94,6 +104,19 @@ def test_bytes() -> None:
     assert refused(budget.spend_bytes(1)).what == "bytes"
     assert budget.state()["bytes"]["used"] == 10
     assert budget.spend_bytes(0) is None
+
+
+def test_a_stream_is_cut_at_the_byte() -> None:
+    budget = Budget(Limits(bytes=100))
+    assert budget.spend_part(60) == (60, None)
+    fits, why = budget.spend_part(41)
+    assert fits == 40
+    assert "41 bytes asked for, 40 left of 100" in refused(why).reason
+    assert budget.state()["bytes"]["used"] == 100
+    fits, why = budget.spend_part(1)
+    assert (fits, refused(why).what) == (0, "bytes")
+    assert budget.spend_part(0) == (0, None)
+    assert Budget(Limits()).spend_part(10**12) == (10**12, None)
 
 
 def test_a_limit_of_nothing() -> None:

@@ -107,3 +107,16 @@ async def test_a_supervisor_that_never_reads_ends_it(monkeypatch: pytest.MonkeyP
         await asyncio.sleep(0)
     assert ends.reasons == ["the supervisor does not read what is recorded"]
     ends.ours.close()
+
+
+async def test_what_is_still_told_after_the_last_word_arrives() -> None:
+    ends = Ends()
+    ends.channel._on_last = lambda: ends.channel.send({"n": 1})
+    ends.ours.shutdown(socket.SHUT_WR)
+    got = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ends.ours, 100), 5)
+    assert json.loads(got[4:]) == {"n": 1}
+    await ends.channel.drained(1)
+    assert ends.reasons == []
+    ends.channel.close("the run is over")
+    assert ends.reasons == ["the run is over"]
+    ends.ours.close()

@@ -63,6 +63,7 @@ def test_neither_tls_nor_http(session: Any, plain: Upstream) -> None:
     entry = inside.run.record("egress.tcp", port=5432)
     assert entry["decision"] == {
         "action": "block", "by": "protocol", "reason": "neither TLS nor HTTP came on an inspected port",
+        "allow": "give the host an entry of its own with `inspect: never`",
     }  # fmt: skip
     assert plain.accepted == before
 

@@ -32,10 +32,14 @@ def test_ones_own_credential(headers: tuple[tuple[bytes, bytes], ...]) -> None:
     assert foreign(session(), "github", sent) is None
 
 
+ACCOUNTS = (b"OpenAI-Organization", b"openai-project", b"X-Goog-User-Project", b"anthropic-workspace-id")
+
+
 @pytest.mark.parametrize(
     "headers",
     [
         (),
+        *(((b"authorization", HOLD["github"]), (name, b"other")) for name in ACCOUNTS),
         ((b"authorization", b"Bearer sk-foreign"),),
         ((b"authorization", b"Bearer sk-foreign " + HOLD["github"]),),
         ((b"authorization", b"Bearer sk-foreign, " + HOLD["github"]),),
@@ -65,6 +69,7 @@ def test_foreign_headers(headers: tuple[tuple[bytes, bytes], ...]) -> None:
     "query",
     [
         b"key=1",
+        b"$userProject=other",
         b"a=1&API_KEY=x",
         b"access_token=x",
         b"a;key=x",

@@ -152,3 +152,70 @@ async def test_an_outgoing_proxy(answer: bytes, problem: str | None) -> None:
         sock.close()
         assert asked == [b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n"]
     server.close()
+
+
+async def test_upstreams() -> None:
+    assert module._upstream("127.0.0.1:8443") == ("127.0.0.1", 8443)
+    assert module._upstream("mirror.example") == ("mirror.example", None)
+    assert module._upstream("[::1]:80") == ("::1", 80)
+
+
+async def test_a_proxy_is_not_asked_for_names_that_lead_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this host resolves to private addresses, also among public ones, needs `private: true`; the rest goes on."""
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    known = {"inner.example": ["10.0.0.1"], "mixed.example": ["93.184.216.34", "::ffff:169.254.169.254"],
+             "public.example": ["93.184.216.34"], "127.0.0.1": ["127.0.0.1"]}  # fmt: skip
+    questions: list[str] = []
+
+    async def answers(host: str, port: int, **_: Any) -> Any:
+        questions.append(host)
+        if host == "slow.example":
+            await asyncio.sleep(60)
+        if host not in known:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(0, 0, 0, "", (address, port)) for address in known[host]]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answers)
+    monkeypatch.setattr(module, "LOOK_TIMEOUT", 0.2)
+    dialer = Dialer(proxy=f"http://127.0.0.1:{port}")
+    for name, seen in (("inner.example", "10.0.0.1"), ("mixed.example", "169.254.169.254")):
+        with pytest.raises(AddressError, match=rf"{name} resolves here to .*{seen}.*private: true"):
+            await dialer.dial(name, 443, private=False)
+    assert asked == []
+    for name in ("public.example", "elsewhere.example", "slow.example", "slow.example"):
+        (await dialer.dial(name, 443, private=False))[0].close()
+    (await dialer.dial("inner.example", 443, private=True))[0].close()
+    assert asked == [b"public.example:443", b"elsewhere.example:443", b"slow.example:443", b"slow.example:443",
+                     b"inner.example:443"]  # fmt: skip
+    assert questions.count("slow.example") == 1, "what did not resolve is remembered for a while"
+    server.close()
+
+
+async def test_an_upstream_of_a_suffix(server: socket.socket) -> None:
+    """A name below `*.suffix` goes where the policy says, and nowhere else; the most specific entry decides."""
+    ways = {
+        "*.acme.test": ("127.0.0.1", port_of(server)),
+        "*.b.acme.test": ("127.0.0.2", 1),
+        "c.acme.test": ("127.0.0.3", 1),
+    }
+    dialer = Dialer(upstreams=ways)
+    for name in ("api.acme.test", "x.y.acme.test"):
+        sock, address = await dialer.dial(name, 443, private=False)
+        assert (sock.getpeername(), address) == (
+            ("127.0.0.1", port_of(server)),
+            f"127.0.0.1:{port_of(server)}",
+        )
+        sock.close()
+    assert dialer.upstream("a.b.acme.test") == ("127.0.0.2", 1)
+    assert dialer.upstream("c.acme.test") == ("127.0.0.3", 1)
+    for name in ("acme.test", "xacme.test", "api.acme.test.evil.example"):
+        assert dialer.upstream(name) is None

@@ -16,9 +16,7 @@ def place(port: int = 443, *, tls: bool = True) -> Place:
     program = loop.create_future()
     loop.close()
     hello = Hello("a.example", (b"h2",), encrypted=False) if tls else None
-    return Place(
-        "a.example", port, ("127.0.0.1", 5), ("198.18.0.2", port), program, private=False, hello=hello
-    )
+    return Place("a.example", port, ("127.0.0.1", 5), ("198.18.0.2", port), program, hello=hello)
 
 
 def test_a_request() -> None:
@@ -26,7 +24,7 @@ def test_a_request() -> None:
     request = http.Request.make("POST", "https://ignored.example/a%20b?x=1&y", b"", headers)
     event = http_event(request, place(8443))
     assert event == {
-        "method": "POST", "scheme": "https", "host": "a.example", "port": 8443, "path": "/a%20b", "query": "x=1&y",
+        "method": "POST", "scheme": "https", "host": "a.example", "port": 8443, "path": "/a b", "query": "x=1&y",
         "url": "https://a.example:8443/a%20b?x=1&y", "version": "1.1", "sni": "a.example", "grpc": True,
         "headers": {"content-type": "application/grpc", "user-agent": "u", "content-length": "0"},
         "content_type": "application/grpc", "user_agent": "u",

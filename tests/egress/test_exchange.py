@@ -108,3 +108,26 @@ def test_a_head_that_takes_too_long(session: Any, plain: Upstream) -> None:
     ).out
     assert out == "<end>"
     assert "a head took more than" in inside.run.record("egress.tcp", host="a.example")["decision"]["reason"]
+
+
+@pytest.mark.parametrize("order", [("in", "out"), ("out", "in")])
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_private_is_of_the_entry_that_lets_a_request_through(
+    session: Any, outside: Pair, tmp_path: Path, order: tuple[str, str], version: str
+) -> None:
+    """Also on one connection, where the next request could ride on what the last one opened."""
+    place = "127.0.0.77"
+    pair = make(place, outside, names=(place,)).write(tmp_path, "leaf")
+    server = Upstream(pair, address=(place, 5432))
+    inside = session(
+        host(place, 5432, paths=["/in/**"], private=True), host(place, 5432, paths=["/out/**"], private=False)
+    )
+    urls = [f"https://{place}:5432/{which}/x" for which in order]
+    done = inside.curl(f"--http{version}", "-w", " %{http_code} %{num_connects};", *urls)
+    server.close()
+    told = dict(zip(order, done.out.split(";"), strict=False))
+    assert "hello /in/x 200" in told["in"], done
+    assert "needs `private: true`" in told["out"], done
+    assert " 403 " in told["out"]
+    assert [path for _, path, _ in server.seen] == ["/in/x"]
+    assert inside.run.record("egress.http", path="/out/x")["decision"]["by"] == "address"

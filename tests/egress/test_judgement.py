@@ -9,6 +9,7 @@ import pytest
 
 from capsule.egress.frames import Egress
 from capsule.egress.judgement import ASK_TIMEOUT_MS, Judge
+from capsule.policy.urlpath import plain_path
 from capsule.rules.engine import broken, compile_rules
 from capsule.rules.rule import parse_rules
 from tests.egress.supervisor import host, plan
@@ -29,6 +30,54 @@ def request(
 def rule(action: str, when: str = '"true" == "true"', priority: int = 500, extra: str = "") -> str:
     named = f"id: r-{action}-{priority}, on: http, when: '{when}', action: {action}"
     return f"  - {{{named}, priority: {priority}{extra}}}\n"
+
+
+@pytest.mark.parametrize("header", ["x-http-method-override", "x-http-method", "x-method-override", ""])
+def test_another_method_in_a_header_is_the_requests_own(header: str) -> None:
+    """Servers that know the header do what it says; where the entry names no methods nothing is lost."""
+    limited = judge(host("a.example", 443, methods=["GET", "POST"]))
+    open_ = judge(host("a.example", 443))
+    for method, passes in (("DELETE", False), ("delete", False), ("GET, DELETE", False), ("get", True)):
+        if not header and "," in method:
+            continue
+        event = request(method="POST")
+        if header:
+            event["http"]["headers"][header] = method
+        else:
+            event["http"]["query"] = f"a=1&_meth%6Fd={method}"
+        assert limited.request(event, "request").verdict.allowed is passes
+        assert open_.request(event, "request").verdict.allowed
+
+
+SPELLINGS = ["/%67ists", "/./gists", "/x/../gists", "//gists", "/gists;x", "/x/%2e%2e/gists", "/%2567ists",
+             "/a%2f..%2fgists", "/\\gists", "/gists%00"]  # fmt: skip
+
+
+def test_a_rule_on_a_path_holds_for_every_spelling_of_it() -> None:
+    blocks = judge(host("a.example"), rules=rule("block", 'http.path.startsWith("/gists")'))
+    only = judge(
+        host("a.example"), rules=rule("block", '!(http.host == "a.example" && http.path.startsWith("/x/"))')
+    )
+    other = judge(host("a.example"), rules=rule("block", 'http.host == "b.example" && http.path == "/gists"'))
+    for target in SPELLINGS:
+        event = request(path=plain_path(target))
+        event["http"]["url"] = f"https://a.example{target}"
+        assert not blocks.request(event, "request").verdict.allowed, target
+        assert not only.request(event, "request").verdict.allowed, target
+        assert other.request(event, "request").verdict.allowed, (
+            "the control: another host's rule is not asked"
+        )
+    event = request(path="/x/y")
+    assert blocks.request(event, "request").verdict.allowed, "the control"
+    assert only.request(event, "request").verdict.allowed, "the control"
+
+
+def test_globs_see_the_path_as_it_was_sent() -> None:
+    paths = judge(host("a.example", paths=["/x/**"]))
+    for target, passes in (("/x/y", True), ("/%78/y", True), ("/x/../x/y", False), ("/x/%2e%2e/x/y", False)):
+        event = request(path=plain_path(target))
+        event["http"]["url"] = f"https://a.example{target}"
+        assert paths.request(event, "request").verdict.allowed is passes, target
 
 
 def test_an_entry_lets_through_and_says_which() -> None:
@@ -66,6 +115,18 @@ def test_rules_take_away_but_never_add() -> None:
     assert restored.request(request(), "request").verdict.allowed
 
 
+def test_a_rewrite_names_its_rule() -> None:
+    edits = ", rewrite: [{remove_header: x}]"
+    one = judge(host("a.example"), rules=rule("rewrite", extra=edits)).request(request(), "request").verdict
+    assert one.rule is not None
+    assert (one.action, one.by, one.rule["id"], one.rule["file"], one.rule["line"]) == (
+        "rewrite", "rule", "r-rewrite-500", "rules.yaml", 3,
+    )  # fmt: skip
+    two = rule("rewrite", extra=edits) + rule("rewrite", priority=600, extra=edits)
+    found = judge(host("a.example"), rules=two).request(request(), "request").verdict
+    assert found.reason == "it is also edited by r-rewrite-600 (rules.yaml:4)"
+
+
 def test_who_is_asked_and_for_how_long() -> None:
     asked = judge(host("a.example"), rules=rule("ask", extra=", ask_timeout: 7s")).request(
         request(), "request"
@@ -86,6 +147,14 @@ def test_a_rule_that_reads_the_body_waits() -> None:
     event = request()
     event["http"]["body"] = {"size": 1, "text": "y", "truncated": False}
     assert found.request(event, "body").verdict.allowed
+
+
+def test_a_rule_knows_how_long_a_name_is() -> None:
+    long = "dns.length > 20 || dns.labels > 3 || dns.entropy > 3.5"
+    found = judge(host("*.w.example"), rules=rule("block", long).replace("on: http", "on: dns"))
+    assert found.name("a.w.example", "A", "udp").allowed, "the control"
+    for name in ("a" * 12 + ".w.example", "a.b.w.example", "abcdefghijklm.w.example"):
+        assert not found.name(name, "A", "udp").allowed, name
 
 
 def test_names() -> None:

@@ -29,13 +29,10 @@ def test_http2_both_ways(session: Any, upstream: Upstream) -> None:
     assert entry["decision"]["action"] == "allow"
 
 
-def test_http1_keeps_the_connection(session: Any, upstream: Upstream) -> None:
-    inside = session(host("a.example", 443), **to(upstream))
-    before = upstream.accepted
-    urls = [f"https://a.example/{number}" for number in range(5)]
-    done = inside.curl("--http1.1", *urls)
-    assert done.out == "".join(f"hello /{number}" for number in range(5))
-    assert upstream.accepted == before + 1
+def test_an_upstream_for_a_suffix_is_used(session: Any, upstream: Upstream) -> None:
+    inside = session(host("*.w.example", 443), **to(upstream, "*.w.example"))
+    assert inside.curl("https://x.w.example/wild").out == "hello /wild"
+    assert inside.run.record("egress.http", path="/wild")["http"]["address"] == upstream.address
 
 
 def test_plain_http_and_absolute_form(session: Any, plain: Upstream) -> None:
@@ -61,6 +58,10 @@ def test_websocket(session: Any, upstream: Upstream) -> None:
     assert entry["http"]["websocket"] is True
     assert entry["http"]["status"] == 101
     assert entry["http"]["body"]["size"] > 40000
+    told = inside.run.record("egress.websocket")["websocket"]
+    assert told["http_id"] == entry["event"]["id"]
+    assert (told["messages_out"], told["bytes_out"]) == (told["messages_in"], told["bytes_in"]) == (3, 40006)
+    assert (told["host"], told["closed_by"]) == ("a.example", "program")
 
 
 def test_server_sent_events_come_one_by_one(session: Any, upstream: Upstream) -> None:
@@ -72,25 +73,6 @@ def test_server_sent_events_come_one_by_one(session: Any, upstream: Upstream) ->
     assert events == [f"data: {number}" for number in range(5)]
     first, last = map(float, times.split())
     assert last - first > 0.5
-
-
-def test_half_close(session: Any, plain: Upstream) -> None:
-    inside = session(host("a.example", 80), **to(plain))
-    assert inside.client("half", "a.example").out.endswith("late\n")
-
-
-def test_trailers_and_interim_answers(session: Any, plain: Upstream) -> None:
-    inside = session(host("a.example", 80), **to(plain))
-    assert inside.curl("http://a.example/early-hints").out == "after the hints"
-    assert inside.curl("http://a.example/until-eof").out == "all there is"
-    request = (
-        "POST /trailers HTTP/1.1\\r\\nHost: a.example\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n"
-        "5\\r\\nhello\\r\\n0\\r\\nX-Sum: 1\\r\\n\\r\\n"
-        "GET /next HTTP/1.1\\r\\nHost: a.example\\r\\nConnection: close\\r\\n\\r\\n"
-    )
-    out = inside.client("raw", "a.example", "80", given=request).out
-    assert "\r\n\r\n1\r\n5\r\n0" in out
-    assert out.endswith("hello /next<end>")
 
 
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
@@ -107,16 +89,19 @@ def test_a_refused_upload_is_answered_before_its_body(session: Any, upstream: Up
     assert upstream.accepted == before
 
 
-@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
-def test_large_bodies_are_not_kept(session: Any, upstream: Upstream, daemon: Daemon, version: str) -> None:
-    """200 MB each way: what is resident stays far below it."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("version", "size"), [("--http1.1", 1_000_000_000), ("--http2", 200_000_000)])
+def test_large_bodies_are_not_kept(
+    session: Any, upstream: Upstream, daemon: Daemon, version: str, size: int
+) -> None:
+    """1 GB each way (the server's HTTP/2 is slow: 200 MB there): what is resident stays far below it."""
     inside = session(host("a.example", 443), **to(upstream))
-    size = 200_000_000
     inside.curl("https://a.example/warm")
     number = inside.stage.start(
         "sh", "-c",
-        f"head -c {size} /dev/zero | curl -sS -m 50 --cacert {inside.ca} {version} -T - https://a.example/size"
-        f" && curl -sS -m 50 --cacert {inside.ca} {version} https://a.example/bytes/{size} | wc -c",
+        f"head -c {size} /dev/zero | curl -sS -m 120 --cacert {inside.ca} {version} -T - https://a.example/size"
+        f" && curl -sS -m 120 --cacert {inside.ca} {version} https://a.example/bytes/{size} | wc -c",
+        timeout=250,
     )  # fmt: skip
     most = 0
     while number not in inside.stage._answers:
@@ -143,7 +128,9 @@ def test_a_slow_reader_does_not_fill_the_memory(
     assert grown < 50_000_000, grown
 
 
-@pytest.mark.parametrize("when", ["before", "in-head", "after-head", "in-body", "in-chunk"])
+@pytest.mark.parametrize(
+    "when", ["before", "in-head", "after-head", "in-body", "in-chunk", "in-chunk-size", "in-trailers"]
+)
 def test_an_upstream_that_resets(session: Any, plain: Upstream, when: str) -> None:
     inside = session(host("a.example", 80), **to(plain))
     done = inside.curl("-w", " %{http_code}", f"http://a.example/reset/{when}")
@@ -184,7 +171,7 @@ def test_a_reset_stream_leaves_the_others(session: Any, upstream: Upstream) -> N
         ("GET / HTTP/1.1\\r\\n\\r\\n", "403"),
         ("GET http://b.example/ HTTP/1.1\\r\\nHost: a.example\\r\\n\\r\\n", "403"),
         ("GET / HTTP/1.1\\r\\nHost: a.example:81\\r\\n\\r\\n", "403"),
-        ("CONNECT b.example:443 HTTP/1.1\\r\\nHost: b.example:443\\r\\n\\r\\n", "400"),
+        ("CONNECT b.example:443 HTTP/1.1\\r\\nHost: b.example:443\\r\\n\\r\\n", "403"),
         ("NONSENSE\\r\\n\\r\\n", "400"),
         ("GET / HTTP/1.1\\r\\nHost: a.example\\r\\nX: " + "y" * 200_000, "431"),
     ],
@@ -224,10 +211,3 @@ def test_other_upgrades_are_not_carried(session: Any, plain: Upstream) -> None:
     )
     assert "upgrade" not in plain.seen[-1][2]
     assert "http2-settings" not in plain.seen[-1][2]
-
-
-def test_pipelined_requests_are_answered_in_order(session: Any, plain: Upstream) -> None:
-    inside = session(host("a.example", 80), **to(plain))
-    request = "".join(f"GET /{n} HTTP/1.1\\r\\nHost: a.example\\r\\n\\r\\n" for n in range(5))
-    out = inside.client("raw", "a.example", "80", "2", given=request).out
-    assert [out.index(f"hello /{n}") for n in range(5)] == sorted(out.index(f"hello /{n}") for n in range(5))

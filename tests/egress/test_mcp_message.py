@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from typing import Any
@@ -10,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule.egress.mcp_message import BODY, CALLS, MESSAGES, McpExchange, of_mcp
+from capsule.egress.mcp_message import (
+    ARGUMENTS,
+    BODY,
+    CALLS,
+    MESSAGES,
+    NAME,
+    McpExchange,
+    ambiguity,
+    identities,
+    of_mcp,
+)
 
 
 def body(*messages: dict[str, Any]) -> bytes:
@@ -30,14 +41,21 @@ def test_a_call_and_its_answer() -> None:
     assert seen.request(body(CALL)) == [
         {
             "method": "tools/call", "server": "mcp.example", "tool": "search", "request_id": "7",
-            "arguments_size": len('{"q":"é"}'.encode()),
+            "direction": "out", "arguments_size": len('{"q":"é"}'.encode()), "arguments": {"q": "é"},
+            "arguments_sha256": hashlib.sha256('{"q":"é"}'.encode()).hexdigest(),
         }
     ]  # fmt: skip
     assert seen.is_mcp
     seen.answers("application/json; charset=utf-8")
     assert seen.feed(body({"id": 7, "result": {"content": []}})) == []
     assert seen.finish() == [
-        {"method": "tools/call", "server": "mcp.example", "request_id": "7", "tool": "search"}
+        {
+            "method": "tools/call",
+            "server": "mcp.example",
+            "request_id": "7",
+            "tool": "search",
+            "result_size": len('{"content":[]}'),
+        }
     ]
     assert seen.finish() == []
 
@@ -72,7 +90,13 @@ def test_errors(answer: dict[str, Any], error: str | None) -> None:
         ),
         (
             {"id": 1, "method": "prompts/get", "params": {"name": "p", "arguments": {}}},
-            {"tool": "p", "request_id": "1", "arguments_size": 2},
+            {
+                "tool": "p",
+                "request_id": "1",
+                "arguments_size": 2,
+                "arguments": {},
+                "arguments_sha256": hashlib.sha256(b"{}").hexdigest(),
+            },
         ),
         ({"id": 1, "method": "tools/call", "params": {"name": 5}}, {"request_id": "1", "arguments_size": 0}),
         ({"id": True, "method": "tools/list", "params": []}, {}),
@@ -81,7 +105,7 @@ def test_errors(answer: dict[str, Any], error: str | None) -> None:
 )
 def test_requests(message: dict[str, Any], told: dict[str, Any]) -> None:
     assert exchange().request(body(message)) == [
-        {"method": message["method"], "server": "mcp.example", **told}
+        {"method": message["method"], "server": "mcp.example", "direction": "out", **told}
     ]
 
 
@@ -112,6 +136,7 @@ def test_a_stream_of_events(size: int, end: str) -> None:
         "sampling/createMessage",
         "tools/call",
     ]
+    assert [event.get("direction") for event in told] == ["in", "in", None]
     assert told[2]["error"] == "1: x"
     assert seen.finish() == []
 
@@ -129,7 +154,7 @@ def test_a_header_of_mcp_makes_it_certain() -> None:
     seen = exchange("Mcp-Session-Id")
     assert seen.is_mcp
     assert seen.request(body({"id": 1, "method": "vendor/thing"})) == [
-        {"method": "vendor/thing", "server": "mcp.example", "request_id": "1"}
+        {"method": "vendor/thing", "server": "mcp.example", "direction": "out", "request_id": "1"}
     ]
     assert exchange("x-mcp-session-id").request(body({"id": 1, "method": "vendor/thing"})) == []
 
@@ -152,9 +177,9 @@ def test_bounds() -> None:
     seen.feed(body({"id": 1, "result": {}}))
     assert seen.finish() == []
     long = exchange().request(
-        body({"id": "i" * 999, "method": "tools/" + "x" * 999, "params": {"name": "n" * 999}})
+        body({"id": "i" * 999, "method": "tools/" + "x" * 999, "params": {"name": "n" * 9999}})
     )[0]
-    assert {len(long[name]) for name in ("request_id", "method", "tool")} == {200}
+    assert [len(long[name]) for name in ("request_id", "method", "tool")] == [200, 200, NAME]
 
 
 @pytest.mark.parametrize("method", [None, 5, "", "tool", "tools", "xtools/call", "initialized"])
@@ -207,3 +232,62 @@ def test_noise_is_taken() -> None:
         b'{"a":' * 5000,
     ):
         assert exchange("mcp-method").request(deep) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        ('{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}', "'method'"),
+        ('{"jsonrpc":"2.0","id":1,"METHOD":"tools/call"}', "'method'"),
+        ('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}', "'name'"),
+        ('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{},"Params":{"name":"b"}}', "'params'"),
+        ('[{"jsonrpc":"2.0","id":1,"method":"ping"},{"JSONRPC":"2.0","method":"x"}]', "'jsonrpc'"),
+        ('{"method":"tools/call"}', "jsonrpc 2.0"),
+        ('{"jsonrpc":"2.0","method":"tools/call","params":{"name":"%s"}}' % ("n" * (NAME + 1)), "longer"),
+        ("{not json", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"jsonrpc":"2.0","method":"tools/\xff"}', None),
+    ],
+)
+def test_what_two_readers_could_read_differently(sent: str, why: str | None) -> None:
+    found = ambiguity(sent.encode(), certain=True)
+    assert (found is None) is (why is None), found
+    assert why is None or (found is not None and why in found)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"", b"  ", body(CALL), body(CALL, {"method": "notifications/x"}), b'{"a":1,"a":2,"A":3}',
+        b'{"method":"GET","method":"PUT"}', b"17", b'"x"', b"[[]]", b"{}",
+        b'{"jsonrpc":"2.0","method":"tools/call","params":{"name":"a","arguments":{"q":1,"r":[{"q":2}]}}}',
+    ],
+)  # fmt: skip
+def test_what_is_read_one_way(sent: bytes) -> None:
+    assert ambiguity(sent, certain=True) is None
+    assert ambiguity(b"{not json", certain=False) is None
+
+
+@pytest.mark.parametrize("arguments", ['{"q":1,"q":2}', '{"q":1,"Q":2}', '{"a":[{"q":{"r":1,"R":2}}]}'])
+def test_arguments_that_a_rule_and_a_server_could_read_differently(arguments: str) -> None:
+    sent = '{"jsonrpc":"2.0","method":"tools/call","params":{"name":"a","arguments":' + arguments + "}}"
+    assert "twice in its arguments" in (ambiguity(sent.encode(), certain=True) or "")
+
+
+@pytest.mark.parametrize("given", [None, [1], "text", {"a": "x" * ARGUMENTS}])
+def test_arguments_that_are_no_map_or_too_long_are_missing(given: Any) -> None:
+    seen = exchange("mcp-session-id")
+    message = {"id": 1, "method": "tools/call", "params": {"name": "a", "arguments": given}}
+    assert "arguments" not in seen.request(body(message))[0]
+
+
+def test_too_many_messages_are_not_read_in_part() -> None:
+    many = [{"id": number, "method": "ping"} for number in range(MESSAGES + 1)]
+    assert "64" in (ambiguity(body(*many), certain=True) or "")
+
+
+def test_the_ids_that_an_answer_repeats() -> None:
+    sent = body({"id": 7, "method": "ping"}, {"id": "7", "method": "ping"}, {"method": "notifications/x"})
+    assert identities(sent) == [7, "7"]
+    assert identities(body({"id": 3, "result": {}})) == []
+    assert identities(b"{") == []

@@ -92,13 +92,31 @@ def test_requests_are_bounded(session: Any, plain: Upstream) -> None:
 
 def test_bytes_are_bounded_inspected_and_passed(session: Any, plain: Upstream, upstream: Upstream) -> None:
     inside = session(host("a.example", 80), **to(plain), **budget(bytes=1_000_000))
-    assert inside.curl("-o", "/dev/null", "http://a.example/bytes/2000000").code != 0
-    assert inside.run.record("egress.http")["decision"]["by"] == "budget"
+    done = inside.curl("-o", "/dev/null", "-w", "%{size_download}", "http://a.example/bytes/2000000")
+    assert done.code != 0
+    entry = inside.run.record("egress.http")
+    assert entry["decision"]["by"] == "budget"
+    assert 999_000 < int(done.out) < 1_000_000, "all that fits beside the head, and not one byte more"
     inside.run.close()
     inside = session(host("a.example", 443, inspect="never"), **to(upstream), **budget(bytes=1_000_000))
     done = inside.stage.run("curl", "-sSk", "-m", "20", "-o", "/dev/null", "https://a.example/bytes/2000000")
     assert done.code != 0
-    assert "bytes" in inside.run.record("egress.tcp", host="a.example")["tcp"]["error"]
+    tcp = inside.run.record("egress.tcp", host="a.example")["tcp"]
+    assert "bytes" in tcp["error"]
+    assert tcp["bytes_in"] + tcp["bytes_out"] == 1_000_000
+
+
+def test_frames_count_as_bytes_both_ways(session: Any, upstream: Upstream) -> None:
+    inside = session(host("a.example", 443), **to(upstream), **budget(bytes=2_000))
+    done = inside.client("websocket_says", "a.example", "a" * 100)
+    assert (b"a" * 100).hex() in done.out, "the positive control: there is room for one"
+    got = bytes.fromhex(
+        inside.client("websocket_says", "a.example", *(letter * 120 for letter in "bcdefghijk")).out
+    )
+    assert b"\x03\xf0capsule: " in got
+    assert b"k" * 120 not in got
+    entry = inside.run.records("egress.websocket")[-1]
+    assert (entry["decision"]["action"], entry["decision"]["by"]) == ("block", "budget")
 
 
 def test_tokens_are_bounded_before_the_next_call(session: Any, plain: Upstream) -> None:

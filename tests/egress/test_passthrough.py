@@ -109,3 +109,25 @@ async def test_a_slow_reader_holds_the_writer_back() -> None:
     assert (await passing)[0] == sent
     for sock in (inside, outside):
         sock.close()
+
+
+@pytest.mark.parametrize("room", [0, 3, 5, 70_000])
+async def test_a_connection_is_cut_at_the_byte(room: int) -> None:
+    program, inside = pair()
+    outside, server = pair()
+    left = room
+
+    def spend(count: int) -> tuple[int, str | None]:
+        nonlocal left
+        fits = min(count, left)
+        left -= fits
+        return fits, None if fits == count else "it is used up"
+
+    passing = asyncio.create_task(pass_through(inside, outside, first=b"hello", idle=30, spend=spend))
+    await asyncio.get_running_loop().sock_sendall(program, b"x" * 200_000)
+    assert await passing == (room, 0, "it is used up")
+    inside.close()
+    outside.close()
+    assert (await drain(server))[0] == room
+    program.close()
+    server.close()

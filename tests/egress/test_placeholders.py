@@ -170,3 +170,13 @@ def test_mutated_placeholders_are_either_whole_or_none() -> None:
         data = bytearray(rng.choice(SPELLINGS)(b"ab:" + GITHUB.encode()))
         data[rng.randrange(len(data))] = rng.randrange(256)
         assert FOUND.seen(bytes(data)) <= {"github"}
+
+
+def test_a_placeholder_of_another_run_is_a_stranger() -> None:
+    other = b"capsule-secret-github-" + b"f" * 32
+    for spell in (bytes, everywhere_percent, base64.b64encode, lambda data: base64.b64encode(b"me:" + data)):
+        assert FOUND.strangers(b"Basic " + spell(other)) == {"github"}
+        assert FOUND.strangers(b"Basic " + spell(GITHUB.encode())) == set(), "the control: its own"
+    assert Placeholders({}).strangers(other) == {"github"}
+    assert FOUND.strangers(GITHUB.encode() + b" " + other) == {"github"}
+    assert FOUND.strangers(b"capsule-secret-github-f") == set()

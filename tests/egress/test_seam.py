@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from capsule.egress import seam
 from tests.egress.supervisor import Daemon
 
 
@@ -44,6 +46,18 @@ def test_waiting_ends_by_itself(daemon: Daemon) -> None:
     started = time.monotonic()
     assert get(daemon, "/asks?wait=1") == (200, {"asks": []})
     assert time.monotonic() - started > 0.9
+
+
+def test_what_waits_already_is_told_at_once() -> None:
+    class Waiting:
+        def asks(self) -> list[dict[str, Any]]:
+            return [{"id": "a-1"}]
+
+        async def change(self, seconds: float) -> None:
+            raise AssertionError(f"it slept {seconds} s over one that waits")
+
+    found = asyncio.run(seam._route(Waiting(), "GET", "/asks", "wait=30", b""))  # type: ignore[arg-type]
+    assert found == (200, {"asks": [{"id": "a-1"}]})
 
 
 @pytest.mark.parametrize(

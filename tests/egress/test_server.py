@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -9,12 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capsule.egress import seam, server
 from tests.egress.supervisor import Daemon, Run, Stage, host, plan, wait_until
 from tests.egress.test_layers import to
 from tests.egress.upstream import Upstream
@@ -32,6 +36,61 @@ def exchange(daemon: Daemon, data: bytes) -> bytes:
         while part := sock.recv(65536):
             got += part
         return got
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The socket of a server that waits for half a second where others wait for ten."""
+    monkeypatch.setattr(server, "FIRST_BYTE", 0.5)
+    monkeypatch.setattr(seam, "TIMEOUT", 0.5)
+    path = tmp_path / "impatient"
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen(64)
+    thread = threading.Thread(target=lambda: asyncio.run(server.Server(listening, idle=2.0).serve()))
+    thread.start()
+    yield path
+    thread.join(30)
+    assert not thread.is_alive(), "it never ended"
+
+
+def answered(path: Path) -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(path))
+        sock.sendall(b"GET /asks HTTP/1.1\r\n\r\n")
+        return sock.recv(12)
+
+
+def test_who_says_nothing_takes_nobodys_place(impatient: Path) -> None:
+    assert answered(impatient) == b"HTTP/1.1 200"
+    for _ in range(3):
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+        for sock in silent:
+            sock.settimeout(10)
+            sock.connect(str(impatient))
+        assert [sock.recv(1) for sock in silent] == [b""] * 4  # each was ended
+        # Their numbers are those of the next ones, which have to be heard.
+        assert [answered(impatient) for _ in range(6)] == [b"HTTP/1.1 200"] * 6
+        for sock in silent:
+            sock.close()
+
+
+def test_who_does_not_read_takes_nobodys_place(impatient: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as large:
+        asks = [{"at": 0, "pad": "x" * (4 << 20)}]
+        large.setattr(server.Server, "asks", lambda _: asks)
+        stuck = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+        for sock in stuck:
+            sock.settimeout(10)
+            sock.connect(str(impatient))
+            sock.sendall(b"GET /asks HTTP/1.1\r\n\r\n")
+        time.sleep(2)
+    assert [answered(impatient) for _ in range(6)] == [b"HTTP/1.1 200"] * 6
+    for sock in stuck:
+        while sock.recv(1 << 20):
+            pass
+        sock.close()
 
 
 def framed(message: Any) -> bytes:

@@ -51,12 +51,6 @@ def test_authorities_are_read_by_the_supervisor() -> None:
         module._authorities(frame(authorities=[{"path": "/etc/ca.pem", "optional": False, "origin": None}]))
 
 
-def test_upstreams() -> None:
-    assert module._upstream("127.0.0.1:8443") == ("127.0.0.1", 8443)
-    assert module._upstream("mirror.example") == ("mirror.example", None)
-    assert module._upstream("[::1]:80") == ("::1", 80)
-
-
 @pytest.mark.needs("userns", "unshare", "curl")
 def test_questions_are_counted(session: Any, plain: Upstream) -> None:
     inside = session(host("a.example", 80), **to(plain))
@@ -67,6 +61,46 @@ def test_questions_are_counted(session: Any, plain: Upstream) -> None:
     assert len(own) < 10
     refused = inside.run.record("egress.dns", name="x.example")
     assert (refused["dns"]["rcode"], refused["decision"]["action"]) == ("NXDOMAIN", "block")
+
+
+@pytest.mark.needs("userns", "unshare")
+def test_a_question_is_recorded_with_who_asks_it(session: Any, plain: Upstream) -> None:
+    """Also when the notice comes after it, and by the port alone of a socket that is not connected."""
+    inside = session(host("a.example", 80), **to(plain))
+    code = (
+        "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
+        "s.bind(('0.0.0.0', int(sys.argv[1]))); "
+        "s.settimeout(20); q = bytes.fromhex(sys.argv[2]); s.sendto(q, ('198.18.0.1', 53)); s.recv(512)"
+    )
+
+    def notice(source: str, pid: int) -> None:
+        program = f"/usr/bin/asker{pid}"
+        inside.run.send(
+            {
+                "type": "flow",
+                "source": source,
+                "target": "198.18.0.1:53",
+                "pid": pid,
+                "program": program,
+                "argv": [program, "x"],
+            }
+        )
+
+    for number, source in ((1, "198.18.0.1:40001"), (2, "0.0.0.0:40002")):
+        notice(source, number)
+        question = (
+            b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x02e%d\x07example\x00\x00\x01\x00\x01" % number
+        )
+        done = inside.stage.run("python3", "-c", code, str(40000 + number), question.hex())
+        assert done.code == 0, done.err
+        entry = inside.run.record("egress.dns", name=f"e{number}.example")
+        assert entry["decision"]["action"] == "block"
+        name = f"asker{number}"
+        path = f"/usr/bin/{name}"
+        assert entry["program"] == {"path": path, "pid": number, "argv": [path, "x"], "name": name}
+    question = question.replace(b"e2", b"e3")
+    inside.stage.run("python3", "-c", code, "40003", question.hex())
+    assert "program" not in inside.run.record("egress.dns", name="e3.example"), "nobody said who it is"
 
 
 @pytest.mark.needs("userns", "unshare")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
+import json
 import socket
 import ssl
 import struct
@@ -24,9 +26,14 @@ class Upstream:
     """One listening port; `seen` has the heads of all requests, `accepted` counts connections."""
 
     def __init__(
-        self, certificate: tuple[Path, Path] | None, protocols: tuple[str, ...] = ("h2", "http/1.1")
+        self,
+        certificate: tuple[Path, Path] | None,
+        protocols: tuple[str, ...] = ("h2", "http/1.1"),
+        address: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
+        self._place = address
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []
         self.accepted = 0
         self.writers: set[asyncio.StreamWriter] = set()
         self.context: ssl.SSLContext | None = None
@@ -45,7 +52,7 @@ class Upstream:
 
         async def start() -> None:
             self.server = await asyncio.start_server(
-                self._serve, "127.0.0.1", 0, ssl=self.context, limit=1 << 20, backlog=1024
+                self._serve, *self._place, ssl=self.context, limit=1 << 20, backlog=1024
             )
             self.port = self.server.sockets[0].getsockname()[1]
             started.set()
@@ -139,6 +146,51 @@ class Upstream:
         target = self.seen[-1][1]
         self._answer(writer, target.encode(), extra=f"x-target: {target}\r\n")
 
+    async def on_mirror(self, reader: Any, writer: Any, headers: dict[str, str], argument: str) -> None:
+        """The Authorization header back in a header and in a JSON body, in the form that is asked for."""
+        shown = headers.get("authorization", "")
+        body = json.dumps({"headers": {"authorization": shown}, "args": self.seen[-1][1], "n": 1.10}).encode()
+        extra = f"x-was: {shown}\r\ncontent-type: application/json\r\n"
+        if argument == "gzip":
+            self._answer(writer, gzip.compress(body), extra=extra + "content-encoding: gzip\r\n")
+        elif argument == "odd":
+            self._answer(writer, body, extra=extra + "content-encoding: odd\r\n")
+        elif argument == "pieces":
+            writer.write(f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{extra}\r\n".encode())
+            for byte in body:
+                writer.write(b"1\r\n%c\r\n" % byte)
+            writer.write(b"0\r\n\r\n")
+        elif argument == "long":
+            self._answer(writer, body + bytes(2 << 20), extra=extra)
+        elif argument == "events":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+            writer.write(b"event: x\ndata: " + body + b"\n\ndata: [DONE]\n\n")
+            writer.close()
+        else:
+            self._answer(writer, body, extra=extra)
+
+    async def on_shout(self, reader: Any, writer: Any, headers: dict[str, str], where: str) -> None:
+        """The credential where no body is: in the head, well-formed or not."""
+        said = headers.get("authorization", "").rpartition(" ")[2]
+        rest = "content-length: 2\r\nconnection: close\r\n\r\nok"
+        raw = {
+            "reason": f"HTTP/1.1 200 {said}\r\n{rest}",
+            "name": f"HTTP/1.1 200 OK\r\nx-{said}: 1\r\n{rest}",
+            "name-other-case": f"HTTP/1.1 200 OK\r\nX-{said.title()}: 1\r\n{rest}",
+            "status-line": f"{said} 200 OK\r\n{rest}",
+            "status": f"HTTP/1.1 {said} OK\r\n{rest}",
+            "header-line": f"HTTP/1.1 200 OK\r\n{said}\r\n{rest}",
+            "header-name": f"HTTP/1.1 200 OK\r\nx {said}: 1\r\n{rest}",
+            "long-name": f"HTTP/1.1 200 OK\r\n{'x' * 30}{said} : 1\r\n{rest}",
+            "length": f"HTTP/1.1 200 OK\r\ncontent-length: {said}\r\nconnection: close\r\n\r\nok",
+            "encoding": f"HTTP/1.1 200 OK\r\ntransfer-encoding: {said}\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "coding": f"HTTP/1.1 200 OK\r\ncontent-encoding: {'x' * 30}{said}\r\n{rest}",
+            "chunk": f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{said}\r\nok\r\n0\r\n\r\n",
+        }
+        writer.write(raw[where].encode())
+        await writer.drain()
+        writer.close()
+
     async def on_echo(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         async for part in self._body(reader, headers):
@@ -209,9 +261,42 @@ class Upstream:
             length = bytes([size]) if size < 126 else b"\x7e" + struct.pack(">H", size)
             writer.write(bytes([first]) + length + plain)
 
+    async def on_mcp(self, reader: Any, writer: Any, headers: dict[str, str], argument: str) -> None:
+        """A server of MCP: answers each request of the body as JSON, or as events with one of its own before."""
+        sent = b"".join([part async for part in self._body(reader, headers)])
+        self.bodies.append(sent)
+        message = json.loads(sent or b"{}")
+        if "id" not in message:
+            self._answer(writer, b"", "202 Accepted")
+            return
+        failed = message.get("params", {}).get("name") == "broken"
+        result = {"content": [{"type": "text", "text": "done"}], "isError": failed}
+        reply = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result})
+        extra = "mcp-session-id: s-1\r\n" if message["method"] == "initialize" else ""
+        if argument != "events":
+            self._answer(writer, reply.encode(), extra=extra + "content-type: application/json\r\n")
+            return
+        own = json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": {}})
+        stream = f"event: message\ndata: {own}\n\nevent: message\ndata: {reply}\n\n".encode()
+        self._answer(writer, stream, extra=extra + "content-type: text/event-stream\r\n")
+
     async def on_slow(self, reader: Any, writer: Any, headers: dict[str, str], argument: str) -> None:
         await asyncio.sleep(float(argument))
         self._answer(writer, b"late")
+
+    async def on_drip_head(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
+        """Slow-loris: a head that goes on a byte at a time, and never ends."""
+        writer.write(b"HTTP/1.1 200 OK\r\nx-more: ")
+        while True:
+            writer.write(b"y")
+            await writer.drain()
+            await asyncio.sleep(0.2)
+
+    async def on_half(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
+        """Half of a body, and then nothing."""
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2000\r\n\r\n" + b"h" * 1000)
+        await writer.drain()
+        await asyncio.sleep(600)
 
     async def on_both_lengths(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
         writer.write(
@@ -232,11 +317,15 @@ class Upstream:
         await asyncio.sleep(0.5)
 
     async def on_reset(self, reader: Any, writer: Any, headers: dict[str, str], when: str) -> None:
-        """Resets before the head, in it, after it, or in the body."""
+        """Resets before the head, in it, after it, in the body, in a chunk or its size, in trailers, in an upload."""
+        if when == "in-upload":
+            await reader.readexactly(1 << 16)
+        chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
         pieces = {
             "before": b"", "in-head": b"HTTP/1.1 200 O", "after-head": b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",
-            "in-body": b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nfour", "in-chunk":
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nfour",
+            "in-body": b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nfour", "in-chunk": chunked + b"9\r\nfour",
+            "in-chunk-size": chunked + b"4\r\nfour\r\n1", "in-trailers": chunked + b"4\r\nfour\r\n0\r\nx-su",
+            "in-upload": b"",
         }  # fmt: skip
         writer.write(pieces[when])
         await writer.drain()

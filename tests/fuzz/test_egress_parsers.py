@@ -9,139 +9,42 @@ import json
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from capsule.egress.asks import AnswerError, parse_answer
-from capsule.egress.dns import Question, answer, parse
-from capsule.egress.dns_record import describe
-from capsule.egress.frames import encode
-from capsule.egress.hello import HelloError, read_hello
+from capsule.egress.dns import parse
+from capsule.egress.frames import FrameError, FrameReader, encode
+from capsule.egress.hello import LIMIT, RECORDS, HelloError, read_hello
 from capsule.egress.mcp_message import McpExchange
-from capsule.egress.model.call import ModelCall
-from capsule.egress.model.sse import EventStream
-from capsule.egress.model.turns import Turns
 from capsule.egress.placeholders import Placeholders
-from capsule.egress.pool import Pool
-from tests.egress.model import answers
 from tests.egress.secret_session import HOLD, PLACEHOLDERS, outgoing, session
+from tests.fuzz.egress import (
+    DNS_SEEDS,
+    HELLO_SEEDS,
+    SSE_SEEDS,
+    hello,
+    target_dns,
+    target_hello,
+    target_sse,
+)
+from tests.fuzz.model import CALLS, WHOLE, target_answer, target_request, told
 from tests.fuzz.mutation import cut, mutated, mutated_json
 
-EVENTS = "text/event-stream"
-GOOGLE = "generativelanguage.googleapis.com"
-CALLS: dict[str, tuple[str, str, Any, str, bytes]] = {
-    "messages": (
-        "api.anthropic.com",
-        "/v1/messages",
-        answers.MESSAGES_REQUEST,
-        EVENTS,
-        answers.MESSAGES_STREAM,
-    ),
-    "chat": ("api.openai.com", "/v1/chat/completions", answers.CHAT_REQUEST, EVENTS, answers.CHAT_STREAM),
-    "responses": (
-        "api.openai.com",
-        "/v1/responses",
-        answers.RESPONSES_REQUEST,
-        EVENTS,
-        answers.RESPONSES_STREAM,
-    ),
-    "generate": (GOOGLE, answers.GENERATE_PATH, answers.GENERATE_REQUEST, EVENTS, answers.GENERATE_STREAM),
-    "native": (
-        "localhost",
-        "/api/chat",
-        answers.NATIVE_REQUEST,
-        "application/x-ndjson",
-        answers.NATIVE_STREAM,
-    ),
-}
-WHOLE = {
-    "messages": answers.MESSAGES_WHOLE,
-    "responses": answers.RESPONSES_WHOLE,
-    "generate": answers.GENERATE_PARTS,
-}
 
-
-def hello() -> bytes:
-    def block(size: int, data: bytes) -> bytes:
-        return len(data).to_bytes(size, "big") + data
-
-    extensions = b"".join(
-        struct.pack(">H", kind) + block(2, data)
-        for kind, data in (
-            (0, block(2, b"\0" + block(2, b"a.example"))),
-            (16, block(2, block(1, b"h2") + block(1, b"http/1.1"))),
-            (0xFE0D, b"\0" * 8),
-            (43, block(1, b"\x03\x04")),
-        )
-    )
-    body = (
-        b"\x03\x03"
-        + bytes(32)
-        + block(1, bytes(32))
-        + block(2, b"\x13\x01")
-        + block(1, b"\0")
-        + block(2, extensions)
-    )
-    return b"\x16\x03\x01" + block(2, b"\x01" + block(3, body))
-
-
-def target_hello(data: bytes) -> None:
-    try:
-        whole = read_hello(data)
-    except HelloError:
-        return
-    for end in range(0, len(data), 7):  # whatever is known early is what is known at last
+def target_frames(data: bytes) -> None:
+    def read(pieces: list[bytes]) -> tuple[list[object], bool]:
+        reader = FrameReader(1 << 20)
+        found: list[object] = []
         try:
-            early = read_hello(data[:end])
-        except HelloError as error:
-            raise AssertionError(f"refused at {end} bytes and not at the end") from error
-        assert early is None or early == whole
+            for piece in pieces:
+                found += reader.feed(piece)
+        except FrameError:
+            return found, True
+        return found, False
 
-
-def target_dns(data: bytes) -> None:
-    question = parse(data, "udp")
-    if isinstance(question, Question):
-        encode({"dns": describe(question, answer(question, Pool(), allowed=True))})
-
-
-def target_sse(data: bytes) -> None:
-    whole = EventStream().feed(data)
-    stream = EventStream()
-    assert [event for piece in cut(len(data), data) for event in stream.feed(piece)] == whole
-
-
-def told(kind: str, content_type: str, coding: str, pieces: list[bytes]) -> dict[str, Any]:
-    host, path, request, _, _ = CALLS[kind]
-    call = ModelCall.begin(host, path, json.dumps(request).encode())
-    assert call is not None
-    call.answers(content_type, coding)
-    for piece in pieces:
-        call.feed(piece)
-    event = call.event()
-    encode(event)
-    return event
-
-
-def target_answer(kind: str) -> Callable[[bytes], None]:
-    def target(data: bytes) -> None:
-        for content_type in (CALLS[kind][3], "application/json"):
-            whole = told(kind, content_type, "", [data])
-            assert told(kind, content_type, "", cut(len(data), data)) == whole
-        told(kind, "text/event-stream", "gzip", [data])
-
-    return target
-
-
-def target_request(kind: str) -> Callable[[bytes], None]:
-    def target(data: bytes) -> None:
-        call = ModelCall.begin(CALLS[kind][0], CALLS[kind][1], data)
-        if call is not None:
-            encode(call.event())
-            if call.request is not None:
-                Turns().link(call.request, "e-1")
-
-    return target
+    frames, refused = read([data])
+    assert read(cut(len(data), data)) == (frames, refused)
 
 
 MCP = [
@@ -190,20 +93,27 @@ def target_asks(data: bytes) -> None:
         return
 
 
-def _dns() -> list[bytes]:
-    import dns.message
+def _frames() -> list[bytes]:
+    flow = {
+        "type": "flow",
+        "source": "1.2.3.4:5",
+        "target": "6.7.8.9:443",
+        "pid": 7,
+        "program": "/x",
+        "argv": ["x"],
+    }
+    answer = {"type": "answer", "id": "q", "allow": True, "scope": "host", "for_ms": 5}
+    more = {"type": "secret", "name": "t", "value": "v", "expires": None}
+    event = {"type": "event", "entry": {"type": "exec", "seq": 7, "argv": ["x"]}}
+    texts = [json.dumps(frame).encode() for frame in (flow, answer, more, event)]
+    return [len(text).to_bytes(4, "big") + text for text in texts]
 
-    return [
-        dns.message.make_query(name, kind, use_edns=edns, id=1).to_wire()
-        for name, kind, edns in (("a.example", "A", False), ("B.example", "AAAA", 0), (".", "NS", True))
-    ]
 
-
-LINES = b"\xef\xbb\xbfdata: a\r\rdata\r\nid:1\n:c\n\nevent: x\ndata:b\n\n"
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes], int]] = {
-    "hello": (target_hello, [hello(), hello()[:40] + b"\x16\x03\x01\x00\x20" + hello()[40:]], 3000),
-    "dns": (target_dns, _dns(), 6000),
-    "sse": (target_sse, [answers.MESSAGES_STREAM, LINES], 3000),
+    "hello": (target_hello, HELLO_SEEDS, 3000),
+    "dns": (target_dns, DNS_SEEDS, 6000),
+    "frames": (target_frames, [*_frames(), b"".join(_frames())], 4000),
+    "sse": (target_sse, SSE_SEEDS, 3000),
     "mcp": (target_mcp, [json.dumps(value).encode() for value in MCP], 1500),
     "placeholders": (
         target_placeholders,
@@ -252,6 +162,39 @@ def test_json_near_the_real_requests_and_answers(kind: str) -> None:
 def test_json_near_the_real_messages(name: str) -> None:
     for value in mutated_json(3, MCP, 3000):
         TARGETS[name][0](json.dumps(value).encode())
+
+
+def _pieces(body: bytes, size: int) -> bytes:
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part for part in parts)
+
+
+def test_a_hello_may_come_in_pieces_and_not_in_crumbs() -> None:
+    whole = hello()[5:]
+    assert read_hello(_pieces(whole, -(-len(whole) // RECORDS))) == read_hello(hello())
+    with pytest.raises(HelloError, match="more than 64 records"):
+        read_hello(_pieces(whole, 1))
+
+
+@pytest.mark.serial
+def test_bytes_that_come_one_by_one_stay_cheap() -> None:
+    """The worst that a program can make of what is read again with each byte that comes."""
+    long = b"\x01" + LIMIT.to_bytes(3, "big") + bytes(LIMIT - 1)
+    trickle = _pieces(long, -(-len(long) // (RECORDS - 1)))
+    start = time.perf_counter()
+    for end in range(0, len(trickle), 16):
+        assert read_hello(trickle[:end]) is None
+    assert time.perf_counter() - start < 5
+    pointers = struct.pack(">HHHHHH", 1, 0x0100, 1, 0, 0, 0) + b"\x01a" * 60 + b"\xc0\x0c" * 30000
+    start = time.perf_counter()
+    for end in range(0, len(pointers), 997):
+        parse(pointers[:end], "tcp")
+    assert time.perf_counter() - start < 5
+    reader = FrameReader()
+    start = time.perf_counter()
+    for piece in [(1 << 20).to_bytes(4, "big"), *[b"x" * 16] * ((1 << 16) - 1)]:
+        assert list(reader.feed(piece)) == []
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.serial

@@ -8,7 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pty
+import select
+import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +87,38 @@ class Capsule:
         path = self.workspace / name
         path.write_text(f"version: 1\nname: test\nextends: [workspace]\n{text}")
         return ["--policy", f"./{name}"]
+
+
+def talk(
+    words: Sequence[str], place: Path, lines: Sequence[tuple[bytes, bytes]], expected: bytes
+) -> tuple[bytes, int]:
+    """Run words on a terminal; once the first of a pair was seen, type the second; what was said, and the exit code."""
+    waiting = list(lines)
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(place)
+        os.execvp(words[0], list(words))
+    said = b""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if select.select([master], [], [], 0.2)[0]:
+            try:
+                part = os.read(master, 4096)
+            except OSError:
+                break
+            if not part:
+                break
+            said += part
+        if waiting and waiting[0][0] in said:
+            # What was announced begins a moment later.
+            time.sleep(0.5)
+            os.write(master, waiting.pop(0)[1])
+    else:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    assert expected in said, said
+    return said, os.waitstatus_to_exitcode(status)
 
 
 def alive(marker: str) -> list[int]:

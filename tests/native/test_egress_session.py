@@ -136,6 +136,12 @@ print(data.decode(), source[0])
     ran = site.run(script)
     assert ran.out == "re: one\nre: two 198.18.0.1\n", ran.err
     assert asked.result() == [(b"one", "192.0.2.53"), (b"two", "198.18.0.1")]
+    told = [frame for frame in site.peer.frames if frame["type"] == "flow"]
+    assert [flow["target"] for flow in told] == ["192.0.2.53:53", "198.18.0.1:53"], (
+        "who asks for names is told"
+    )
+    assert {flow["program"] for flow in told} == {os.path.realpath(PYTHON)}
+    assert told[1]["source"].startswith("0.0.0.0:"), "a socket that is not connected is known by its port"
 
 
 REFUSED = """
@@ -199,6 +205,62 @@ def test_everything_else_is_refused_and_most_of_it_recorded(site: Site) -> None:
     assert denied["tcp:203.0.113.7:22"]["allow"] == "network: hosts: [{host: 203.0.113.7, ports: [22]}]"
     assert denied["tcp:198.18.0.9:22"]["allow"] == "network: hosts: [{host: …, ports: [22]}]"
     assert not any(frame["type"] == "flow" for frame in site.peer.frames)
+
+
+DATAGRAMS = """
+import socket, time
+inet, datagram = socket.AF_INET, socket.SOCK_DGRAM
+quic = socket.socket(inet, datagram)
+quic.connect(("203.0.113.7", 8443))
+for _ in range(3):
+    try: quic.send(b"initial")
+    except ConnectionRefusedError: pass
+message = socket.socket(inet, datagram)
+message.sendmsg([b"x"], [], 0, ("203.0.113.8", 500))
+asked = socket.socket(inet, datagram)
+asked.connect(("203.0.113.9", 443))  # as resolvers do, to compare addresses
+names = socket.socket(inet, datagram)
+names.connect(("192.0.2.53", 53))
+names.send(b"a question")
+own = socket.socket(inet, datagram)
+own.bind(("127.0.0.1", 0))
+near = socket.socket(inet, datagram)
+near.connect(own.getsockname())
+near.send(b"hello")
+print(own.recv(10))
+time.sleep(0.3)
+"""
+
+
+def test_datagrams_that_no_call_names_are_recorded_with_their_program(site: Site) -> None:
+    """Over a connected socket (QUIC), and in a `sendmsg` with an address; not names, loopback, or a mere `connect`."""
+    ran = site.run(DATAGRAMS)
+    assert ran.out == "b'hello'\n", ran.err
+    denied = {entry["target"]: entry for entry in site.of("denied")}
+    assert set(denied) == {"udp:203.0.113.7:8443", "udp:203.0.113.8:500"}
+    for entry in denied.values():
+        assert entry["program"] == os.path.realpath(PYTHON)
+        assert (entry["operation"], entry["layer"], entry["errno"]) == ("send", "network", "ECONNREFUSED")
+    # The second of the three was not sent: it was told what had become of the first.
+    counts = [entry["count"] for entry in site.of("denied") if entry["target"] == "udp:203.0.113.7:8443"]
+    assert sum(counts) == 2
+
+
+def test_a_flood_of_datagrams_does_not_hold_up_the_run(site: Site) -> None:
+    script = """
+import os, socket, time
+for n in range(2000):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.sendmsg([b"x" * 1000], [], 0, ("203.0.113.7", 1000 + n % 50))
+began = time.monotonic()
+for _ in range(200):
+    os.stat("/usr")
+    open("f", "w").close()
+print(time.monotonic() - began < 5)
+"""
+    ran = site.run(script)
+    assert ran.out == "True\n", ran.err
+    assert {entry["target"] for entry in site.of("denied")} >= {"udp:203.0.113.7:1000"}
 
 
 def test_a_program_sees_our_authority_and_our_resolver(site: Site) -> None:
@@ -373,6 +435,7 @@ def test_a_changed_rule_file_is_told_at_once_and_its_digest_is_on_the_log(
     assert took.result() < 0.5
     (first,) = site.peer.session["sources"]
     assert first == {"path": str(rules), "text": RULES}
+    assert [rule["path"] for rule in site.peer.session["egress"]["rules"]] == [str(rules)]
     told = [frame for frame in site.peer.frames if frame["type"] == "sources"]
     assert told[-1]["sources"] == [{"path": str(rules), "text": RULES + "# changed\n"}]
     started = site.of("run.started")[0]
@@ -386,6 +449,7 @@ def test_entries_of_the_run_are_told_where_something_is_detected(site: Site) -> 
     (sigma / "one.yml").write_text("title: x\n")
     ran = site.run("import subprocess; subprocess.run(['/bin/true'])", f"{HOSTS}\ndetect: [./sigma]")
     assert ran.code == 0, ran.err
+    assert [named["path"] for named in site.peer.session["egress"]["detect"]] == [str(sigma)]
     assert site.peer.over.wait(10)
     told = [frame["entry"] for frame in site.peer.frames if frame["type"] == "event"]
     on_log = {entry["seq"]: entry for entry in site.entries()}
@@ -412,7 +476,10 @@ def test_without_anybody_ready_nothing_runs(capsule_binary: Path, workspace: Pat
         closing.join()
     assert ran.code == 125
     assert not marker.exists()
-    assert "network.hosts needs Python 3.12 and capsule[egress]" in ran.exit["reason"]
+    assert "capsule-egress hung up before it was ready" in ran.exit["reason"]
+    assert str(state / "capsule/egress/egress.log") in ran.exit["reason"]
+    assert "needs Python" not in ran.exit["reason"], "it is there"
+    assert ran.report["usage"]["wall_ms"] > 0, "nothing ran, and yet somebody waited"
 
 
 def test_a_directory_that_others_may_write_is_refused(
@@ -453,7 +520,9 @@ def test_a_person_at_the_terminal_is_asked_and_the_command_does_not_see_the_answ
     until(b"ready")
     site.peer.say(ask())
     until(b"[N]o?")
-    assert b"/usr/bin/curl asks for PUT https://a.example/x (uploads are asked about)" in seen
+    assert b"/usr/bin/curl asks for PUT https://a.example/x" in seen
+    assert b"rule r (f:1): uploads are asked about" in seen
+    assert b"h: this host until the run ends" in seen
     os.write(master, b"h")
     answer = site.peer.wait("answer")
     assert answer == {"type": "answer", "id": "q1", "allow": True, "scope": "host", "for_ms": None}

@@ -64,10 +64,13 @@ def test_a_preset_needs_no_interpreter(runner: Runner) -> None:
 def test_a_policy_is_compiled_once_and_again_when_it_changes(runner: Runner, workspace: Path) -> None:
     file = policy(workspace / "capsule.yaml")
     assert [runner.run()["policy"]["name"] for _ in range(3)] == ["mine"] * 3
-    assert runner.asked() == 1
+    # For the plan, and whether it needs to be accepted.
+    assert runner.asked() == 2
     policy(file, "other")
     assert runner.run()["policy"]["name"] == "other"
-    assert runner.asked() == 2
+    assert runner.asked() == 4
+    assert runner.run("--policy", "./capsule.yaml")["policy"]["name"] == "other"
+    assert runner.asked() == 4
 
 
 def test_a_file_that_is_extended_counts_too(runner: Runner, workspace: Path) -> None:
@@ -75,14 +78,60 @@ def test_a_file_that_is_extended_counts_too(runner: Runner, workspace: Path) -> 
     (workspace / "capsule.yaml").write_text("version: 1\nname: top\nextends: [./team.yaml]\n")
     assert runner.run()["exit"]["cause"] == "exited"
     assert runner.run()["exit"]["cause"] == "exited"
-    assert runner.asked() == 1
+    assert runner.asked() == 2
     team.write_text(team.read_text() + "audit: all\n")
     runner.run()
-    assert runner.asked() == 2
+    assert runner.asked() == 4
     team.chmod(0o666)
     report = runner.run()
     assert report["exit"]["code"] == 125
     assert "written by everybody" in report["exit"]["reason"]
+
+
+def test_what_was_only_found_grants_no_more_than_the_default_until_it_is_accepted(
+    runner: Runner, workspace: Path, home: Path
+) -> None:
+    (home / ".ssh").mkdir(exist_ok=True)
+    file = policy(workspace / "capsule.yaml")
+    file.write_text(file.read_text() + "filesystem:\n  read: [~/.ssh]\n")
+    refused = runner.run()
+    assert (refused["exit"]["code"], refused["log"]) == (125, None)
+    reason = refused["exit"]["reason"]
+    assert "was found, not named" in reason
+    assert "critical  may read ~/.ssh   (capsule.yaml:5)" in reason
+    assert "capsule policy accept" in reason
+    # Naming it is a word of one's own; so is accepting it, as it is now.
+    assert runner.run("--policy", "capsule.yaml")["exit"]["cause"] == "exited"
+    assert runner.run()["exit"]["code"] == 125
+    accepted = subprocess.run(
+        [runner.binary, "policy", "accept"], capture_output=True, text=True, check=False
+    )
+    assert accepted.returncode == 0, accepted.stderr
+    assert runner.run()["exit"]["cause"] == "exited"
+    assert runner.run("--env", "HOME=/elsewhere")["exit"]["cause"] == "exited"
+    file.write_text(file.read_text() + "audit: all\n")
+    assert runner.run()["exit"]["code"] == 125
+
+
+def test_the_command_cannot_accept_a_policy_for_the_next_run(
+    runner: Runner, workspace: Path, capsule_binary: Path
+) -> None:
+    state = Path(os.environ["XDG_STATE_HOME"]) / "capsule" / "accepted"
+
+    def accepted() -> list[Path]:
+        return sorted(state.iterdir()) if state.exists() else []
+
+    policy(workspace / "capsule.yaml")
+    runner.run()
+    before = accepted()
+    assert len(before) == 1
+    plant = f"mkdir -p {state}; echo > {state}/planted; echo >> capsule.yaml"
+    subprocess.run([capsule_binary, "run", "--", "sh", "-c", plant], capture_output=True, check=False)
+    assert accepted() == before
+    assert (workspace / "capsule.yaml").read_text().endswith("[workspace]\n")
+    # The control: outside, the same words write.
+    subprocess.run(["sh", "-c", plant], check=True)
+    assert len(accepted()) == 2
 
 
 def test_the_search_goes_upward_to_the_repository(

@@ -130,3 +130,17 @@ def test_what_is_no_log_is_an_error(log: Log, tmp_path: Path) -> None:
     assert log.call("log", tmp_path / "x").returncode == 10
     assert log.call("log", tmp_path / "none").returncode == 125
     assert log.call("log", tmp_path / "x", "--key").returncode == 125
+
+
+def test_in_json_a_file_that_is_not_there_is_an_error_object(log: Log, tmp_path: Path) -> None:
+    for verb in ("log", "verify"):
+        done = log.call(verb, "--json", tmp_path / "nosuch")
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["ok"], told["exit"]) == (125, False, 125)
+        assert "cannot be read" in told["error"]["message"]
+        assert told["error"]["next_step"] == f"name the log: capsule {verb} LOG"
+        done = log.call(verb, "--json", "--frobnicate")
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["exit"]) == (64, 64)
+        assert "--frobnicate" in told["error"]["message"]
+        assert log.call(verb, tmp_path / "nosuch").stdout in {"", b""}

@@ -74,6 +74,10 @@ def test_what_was_written_is_shown_and_taken_over(project: Path, capsule_binary:
         "kept": "removed", "moved": "added",
     }  # fmt: skip
     answer = capsule(capsule_binary, "apply", "--yes")
+    assert answer.returncode == 125, "a link that points outside is not taken over unasked"
+    assert "links that point outside: 1" in answer.stderr
+    assert not (project / "b").exists(), "nor is anything else"
+    answer = capsule(capsule_binary, "apply", "--yes", "--links")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert tree(project) == {
         "a": "two\n", "b": "new\n", "link": "/etc/passwd", "e": "/", "e/z": "z\n", "moved": "kept\n",
@@ -98,6 +102,70 @@ def test_the_host_wins_until_forced(project: Path, capsule_binary: Path) -> None
     assert (project / "a").read_text() == "host\n"
     assert capsule(capsule_binary, "apply", "--yes", "--force").returncode == 0
     assert (project / "a").read_text() == "two\n"
+
+
+def test_what_the_host_did_meanwhile_is_a_conflict(project: Path, capsule_binary: Path) -> None:
+    (project / "other").mkdir()
+    (project / "other" / "x").write_text("other\n")
+    # A rename over a name and a new name leave nothing of what was there before in the layer.
+    script = "echo two > t; mv t a; echo y > gone/x; echo new > fresh; rm kept"
+    assert capsule(capsule_binary, "run", "--overlay", "--", "/bin/sh", "-c", script).returncode == 0
+    (project / "a").unlink()
+    (project / "gone").rename(project / "away")
+    (project / "other").rename(project / "gone")
+    (project / "fresh").write_text("host\n")
+    (project / "kept").write_text("host\n")
+    before = tree(project)
+    answer = capsule(capsule_binary, "diff", "--json")
+    conflicts = {change["path"]: change["conflict"] for change in map(json.loads, answer.stdout.splitlines())}
+    happened = {"a": "was removed", "gone/x": "was replaced", "fresh": "appeared", "kept": "changed"}
+    assert conflicts == {
+        name: f"it {what} on the host since the run began" for name, what in happened.items()
+    }
+    answer = capsule(capsule_binary, "apply", "--yes")
+    assert answer.returncode == 125
+    assert tree(project) == before
+
+
+@pytest.mark.needs("root")
+def test_what_belongs_to_others_can_be_written_as_without_a_layer(
+    project: Path, capsule_binary: Path
+) -> None:
+    (project / "theirs").mkdir()
+    for name in ("w", "r", "theirs/w"):
+        (project / name).write_text("one\n")
+        (project / name).chmod(0o644 if name == "r" else 0o666)
+        os.chown(project / name, 1234, 4321)
+    os.chown(project / "theirs", 1234, 4321)
+    (project / "theirs").chmod(0o777)
+    script = "echo two >> w; echo new > theirs/n; echo two >> theirs/w; ! echo x >> r; mv r moved; cat w"
+    assert capsule(
+        capsule_binary, "run", "--", "/bin/sh", "-c", script.replace("mv r moved; ", "")
+    ).stdout == ("one\ntwo\n")
+    answer = capsule(capsule_binary, "run", "--overlay", "--", "/bin/sh", "-c", script)
+    assert (answer.returncode, answer.stdout) == (0, "one\ntwo\ntwo\n"), answer.stderr
+    answer = capsule(capsule_binary, "diff", "--json")
+    actions = {change["path"]: change["action"] for change in map(json.loads, answer.stdout.splitlines())}
+    assert actions == {"moved": "added", "r": "removed", "theirs/w": "changed", "w": "changed"}
+
+
+MOUNTED = """
+mkdir m
+mount -t tmpfs none m
+"$1" run -- /bin/true && "$1" run --overlay -- /bin/true
+"""
+
+
+def test_a_mount_in_the_workspace_is_refused_by_name(project: Path, capsule_binary: Path) -> None:
+    answer = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", MOUNTED, "sh", capsule_binary],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 125, answer.stderr
+    assert f"{project}/m is a mount inside {project}" in answer.stderr
 
 
 def test_an_opaque_directory_is_understood(project: Path, capsule_binary: Path) -> None:

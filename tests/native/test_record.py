@@ -67,6 +67,26 @@ def test_entries_come_through_while_the_pipe_stays_open(log: Log) -> None:
         assert recording.wait(20) == 0
 
 
+def test_an_empty_line_has_everything_before_it_signed_now(log: Log) -> None:
+    with subprocess.Popen([log.binary, "record", "--log", log.path], stdin=subprocess.PIPE) as recording:
+        assert recording.stdin is not None
+        # Within one read, and with nothing new: it is no entry, and no line that is refused.
+        recording.stdin.write(b'{"type":"exec"}\n\n\n{"type":"exec"}\n\n')
+        recording.stdin.flush()
+        deadline = time.monotonic() + 20
+        while not (log.path.exists() and log.path.read_bytes().count(b'"exec"') == 2):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        recording.stdin.close()
+        assert recording.wait(20) == 0
+    lines = [json.loads(line) for line in log.path.read_bytes().splitlines()]
+    kinds = ["note" if "note" in line else line.get("type") for line in lines]
+    places = [number for number, kind in enumerate(kinds) if kind == "exec"]
+    assert len(places) == 2
+    assert "note" in kinds[places[0] : places[1]], "the first was signed before the second was there"
+    assert log.verify()[:2] == ("verified", 0)
+
+
 def test_fifty_processes_make_one_log(log: Log) -> None:
     with ThreadPoolExecutor(50) as pool:
         done = list(

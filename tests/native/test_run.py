@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import time
@@ -15,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.running import Capsule, alive
+from tests.native.running import Capsule, alive, talk
 
 pytestmark = [pytest.mark.needs("userns", "landlock", "seccomp-notify"), pytest.mark.timeout(120)]
 
@@ -365,33 +363,8 @@ class TestTerminal:
     def talk(
         self, capsule: Capsule, words: list[str], lines: list[tuple[bytes, bytes]], expected: bytes
     ) -> tuple[bytes, int]:
-        """Run words on a terminal; once the first of a pair was seen, type the second; read to the end."""
-        waiting = list(lines)
-        pid, master = pty.fork()
-        if pid == 0:
-            os.chdir(capsule.workspace)
-            os.execv(str(capsule.binary), capsule.command(*words))
-        said = b""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if select.select([master], [], [], 0.2)[0]:
-                try:
-                    part = os.read(master, 4096)
-                except OSError:
-                    break
-                if not part:
-                    break
-                said += part
-            if waiting and waiting[0][0] in said:
-                # What was announced begins a moment later.
-                time.sleep(0.5)
-                os.write(master, waiting.pop(0)[1])
-        else:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        os.close(master)
-        assert expected in said, said
-        return said, os.waitstatus_to_exitcode(status)
+        """Run words in the sandbox, on a terminal."""
+        return talk(capsule.command(*words), capsule.workspace, lines, expected)
 
     def test_the_command_has_a_terminal_of_its_own(self, capsule: Capsule) -> None:
         said, code = self.talk(

@@ -33,11 +33,18 @@ class Made:
         """Write the manifest: what the host changes from now on is later than the run."""
         time.sleep(0.02)
         manifest: dict[str, Any] = {
-            "overlay": 1, "run": "r-1", "when": "now", "started": time.time_ns(), "command": ["x"], "policy": "p",
+            "overlay": 2, "run": "r-1", "when": "now", "command": ["x"], "policy": "p",
             "roots": [{"path": str(self.root), "layer": 0}], "guards": self.guards,
         }  # fmt: skip
+        (self.directory / "0" / "before").write_bytes(b"".join(map(self._record, self.root.rglob("*"))))
         (self.directory / "manifest.json").write_text(json.dumps(manifest))
         time.sleep(0.02)
+
+    def _record(self, path: Path) -> bytes:
+        found = path.lstat()
+        kind = {stat.S_IFDIR: "d", stat.S_IFREG: "f", stat.S_IFLNK: "l"}.get(stat.S_IFMT(found.st_mode), "s")
+        name = os.fsencode(path.relative_to(self.root))
+        return f"{kind} {found.st_ino} {found.st_ctime_ns} - ".encode() + name + b"\0"
 
     def whiteout(self, name: str) -> None:
         os.mknod(self.upper / name, stat.S_IFCHR, 0)

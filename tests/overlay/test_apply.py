@@ -64,6 +64,23 @@ def made(make: Callable[[], Made]) -> Made:
     return made
 
 
+def test_holes_stay_holes_and_times_stay(make: Callable[[], Made]) -> None:
+    made = make()
+    made.begin()
+    with (made.upper / "sparse").open("wb") as file:
+        file.truncate(3 << 30)
+        file.seek(1 << 30)
+        file.write(b"middle")
+    os.utime(made.upper / "sparse", ns=(1, 1_000_000_000_000_000_001))
+    apply(made)
+    found = (made.root / "sparse").stat()
+    assert (found.st_size, found.st_mtime_ns) == (3 << 30, 1_000_000_000_000_000_001)
+    assert found.st_blocks * 512 < 1 << 20
+    with (made.root / "sparse").open("rb") as file:
+        file.seek((1 << 30) - 1)
+        assert file.read(8) == b"\0middle\0"
+
+
 def test_everything_is_taken_over(made: Made) -> None:
     apply(made)
     assert tree(made.root) == {

@@ -45,15 +45,23 @@ def test_special_files_are_refused(what: str) -> None:
     assert change.refused == f"it is a {what}"
 
 
-def test_what_the_host_changed_since_is_a_conflict() -> None:
-    late = Entry("file", 0o644, 3, ctime=2000)
-    for upper in (FILE, WHITEOUT, LINK):
-        change = judge("x", upper, late, same=False, started=1000)
+def test_a_conflict_goes_with_every_change() -> None:
+    for upper in (FILE, WHITEOUT, LINK, DIRECTORY, Entry("special", what="FIFO")):
+        change = judge("x", upper, Entry("file", 0o600, 9), same=False, conflict="it changed")
         assert change is not None
-        assert "changed on the host" in str(change.conflict)
-        change = judge("x", upper, late, same=False, started=2001)
+        assert change.conflict == "it changed"
+    change = judge("x", DIRECTORY, Entry("directory", 0o700), same=False, conflict="it was replaced")
+    assert change is not None
+    assert change.conflict == "it was replaced"
+
+
+def test_a_mode_that_was_laid_is_not_the_runs() -> None:
+    laid, host = Entry("file", 0o600, 3), Entry("file", 0o664, 3)
+    assert judge("x", laid, host, same=True, laid=0o600) is None
+    for upper in (Entry("file", 0o700, 3), Entry("file", 0o664, 3)):
+        change = judge("x", upper, host, same=True, laid=0o600)
         assert change is not None
-        assert change.conflict is None
+        assert change.action == "mode"
 
 
 def test_a_reviewer_is_told_what_is_dropped() -> None:

@@ -76,21 +76,56 @@ def test_special_files_are_named_and_refused(make: Callable[[], Made]) -> None:
     assert refused == {"fifo": "it is a FIFO", "socket": "it is a socket"}
 
 
+def conflicts(made: Made) -> dict[str, str]:
+    with made.overlays().hold(None) as overlay:
+        return {change.path: change.conflict for _, change in overlay.changes() if change.conflict}
+
+
 def test_conflicts_with_the_host(make: Callable[[], Made]) -> None:
     made = make()
-    for name in ("early", "late"):
+    for name in ("early", "late", "removed", "atomic"):
         (made.root / name).write_text("1")
         (made.root / f"{name}-directory").mkdir()
         (made.root / f"{name}-directory" / "x").write_text("1")
     made.begin()
-    for name in ("early", "late"):
+    for name in ("early", "late", "removed"):
         (made.upper / name).write_text("2")
         made.whiteout(f"{name}-directory")
-    (made.root / "late").write_text("3")
+    for name in ("late", "new"):
+        (made.root / name).write_text("3")
+        (made.upper / name).write_text("4")
     (made.root / "late-directory" / "x").write_text("3")
-    with made.overlays().hold(None) as overlay:
-        conflicts = {change.path for _, change in overlay.changes() if change.conflict}
-    assert conflicts == {"late", "late-directory"}
+    (made.root / "removed").unlink()
+    (made.root / "removed-directory" / "x").unlink()
+    assert conflicts(made) == {
+        "late": "it changed on the host since the run began",
+        "late-directory": "x in it changed on the host since the run began",
+        "new": "it appeared on the host since the run began",
+        "removed": "it was removed on the host since the run began",
+        "removed-directory": "x in it was removed on the host since the run began",
+    }
+
+
+def test_what_the_host_moved_into_the_place_is_a_conflict_though_it_is_old(make: Callable[[], Made]) -> None:
+    made = make()
+    for name in ("d", "other"):
+        (made.root / name).mkdir()
+        (made.root / name / "x").write_text(name)
+    (made.root / "gone").mkdir()
+    (made.root / "gone" / "x").write_text("1")
+    made.begin()
+    for name in ("d", "gone"):
+        (made.upper / name).mkdir()
+        (made.upper / name / "x").write_text("2")
+    (made.root / "d").rename(made.root / "away")
+    (made.root / "other").rename(made.root / "d")
+    (made.root / "gone" / "x").unlink()
+    (made.root / "gone").rmdir()
+    assert conflicts(made) == {
+        "d/x": "it was replaced on the host since the run began",
+        "gone": "it was removed on the host since the run began",
+        "gone/x": "it was removed on the host since the run began",
+    }
 
 
 def test_a_guarded_name_is_refused(make: Callable[[], Made]) -> None:
@@ -138,3 +173,16 @@ def test_directories_without_permissions_are_removed(make: Callable[[], Made]) -
     deep.chmod(0)
     remove_tree(made.root / "a")
     assert not (made.root / "a").exists()
+
+
+def test_a_directory_nobody_may_read_is_read_and_left_as_it_was(make: Callable[[], Made]) -> None:
+    made = make()
+    made.begin()
+    (made.upper / "shut").mkdir()
+    (made.upper / "shut" / "inner").write_text("1")
+    (made.upper / "shut").chmod(0)
+    try:
+        assert made.told() == {"shut": "added", "shut/inner": "added"}
+        assert (made.upper / "shut").stat().st_mode & 0o7777 == 0
+    finally:
+        (made.upper / "shut").chmod(0o700)

@@ -88,6 +88,7 @@ _conditions = st.builds(
     st.integers(0, 2**53 - 1),
 )
 _sizes = st.sampled_from(["none", "1B", "64KiB", "10MB", "2GiB"])
+_memories = st.sampled_from(["none", "4MiB", "10MB", "2GiB"])
 _durations = st.sampled_from(["none", "500ms", "60s", "10m", "2h"])
 _counts = st.integers(1, 10**6) | st.just("none")
 
@@ -198,7 +199,7 @@ sections: dict[str, st.SearchStrategy[Any]] = {
         }
     ),
     "limits": _optional(
-        memory=_sizes, cpu=_durations, processes=_counts, wall_time=_durations, open_files=_counts,
+        memory=_memories, cpu=_durations, processes=_counts, wall_time=_durations, open_files=_counts,
         file_size=_sizes, output=_sizes, disk=_sizes,
     ),
     "require": _list(st.sampled_from(LAYERS)),

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule.policy.grants import MODEL_HOSTS, Grants, Refusal, covers
+from capsule.cli.files import FileLoader
+from capsule.policy.grants import MODEL_HOSTS, Grants, Refusal, covers, would_reach
+from capsule.policy.merge import resolve
+from capsule.policy.model import Source
 
 
 @dataclass(frozen=True)
@@ -150,13 +153,14 @@ def test_secrets_of_a_host() -> None:
         ((Entry("a.example"), Entry("*.example", inspect="always")), {}, True),
         ((Entry("a.example", (8443,)), Entry("a.example", methods=("GET",), ports=(9,))), {}, False),
         ((Entry("a.example"),), {"secrets": (To(("a.example",)),)}, True),
-        ((Entry("a.example"),), {"secrets": (To(("b.example",)),)}, False),
+        ((Entry("a.example"),), {"secrets": (To(("b.example",)),)}, True),
         ((Entry("a.example"),), {"rules": ("r",)}, True),
         ((Entry("a.example"),), {"budget": Bounds(tokens=1)}, True),
         ((Entry("a.example"),), {"budget": Bounds(microdollars=1)}, True),
         ((Entry("a.example"),), {"budget": Bounds(requests=1)}, True),
         ((Entry("a.example"),), {"budget": Bounds(bytes=1)}, False),
         ((Entry("a.example", inspect="never"),), {"rules": ("r",)}, False),
+        ((Entry("a.example", inspect="never"),), {"secrets": (To(("b.example",)),)}, False),
         ((Entry("a.example", inspect="never"), Entry("*.example", methods=("GET",))), {}, False),
         ((Entry("a.example"), Entry("*.example", inspect="never")), {}, False),
         ((Entry("*.example", inspect="never"), Entry("a.example", inspect="always")), {}, True),
@@ -172,6 +176,22 @@ def test_model_providers_are_inspected_and_what_is_not_listed_only_for_rules() -
     assert not grants(Entry(MODEL_HOSTS[0], inspect="never")).needs_inspection(MODEL_HOSTS[0], 443)
     assert not grants().needs_inspection("a.example", 443)
     assert grants(rules=("r",)).needs_inspection("a.example", 443)
+
+
+@pytest.mark.parametrize(
+    ("entries", "private"),
+    [
+        ((Entry("a.example"),), False),
+        ((Entry("a.example", private=True),), True),
+        ((Entry("a.example", (8443,), private=True), Entry("a.example")), False),
+        ((Entry("a.example"), Entry("*.example", private=True)), True),
+        ((Entry("a.example", inspect="never"), Entry("*.example", private=True)), False),
+        ((Entry("a.example", inspect="never"), Entry("*.example", (8443,), private=True)), False),
+        ((Entry("b.example", private=True),), False),
+    ],
+)
+def test_private_is_of_what_lets_a_connection_pass(entries: tuple[Entry, ...], private: bool) -> None:
+    assert grants(*entries).private("a.example", 443) is private
 
 
 @pytest.mark.parametrize(
@@ -220,3 +240,20 @@ def test_a_request_is_granted_exactly_when_some_entry_alone_grants_it(
     if isinstance(together, Entry):
         assert covers(together.host, host)
         assert port in together.ports
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "line"),
+    [
+        ("127.0.0.1", 80, "network: ports: [80]"),
+        ("169.254.169.254", 80, "network: hosts: [{host: 169.254.169.254, private: true}]"),
+        ("10.0.0.5", 8443, "network: hosts: [{host: 10.0.0.5, ports: [8443], private: true}]"),
+        ("93.184.216.34", 443, "network: hosts: [93.184.216.34]"),
+        ("a.example", 8443, "network: hosts: [{host: a.example, ports: [8443]}]"),
+    ],
+)
+def test_the_line_that_would_allow_it_is_one_the_policy_takes(address: str, port: int, line: str) -> None:
+    assert would_reach(address, port) == line
+    section, _, entry = line.partition(": ")
+    text = f"version: 1\nextends: [workspace]\n{section}:\n  {entry}\n"
+    assert resolve(Source("/w/p.yaml", text.encode()), FileLoader())

@@ -140,7 +140,7 @@ def test_none_in_a_file_closes_what_it_inherits_and_in_a_preset_only_says_so() -
         ("{budget: {dollars: 5.00}}", 'without quotes; write "5.00"'),
         ("{budget: {dollars: '$5'}}", "did you mean '5'?"),
         ("{budget: {dollars: '5,50'}}", "did you mean '5.50'?"),
-        ("{budget: {dollars: [1]}}", "network.budget.dollars is no value"),
+        ("{budget: {dollars: [1]}}", "network.budget.dollars is a list"),
         ("{budget: {requests: 0}}", "network.budget.requests is '0'"),
         ("{budget: {bytes: 5}}", "did you mean '5B'?"),
         ("{budget: {euros: 5}}", "unknown key 'euros'"),
@@ -187,6 +187,9 @@ def test_detect() -> None:
     ("text", "says"),
     [
         ("[sigma.d]", "'sigma.d' in detect"),
+        ("[agent]", "p:2:10: 'agent' in detect is no pack"),
+        ("[./sigma, agnets]", "did you mean 'agents'?"),
+        ("[windows]", "a pack that comes along (agents), or a directory"),
         ("['*/x']", "glob"),
         ("[[]]", "is a list"),
         ("[../x]", "'..' segment"),

@@ -72,11 +72,25 @@ def test_workspace_keeps_what_the_host_runs() -> None:
         ".mcp.json",
         ".claude/settings.json",
         ".envrc",
+        "app.code-workspace",
+        ".idea/workspace.xml",
+        ".zed/tasks.json",
+        ".exrc",
+        ".nvim.lua",
+        ".dir-locals.el",
+        "mise.toml",
+        ".devcontainer/devcontainer.json",
+        ".windsurf/mcp.json",
+        ".cursor/mcp.json",
+        ".husky/pre-commit",
     ):
         assert access.path(f"/w/{path}", "read").granted
         assert access.path(f"/w/{path}", "write").kind == "protected"
     assert access.path("/w/.git/index.lock", "write").granted
     assert access.path("/w/.gitignore", "write").granted
+    # What packages and repositories bring along must unpack and check out below.
+    for path in ("node_modules/x/.vscode/settings.json", "clone/.envrc", "deep/er/app.code-workspace"):
+        assert access.path(f"/w/{path}", "write").granted
 
 
 def test_the_documentation_names_every_preset_and_group(repository: Path) -> None:

@@ -109,6 +109,10 @@ def test_environment() -> None:
     assert found.set["A"].origin == at(5, 9)
 
 
+def test_the_least_memory_is_taken() -> None:
+    assert sections("limits: {memory: 4MiB}").limits["memory"].value == 4 * 2**20
+
+
 def test_limits() -> None:
     found = sections("limits: {memory: 2GiB, cpu: 60s, processes: 5, wall_time: none, disk: '1B'}").limits
     assert {name: setting.value for name, setting in found.items()} == {
@@ -184,8 +188,10 @@ def test_limits() -> None:
         ("env: {set: {A: yes}}", "env.set.A is yes, which is not text"),
         ("env: {set: {A: []}}", "env.set.A is a list"),
         ("limits: {memory: 2G}", "limits.memory is '2G'; expected a size such as 64KiB, 512MiB or 2GiB, or 'none'; did you mean '2GiB'?"),  # noqa: E501
+        ("limits: {memory: 1B}", "limits.memory is 1B, with which no program starts; expected at least 4MiB"),
+        ("limits: {memory: 4095KiB}", "expected at least 4MiB"),
         ("limits: {cpu: 60}", "did you mean '60s'?"),
-        ("limits: {cpu: [1]}", "limits.cpu is no value"),
+        ("limits: {cpu: [1]}", "limits.cpu is a list"),
         ("limits: {memroy: 1B}", "did you mean 'memory'?"),
         ("require: [selinux]", "is 'selinux'; expected one of cgroup"),
         ("audit: off", "audit is 'off'; expected one of run, writes, all"),

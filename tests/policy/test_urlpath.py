@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capsule.policy.paths import PathError
-from capsule.policy.urlpath import PathGlob, PathRefused, check_glob, path_segments
+from capsule.policy.urlpath import (
+    PathGlob,
+    PathRefused,
+    certain_path,
+    check_glob,
+    path_segments,
+    plain_path,
+    readings,
+    target_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +30,9 @@ from capsule.policy.urlpath import PathGlob, PathRefused, check_glob, path_segme
         ("/a.b/...", (b"a.b", b"...")),
         ("/a;v=1/b", (b"a;v=1", b"b")),
         ("/é", ("é".encode(),)),
+        ("/\uff57ide\uff0etxt/…", ("\uff57ide\uff0etxt".encode(), "…".encode())),
         ("/%ff", (b"\xff",)),
+        ("/%C0-la-carte", (b"\xc0-la-carte",)),
         ("/%41", (b"A",)),
     ],
 )
@@ -37,6 +48,16 @@ def test_a_path_is_read_decoded(path: str, segments: tuple[bytes, ...]) -> None:
         ("a/b", "does not begin"),
         ("http://a/b", "does not begin"),
         ("/a%2fb", "encoded"),
+        ("/a/%c0%ae%C0%AE/b", "more bytes"),
+        ("/a%c0%afb", "more bytes"),
+        ("/a%e0%80%afb", "more bytes"),
+        ("/a%f0%80%80%aeb", "more bytes"),
+        ("/v1/\uff0e\uff0e/admin", "some servers read"),
+        ("/v1/%EF%BC%8E%EF%BC%8E/admin", "some servers read"),
+        ("/v1/.%EF%BC%8E;x/admin", "some servers read"),
+        ("/v1/a%EF%BC%8F..%EF%BC%8Fadmin", "some servers read"),
+        ("/v1/\u2025/admin", "some servers read"),
+        ("/v1/a\uff3cb", "some servers read"),
         ("/a%2Fb", "encoded"),
         ("/a%5cb", "encoded"),
         ("/a%5Cb", "encoded"),
@@ -162,3 +183,63 @@ def test_what_is_read_has_no_segment_that_moves(raw: bytes) -> None:
     except PathRefused:
         return
     assert all(segment not in {b"", b".", b".."} and b"/" not in segment for segment in segments)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("/", "/"), ("/gists?x=/../", "/gists"), ("/%67ists", "/gists"), ("/a%20b/%C3%A9", "/a b/é"), ("/a/", "/a/"),
+     ("/.well-known/x", "/.well-known/x"), ("/a..b", "/a..b"), ("/v1/%6dessages", "/v1/messages")],
+)  # fmt: skip
+def test_what_everybody_reads_alike_is_certain(target: str, path: str) -> None:
+    assert certain_path(target) == plain_path(target) == path
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("/./gists", "/gists"), ("/x/../gists", "/gists"), ("/a/..", "/"), ("/a/.", "/a/"), ("/../a", "/a"),
+     ("//gists", "//gists"), ("/a%2fb", "/a/b"), ("/%2e%2e/b", "/b"), ("/%252fb", "/%2fb"), ("/a;x=1/b", "/a;x=1/b"),
+     ("/a%3bb", "/a;b"), ("/%ff", "/\\xff"), ("/a%00", "/a\0"), ("/a\\b", "/a\\b"), ("*", "*")],
+)  # fmt: skip
+def test_what_servers_read_differently_is_not(target: str, path: str) -> None:
+    assert certain_path(target) is None
+    assert plain_path(target) == path
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [("https://a.example", "/"), ("https://a.example/x?y=/z", "/x?y=/z"), ("http://a.example:8/a//b", "/a//b"),
+     ("https://a.example?x=/y", "/?x=/y")],
+)  # fmt: skip
+def test_the_target_of_a_url(url: str, target: str) -> None:
+    assert target_of(url) == target
+
+
+SEGMENT = st.text("amzv1", min_size=1, max_size=8)
+ESCAPES = st.sampled_from(["plain", "once", "twice"])
+
+
+def _escape(text: str, how: list[str]) -> str:
+    said = {"plain": "{}", "once": "%{:02x}", "twice": "%25{:02x}"}
+    return "".join(
+        said[one].format(char if one == "plain" else ord(char)) for char, one in zip(text, how, strict=True)
+    )
+
+
+@given(st.lists(SEGMENT, min_size=1, max_size=4), st.data())
+def test_another_spelling_is_the_same_path_or_none(segments: list[str], data: st.DataObject) -> None:
+    """However letters are escaped and whatever is put in between, no rule takes it for another path."""
+    noise = st.sampled_from(["", "/.", "/x/..", "/", "/%2e", "/y/%2e%2e", "/z/..;p=1", ";p"])
+    target = ""
+    for segment in segments:
+        how = data.draw(st.lists(ESCAPES, min_size=len(segment), max_size=len(segment)))
+        target += data.draw(noise) + "/" + _escape(segment, how)
+    path = "/" + "/".join(segments)
+    assert certain_path(target) in {path, None}
+    assert path in readings(target), "what looks for it finds it"
+
+
+@given(st.text(max_size=40))
+def test_hostile_targets(target: str) -> None:
+    certain = certain_path(target)
+    assert certain is None or certain == plain_path(target)
+    assert readings(target)

@@ -32,6 +32,7 @@ SETTINGS = (
     "/.config/uv/uv.toml",
     "/.inputrc",
     "/.npmrc",
+    "/.popt",
     "/.sqliterc",
     "/.cargo/config",
     "/.config/go/env",
@@ -397,7 +398,7 @@ def test_copies_and_archives(preset: Preset) -> None:
     preset.run(
         "sh",
         "-c",
-        "mv copied moved && rm -r moved out && find . -name b | xargs grep -c b > found && sed -i s/1/2/ found",
+        "mv copied moved && rm -rf moved out synced && find . -name b | xargs grep -c b > found && sed -i s/1/2/ found",
     )
     assert (preset.workspace / "found").read_text() == "2\n"
 

@@ -1,8 +1,6 @@
 """A present policy beside an observation."""
 
-import pytest
-
-from capsule.profile.compare import Grant, Missing, missing_grants, prune_lines, unused_grants
+from capsule.profile.compare import Grant, Missing, missing_grants, prune, unused_grants
 from capsule.profile.observation import FileUse
 from tests.profile.test_observation import observation
 
@@ -32,13 +30,50 @@ def test_uses_that_the_policy_refuses_come_most_frequent_first() -> None:
     assert missing == (Missing("execute", "/w/bin/x", 3), Missing("read", "/w/a", 2))
 
 
-def test_pruning_takes_whole_items_only() -> None:
-    text = "filesystem:\n  read:\n    - a   # why\n    - b\n"
-    assert prune_lines(text, [3]) == "filesystem:\n  read:\n    - b\n"
-    assert prune_lines(text + "  write: # out\n    - c\nname: x\n", [3, 4, 6]) == (
-        "filesystem:\n  read: []\n  write: []# out\nname: x\n".replace("[]#", "[] #")
+POLICY = """\
+version: 1   # kept
+filesystem:
+  read:
+    - ./a   # why
+    - {path: /w/b, reason: "x"}
+  write: [., ./out]
+  execute:
+  - /w/bin
+"""
+
+
+def resolve(path: str) -> str:
+    return "/w" if path == "." else path.replace("./", "/w/", 1) if path.startswith("./") else path
+
+
+def test_pruning_takes_entries_and_leaves_the_rest_as_it_was() -> None:
+    unused = [
+        Grant("read", "/w/b", "f", 5),
+        Grant("execute", "/w/bin", "f", 8),
+        Grant("write", "/w/out", "f", 6),
+    ]
+    assert (
+        prune(POLICY, unused, observation(), resolve)
+        == """\
+version: 1   # kept
+filesystem:
+  read:
+    - ./a   # why
+  write: [.]
+  execute: []
+"""
     )
-    with pytest.raises(ValueError, match="line 2"):
-        prune_lines(text, [2])
-    with pytest.raises(ValueError, match="line 9"):
-        prune_lines(text, [9])
+    assert prune(POLICY.replace("  execute:\n  - /w/bin\n", ""), [], SEEN, resolve) == POLICY.replace(
+        "  execute:\n  - /w/bin\n", ""
+    )
+
+
+def test_what_was_granted_for_writing_and_only_read_is_left_for_reading() -> None:
+    seen = observation(files=(FileUse("/w/x", list=1), FileUse("/w/a", read=1)))
+    unused = [Grant("write", "/w", "f", 6), Grant("write", "/w/out", "f", 6)]
+    pruned = prune(POLICY, unused, seen, resolve)
+    assert "write: []" in pruned
+    assert "    - ./a   # why\n" in pruned
+    assert "    - .\n" in pruned
+    alone = "version: 1\nfilesystem:\n  write:\n    - .\n    - ./out\n"
+    assert prune(alone, unused, seen, resolve) == ("version: 1\nfilesystem:\n  write: []\n  read:\n    - .\n")

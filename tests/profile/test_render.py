@@ -1,5 +1,7 @@
 """The suggested file is valid, commented, and safe whatever the command named its files."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -23,6 +25,15 @@ def test_every_line_carries_its_evidence() -> None:
     assert "LOOK TWICE: SSH keys" in text
     assert "2 events were lost" in text
     assert load(text)["filesystem"] == {"read": ["~/.ssh/id_rsa", "./a"]}  # type: ignore[index]
+
+
+def test_what_runs_on_the_host_later_is_protected() -> None:
+    base = replace(BASE, guards=("/**/.git/hooks", "/w/.husky"))
+    seen = observation(files=(FileUse("/w/.git/index", write=1, create=1),), syscalls=(), addresses=())
+    found = load(render_suggestion(suggest(seen, base=base)))
+    assert found["filesystem"] == {  # type: ignore[index]
+        "write": ["./.git"], "protect": ["/**/.git/hooks", "./.husky"],
+    }  # fmt: skip
 
 
 @given(st.text(max_size=30))

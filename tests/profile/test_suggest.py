@@ -1,5 +1,7 @@
 """What is suggested from what was seen."""
 
+from dataclasses import replace
+
 from capsule.profile.observation import AddressUse, FileUse, SyscallUse
 from capsule.profile.suggest import Base, suggest
 from tests.profile.test_observation import observation
@@ -58,6 +60,18 @@ def test_a_workspace_below_tmp_is_not_thrown_away() -> None:
     suggestion = suggest(seen, base=BASE)
     assert suggestion.private == ()
     assert [(line.section, line.value) for line in suggestion.lines] == [("filesystem.write", ".")]
+
+
+def test_where_something_may_be_written_the_guards_of_a_workspace_stay() -> None:
+    base = replace(BASE, guards=("/**/.git/hooks", "/w/.husky"))
+    files = (FileUse("/w/.git/index.lock", create=1, write=1, remove=1),)
+    found = suggest(observation(files=files, syscalls=(), addresses=()), base=base)
+    assert [(line.value, line.warning) for line in found.lines] == [
+        ("./.git", "covers .git/hooks: runs outside the sandbox later")
+    ]
+    assert found.protect == ("/**/.git/hooks", "./.husky")
+    only_read = observation(files=(FileUse("/w/a", read=1),), syscalls=(), addresses=())
+    assert suggest(only_read, base=base).protect == ()
 
 
 def test_sensitive_grants_are_marked() -> None:

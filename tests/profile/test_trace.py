@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from capsule.profile.observation import ObservationError, parse_observation
-from capsule.profile.trace import TraceError, read_commands, store, stored, write_whole
+from capsule.profile.observation import ObservationError, ProgramUse, parse_observation
+from capsule.profile.trace import TraceError, read_commands, store, stored, with_interpreters, write_whole
 from tests.profile.test_observation import observation
 
 
@@ -55,3 +56,26 @@ def test_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
         write_whole(tmp_path / "d", b"new")
     assert file.read_bytes() == b"old"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d", "x"]
+
+
+def test_a_script_s_interpreter_is_needed_with_every_link_to_it(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/python3.13").write_bytes(b"\x7fELF")
+    (tmp_path / "real/python3").symlink_to("python3.13")
+    (tmp_path / "python").symlink_to(tmp_path / "real/python3")
+    inner, script = tmp_path / "inner", tmp_path / "script"
+    inner.write_text(f"#!{tmp_path}/python -I\n")
+    script.write_text(f"#! {inner}\n")
+    uses = (ProgramUse(str(script), 3), ProgramUse(str(tmp_path / "gone"), 1))
+    seen = with_interpreters(msgspec.structs.replace(observation(), files=(), programs=uses))
+    counts = {use.path.removeprefix(f"{tmp_path}/"): use.count for use in seen.programs}
+    chain = {"inner": 3, "python": 3, "real/python3": 3, "real/python3.13": 3}
+    assert counts == {"script": 3, "gone": 1, **chain}
+    assert {use.path.removeprefix(f"{tmp_path}/"): use.execute for use in seen.files} == chain
+
+
+def test_an_interpreter_in_circles_comes_to_an_end(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(f"#!{script}\n")
+    seen = with_interpreters(msgspec.structs.replace(observation(), programs=(ProgramUse(str(script), 1),)))
+    assert [use.path for use in seen.programs] == [str(script)]

@@ -21,6 +21,17 @@ def test_what_runs_is_a_process() -> None:
         "path": "/usr/bin/git", "name": "git", "pid": 2, "argv": ["git", "log", "-1"], "command": "git log -1",
     }  # fmt: skip
     assert found["event"] == {"type": "process", "time": TIME}
+    assert "program" not in found, "the run's own command; and a log that does not say who started it"
+
+
+def test_who_started_it_is_the_program() -> None:
+    parent = {"pid": 1, "program": "/usr/bin/dash", "argv": ["sh", "-c", "git log"]}
+    _, found = event({**exec_("r-1", "git", "log"), "parent": parent})
+    assert found["program"] == {"path": "/usr/bin/dash", "name": "dash", "pid": 1, "argv": parent["argv"]}
+    assert found["process"]["path"] == "/usr/bin/git"
+    odd: object
+    for odd in (None, 7, [], {"program": 3, "argv": "x", "pid": "1"}):
+        assert "path" not in event({**exec_("r-1", "git"), "parent": odd})[1].get("program", {})
 
 
 def test_what_is_written_is_a_file() -> None:

@@ -69,12 +69,28 @@ def test_a_decision_names_its_line_and_the_line_that_would_change_it() -> None:
     denied = access.path("/w/.env", "read")
     assert denied.rule is not None
     assert (denied.rule.text, denied.rule.origin.line) == ('filesystem: deny: ["./**/.env"]', 9)
-    assert denied.allow is None
+    assert denied.allow == 'take "./**/.env" out of filesystem: deny at /w/capsule.yaml:9'
     hidden = access.path("/home/u/x", "read")
     assert hidden.rule is not None
     assert (hidden.rule.origin.line, hidden.allow) == (8, 'filesystem: read: ["~/x"]')
     assert access.path("/w/x", "execute").allow == 'filesystem: execute: ["./x"]'
     assert access.path("/srv/x", "write").allow == 'filesystem: write: ["/srv/x"]'
+
+
+def test_lines_about_repositories_hold_everywhere_but_in_private_places() -> None:
+    access = access_of(
+        "filesystem:\n  write: [., /srv]\n  private: [/tmp]\n  protect: [/**/.git/hooks, /**/.git/config, ./.husky]\n"
+    )
+    for path in ("/w/.git/hooks/x", "/w/a/b/.git/config", "/srv/p/.git/hooks"):
+        assert access.path(path, "write").kind == "protected", path
+        assert access.keeps_repositories(path)
+    for path in ("/tmp/p/.git/hooks/x", "/w/a/.git/index", "/w/a/hooks"):
+        assert access.path(path, "write").granted, path
+    assert not access.keeps_repositories("/tmp/p/.git")
+    allow = access.about_repositories().allow or ""
+    assert 'take "/**/.git/hooks" out of filesystem: protect at /w/capsule.yaml:5' in allow
+    assert ' and take "' in allow
+    assert "husky" not in allow
 
 
 def test_programs_narrow_what_may_be_executed() -> None:
@@ -84,7 +100,14 @@ def test_programs_narrow_what_may_be_executed() -> None:
     assert access.path("/usr/lib/git-core/git-add", "execute").granted
     refused = access.path("/usr/bin/env", "execute")
     assert (refused.kind, refused.allow) == ("not_granted", 'process: programs: ["/usr/bin/env"]')
+    assert refused.rule is not None
+    text = 'process: programs: ["/usr/bin/git", "/usr/lib/git-core"]'
+    assert (refused.rule.text, refused.rule.origin.line) == (text, 3), (
+        "the list keeps it out, not a grant to read"
+    )
     assert access.path("/opt/x", "execute").allow == 'filesystem: execute: ["/opt/x"]'
+    many = access_of("filesystem: {execute: [/usr]}\nprocess: {programs: [/a, /b, /c, /d]}")
+    assert (many.path("/usr/x", "execute").rule or refused.rule).text.endswith('"/c", …]')
     none = access_of("filesystem: {execute: [/usr]}\nprocess: {programs: []}")
     assert not none.path("/usr/bin/git", "execute").granted
 
@@ -99,8 +122,8 @@ def test_system_calls() -> None:
     assert conditions == ("arg1 eq 0x9 and arg0 & 0x1 == 0x0",)
     assert access.syscall("stat")[0].kind == "denied"
     refused = access.syscall("clone3")[0]
-    assert refused.rule is not None
-    assert refused.rule.text.startswith("ENOSYS: ")
+    assert refused.own is not None
+    assert refused.own.startswith("ENOSYS: ")
     missing = access.syscall("mkdir")[0]
     assert (missing.kind, missing.allow) == ("not_granted", "syscalls: allow: [mkdir]")
 

@@ -150,14 +150,14 @@ def test_system_calls_are_checked(text: str, says: str) -> None:
 def test_programs_environment_limits() -> None:
     plan = plan_of(
         "process: {programs: [/usr/bin/git]}\nenv: {pass: [A, A], set: {Z: z, B: b}, scrub: ['*X']}\n"
-        "limits: {memory: 1KiB, cpu: none}\nrequire: [seccomp, landlock, seccomp]\naudit: all\nname: web"
+        "limits: {memory: 5MiB, cpu: none}\nrequire: [seccomp, landlock, seccomp]\naudit: all\nname: web"
     )
     assert plan.process.programs is not None
     assert plan.process.programs[0].path == "/usr/bin/git"
     assert plan.environment.passed == ("A",)
     assert list(plan.environment.set.items()) == [("B", "b"), ("Z", "z")]
     assert plan.environment.scrub == ("*X",)
-    assert (plan.limits.memory, plan.limits.cpu, plan.limits.disk) == (1024, None, None)
+    assert (plan.limits.memory, plan.limits.cpu, plan.limits.disk) == (5 * 2**20, None, None)
     assert plan.require == ("landlock", "seccomp")
     assert (plan.audit, plan.name) == ("all", "web")
     assert plan_of("process: {programs: []}").process.programs == ()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from capsule.policy.presets import NAMES
+from capsule.sandbox.access import Variables
 from capsule.sandbox.changes import Risk
 from capsule.sandbox.diff import compare_plans
 from tests.sandbox.plans import plan_of, preset_plan
@@ -27,10 +28,31 @@ def changes(old: str, new: str) -> list[tuple[Risk, str]]:
         ("", "filesystem: {write: [.git/hooks]}", Risk.CRITICAL, "may write ./.git/hooks"),
         ("", "filesystem: {read: [/run/user]}", Risk.CRITICAL, "may read /run/user"),
         ("", "filesystem: {write: [/dev/sda]}", Risk.CRITICAL, "may write /dev/sda"),
-        ("filesystem: {deny: ['**/.env']}", "", Risk.CRITICAL, "./**/.env is no longer denied"),
-        ("filesystem: {protect: [.git]}", "", Risk.CRITICAL, "./.git is no longer protected"),
-        ("filesystem: {hide: ['~']}", "", Risk.HIGH, "~ is no longer hidden"),
-        ("filesystem: {private: [/tmp]}", "", Risk.HIGH, "/tmp is no longer the sandbox's own"),
+        (
+            "filesystem: {read: [.], deny: ['**/.env']}",
+            "filesystem: {read: [.]}",
+            Risk.CRITICAL,
+            "./**/.env is no longer denied",
+        ),
+        (
+            "filesystem: {write: [.], protect: [.git]}",
+            "filesystem: {write: [.]}",
+            Risk.CRITICAL,
+            "./.git is no longer protected",
+        ),
+        (
+            "filesystem: {read: [/], hide: ['~']}",
+            "filesystem: {read: [/]}",
+            Risk.HIGH,
+            "~ is no longer hidden",
+        ),
+        (
+            "filesystem: {read: [/tmp/x], private: [/tmp]}",
+            "filesystem: {read: [/tmp/x]}",
+            Risk.HIGH,
+            "/tmp is no longer the sandbox's own",
+        ),
+        ("filesystem: {read: [/opt]}", "filesystem: {read: [/]}", Risk.CRITICAL, "may read /"),
         ("", "network: {ports: [80]}", Risk.HIGH, "may reach port 80 of the host's loopback"),
         ("", "network: {unix: [/run/s]}", Risk.CRITICAL, "may talk to the host's service at /run/s"),
         ("", "syscalls: {allow: [ptrace]}", Risk.CRITICAL, "may call ptrace (group debug)"),
@@ -43,7 +65,18 @@ def changes(old: str, new: str) -> list[tuple[Risk, str]]:
         ),
         ("process: {programs: [/a]}", "", Risk.HIGH, "any executable may run; before, only those listed"),
         ("process: {programs: [/a]}", "process: {programs: [/a, /b]}", Risk.MEDIUM, "may run /b"),
-        ("env: {scrub: ['*KEY']}", "", Risk.HIGH, "variables like *KEY are no longer scrubbed"),
+        (
+            "env: {pass: [MY_KEY], scrub: ['*KEY']}",
+            "env: {pass: [MY_KEY]}",
+            Risk.HIGH,
+            "variables like *KEY are no longer scrubbed",
+        ),
+        (
+            "env: {pass: ['A*'], scrub: ['*KEY']}",
+            "env: {pass: ['A*']}",
+            Risk.HIGH,
+            "variables like *KEY are no longer scrubbed",
+        ),
         ("", "env: {pass: ['*']}", Risk.HIGH, "variables like * are passed"),
         ("", "env: {pass: [LANG]}", Risk.LOW, "variables like LANG are passed"),
         ("", "env: {set: {A: b}}", Risk.LOW, "A is set to 'b'"),
@@ -60,6 +93,33 @@ def test_widening_is_ranked_and_its_reverse_is_narrower(old: str, new: str, risk
     assert len(back) == 1
     if "is set" not in what and "env: {set" not in new:
         assert back[0][0] is Risk.NARROWER
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("filesystem: {write: [.]}", "filesystem: {write: [., ./out]}"),
+        ("filesystem: {read: [/usr]}", "filesystem: {read: [/usr, /usr/lib/x]}"),
+        ("filesystem: {deny: [~/.aws, '~/**/.env']}", ""),
+        ("filesystem: {read: [./src], deny: [~/.aws]}", "filesystem: {read: [./src]}"),
+        ("filesystem: {read: [.], protect: [./.git]}", "filesystem: {read: [.]}"),
+        ("env: {pass: [LANG], scrub: ['*KEY']}", "env: {pass: [LANG]}"),
+        ("filesystem: {read: [/opt], private: [/tmp], hide: ['~']}", "filesystem: {read: [/opt]}"),
+    ],
+)
+def test_what_was_granted_or_is_out_of_reach_is_no_difference(old: str, new: str) -> None:
+    assert changes(old, new) == []
+
+
+def test_the_workspace_may_be_the_home_directory() -> None:
+    old = plan_of("filesystem: {read: [.], deny: [~/.aws]}")
+    new = plan_of("filesystem: {read: [.]}")
+    assert [change.what for change in compare_plans(old, new)] == ["~/.aws is no longer denied"]
+    apart = Variables("/srv/repo", "/home/u", "/srv/repo")
+    assert compare_plans(old, new, apart) == ()
+    for workspace in ("/home", "/home/u", "/home/u/.aws", "/home/u/.aws/x", "/"):
+        at = Variables(workspace, "/home/u", workspace)
+        assert len(compare_plans(old, new, at)) == 1, workspace
 
 
 def test_digests_of_programs() -> None:

@@ -24,7 +24,8 @@ REPORT: dict[str, Any] = {
         "tier": "full", "layers": {"seccomp": "enforced", "cgroup": "unavailable"}, "landlock_abi": 7,
         "digest": "blake3:00", "degraded": [],
     },
-    "denials": [DENIAL], "denials_total": 1, "executed": 12, "written": 4,
+    "denials": [DENIAL], "denials_total": 1, "findings": [],
+    "repositories": ["/w/sub/.git"], "executed": 12, "written": 4,
     "usage": {"wall_ms": 12, "cpu_ms": 8, "max_rss_bytes": 1},
     "log": {"path": "/w/capsule.log", "id": "ab", "first": 1, "last": 9},
 }  # fmt: skip
@@ -40,6 +41,7 @@ def test_a_whole_report() -> None:
     assert report.enforced.layers["cgroup"] == "unavailable"
     assert report.log is not None
     assert report.log.last == 9
+    assert report.repositories == ("/w/sub/.git",)
 
 
 def test_a_refused_run_has_no_log_and_no_usage() -> None:
@@ -66,6 +68,7 @@ def test_a_refused_run_has_no_log_and_no_usage() -> None:
         {"denials": [DENIAL | {"operation": "sing"}]},
         {"denials": [DENIAL | {"layer": "hope"}]},
         {"denials_total": "1"},
+        {"findings": [{"id": "a"}]},
         {"command": "git"},
     ],
 )

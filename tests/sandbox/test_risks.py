@@ -55,12 +55,29 @@ def test_what_is_plain_is_not_remarked(hosts: str) -> None:
 def test_the_ways_of_the_whole_network() -> None:
     assert "nothing is looked at or refused" in remarks("network: {mode: open}")[0].what
     (proxy,) = remarks("network: {hosts: [a.example], proxy: 'http://p.example:1'}")
-    assert "where they lead is not checked" in proxy.what
+    assert "that this host does not resolve" in proxy.what
     (upstream,) = remarks(
         "network: {hosts: [a.example], upstreams: [{host: b.example, address: '1.1.1.1:1'}]}"
     )
     assert upstream.what == "b.example is sent to 1.1.1.1:1, but no entry of network.hosts covers it"
     assert remarks("network: {mode: none}") == []
+
+
+def test_what_cannot_be_seen_of_secrets_is_said_with_its_line() -> None:
+    never = "network:\n  hosts:\n    - {host: a.example, ports: [443]}\n"
+    never += "    - {host: db.example, ports: [5432], inspect: never}\n"
+    (unseen,) = remarks(never + SECRET.replace("TO", "a.example"))
+    assert str(unseen).startswith(
+        "/w/capsule.yaml:5: a placeholder of a secret that is sent to db.example cannot be seen"
+    )
+    assert remarks(never) == []
+
+
+def test_the_policys_own_proxy_unseen() -> None:
+    hosts = "network: {hosts: [{host: p.example, ports: [3128]INSPECT}], proxy: 'http://p.example:3128'}"
+    found = remarks(hosts.replace("INSPECT", ", inspect: never"))
+    assert "through it everything can be reached" in found[0].what
+    assert not any("everything can be reached" in one.what for one in remarks(hosts.replace("INSPECT", "")))
 
 
 def test_secrets() -> None:
@@ -93,3 +110,24 @@ def test_a_credential_that_another_entry_gives_away() -> None:
 )
 def test_no_preset_is_remarked(name: str) -> None:
     assert [str(remark) for remark in risks(preset_plan(name))] == []
+
+
+@pytest.mark.parametrize(
+    ("hosts", "voided"),
+    [
+        ("[{host: api.acme.test, paths: [/v1/**]}, '*.acme.test']", True),
+        ("[{host: api.acme.test, methods: [GET]}, {host: '*.acme.test', methods: [GET, POST]}]", True),
+        ("[{host: api.acme.test, paths: [/v1/**]}, api.acme.test]", True),
+        (
+            "[{host: api.acme.test, paths: [/v1/**], methods: [GET]}, {host: '*.acme.test', methods: [POST]}]",
+            False,
+        ),
+        ("[{host: api.acme.test, paths: [/v1/**]}, {host: '*.acme.test', ports: [8443]}]", False),
+        ("[{host: api.acme.test, paths: [/a], methods: [GET]}, {host: api.acme.test, paths: [/b]}]", False),
+        ("[api.acme.test, '*.acme.test']", False),
+    ],
+)
+def test_limits_that_a_wider_entry_lets_pass_by(hosts: str, voided: bool) -> None:
+    found = [remark for remark in remarks(f"network: {{hosts: {hosts}}}") if "do not hold" in remark.what]
+    assert bool(found) is voided
+    assert all("api.acme.test" in remark.what for remark in found)

@@ -61,8 +61,11 @@ def allows(profile: list[Expression], operation: str, path: str) -> bool:
 OPERATION: dict[Want, str] = {"read": "file-read-data", "write": "file-write-data", "execute": "process-exec"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_preset_is_a_well_formed_profile(name: str) -> None:
+CLOSED = [name for name in NAMES if preset_plan(name).network.mode == "none"]
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_every_preset_without_hosts_is_a_well_formed_profile(name: str) -> None:
     profile = read_expressions(compile_seatbelt(preset_plan(name), MAC))
     assert profile[0] == ["version", "1"]
     assert profile[1] == ["deny", "default"]
@@ -118,6 +121,12 @@ def test_the_profile_decides_as_the_plan_does(
     assert allows(profile, OPERATION[want], path) == Access(plan, VARIABLES).path(path, want).granted
 
 
+def test_nothing_runs_in_a_private_directory_of_one_that_may() -> None:
+    profile = read_expressions(compile_seatbelt(plan_of("filesystem: {execute: [/w], private: [/w/a]}"), MAC))
+    assert allows(profile, "process-exec", "/w/b")
+    assert not allows(profile, "process-exec", "/w/a/b")
+
+
 def test_listed_programs_alone_may_run() -> None:
     text = "filesystem: {execute: [/usr]}\nprocess: {programs: [/usr/bin/git]}"
     profile = read_expressions(compile_seatbelt(plan_of(text), MAC))
@@ -131,6 +140,29 @@ def test_the_network_is_what_the_plan_names() -> None:
     assert '(allow network-outbound (remote tcp "localhost:5432"))' in text
     assert '(allow network-outbound (remote unix-socket (subpath "/Users/u/pg.sock")))' in text
     assert "network" not in compile_seatbelt(plan_of(""), MAC)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("network: {hosts: [api.example.org]}", "hosts"),
+        ("network: {mode: hosts}", "hosts"),
+        ("detect: [agents]", "hosts"),
+        ("network: {mode: open}", "open"),
+    ],
+)
+def test_hosts_and_the_whole_network_are_refused(text: str, mode: str) -> None:
+    with pytest.raises(
+        PlanError,
+        match=rf"^/w/capsule.yaml:[12]: network.mode is '{mode}', .*cannot be written in a Seatbelt profile",
+    ):
+        compile_seatbelt(plan_of(text), MAC)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(CLOSED)))
+def test_presets_that_reach_hosts_are_refused(name: str) -> None:
+    with pytest.raises(PlanError, match=rf"^preset:{name}:\d+: network.mode is '"):
+        compile_seatbelt(preset_plan(name), MAC)
 
 
 def _with_path(path: str, field: str) -> Plan:

@@ -27,6 +27,7 @@ def test_a_denial_that_raised_is_a_note_on_the_exception(guarded: Path, tools: M
     with pytest.raises(PermissionError) as caught:
         tools.read(str(guarded))
     assert any("denied read" in note and "capsule.yaml:4" in note for note in caught.value.__notes__)
+    assert [denial.target for denial in caught.value.denials] == [str(guarded.resolve())]  # type: ignore[attr-defined]
 
 
 def test_a_denial_is_with_the_result_of_its_own_call(guarded: Path, tools: ModuleType) -> None:

@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 
 import capsule
-from capsule.sdk.pool import POOL, policy_reference
+from capsule.sdk.pool import POOL
+from capsule.sdk.runner import policy_reference
 
 
 def test_tools_without_overrides_share_a_sandbox(tools: ModuleType) -> None:

@@ -20,7 +20,7 @@ REPORT: dict[str, Any] = {
                  "syscall": "openat", "target": "/home/u/.ssh/id", "layer": "supervisor", "errno": "EACCES",
                  "rule": {"text": "deny: ~/.ssh", "file": "capsule.yaml", "line": 3},
                  "allow": "filesystem: read: [\"~/.ssh/id\"]", "count": 2}],
-    "denials_total": 2, "executed": 1, "written": 0,
+    "denials_total": 2, "findings": [], "repositories": [], "executed": 1, "written": 0,
     "usage": {"wall_ms": 12, "cpu_ms": 8, "max_rss_bytes": 1},
     "log": {"path": "/w/capsule.log", "id": "00", "first": 1, "last": 9},
 }  # fmt: skip
@@ -56,3 +56,13 @@ def test_a_denial_without_rule_says_that_nothing_allows_it() -> None:
 
 def test_there_is_no_last_result_before_a_call() -> None:
     assert last_result() is None or isinstance(last_result(), ToolResult)
+
+
+def test_findings_are_told() -> None:
+    finding = {"time": "2026-01-01T00:00:00.000000Z", "id": "a", "title": "A git hook was written", "level": "high",
+               "file": "pack:agents/a.yml", "line": 1, "count": 2}  # fmt: skip
+    result = RunResult.from_report(json.dumps(REPORT | {"findings": [finding]}).encode())
+    assert result.findings[0].count == 2
+    assert str(result).splitlines()[-1] == (
+        "  found high A git hook was written (2 times) [pack:agents/a.yml:1]"
+    )

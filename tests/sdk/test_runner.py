@@ -159,3 +159,10 @@ def test_nothing_is_left_open() -> None:
     for _ in range(5):
         capsule.run(["true"])
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.needs("userns", "landlock", "seccomp-notify")
+def test_a_preset_is_named_as_on_the_command_line(workspace: Path) -> None:
+    assert capsule.run(["true"], policy="strict").exit.code == 0
+    with pytest.raises(capsule.SandboxError, match="nope"):
+        capsule.run(["true"], policy="nope", check=True)

@@ -70,9 +70,14 @@ def test_an_argument_that_cannot_cross_is_named_and_nothing_is_called(tools: Mod
 def test_a_result_that_cannot_cross_is_named(tools: ModuleType) -> None:
     with pytest.raises(capsule.ResultError, match=r"result\['a'\]\[1\]: builtins.set"):
         tools.bad_result()
-    with pytest.raises(capsule.ResultError, match="result: 5002 bytes, where at most 1000 may cross"):
-        tools.big(5000)
+    with pytest.raises(
+        capsule.ResultError, match="result: it is too large: 1001 bytes, where at most 1000 may cross"
+    ):
+        tools.big(999)
     assert tools.big(900) == "x" * 900
+    # Far beyond it: told before a text is made of it.
+    with pytest.raises(capsule.ResultError, match="too large: more than the 1000 bytes that may cross"):
+        tools.big(200_000_000)
 
 
 def test_wrong_arguments_raise_the_type_error_of_the_call(tools: ModuleType) -> None:
@@ -137,11 +142,32 @@ def test_a_script_calls_its_own_tools_behind_its_guard(workspace: Path) -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_a_script_without_its_guard_is_told_so(workspace: Path) -> None:
-    done = script(workspace, "import capsule\n@capsule.tool\ndef f(): return 1\nprint(f())\n")
-    assert done.returncode == 1
-    assert "__main__" in done.stderr.splitlines()[-1] or "__main__" in done.stderr
-    assert "being imported" in done.stderr
+def test_a_script_without_its_guard_is_read_down_to_its_first_call(workspace: Path) -> None:
+    done = script(
+        workspace,
+        """
+        import capsule
+        print("top")
+        @capsule.tool
+        def f(): return 1
+        try:
+            print(f(), f.call().value)
+        except Exception as error:
+            print("never", error)
+        @capsule.tool
+        def late(): return 2
+        print(late())
+        """,
+    )
+    assert done.stdout == "top\n1 1\n"
+    assert "no late" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr
+
+
+def test_arguments_that_are_too_large_are_told_before_they_are_sent(tools: ModuleType) -> None:
+    with pytest.raises(capsule.UnfitValueError, match=r"17,\d\d\d,\d\d\d bytes.*at most 15,728,640"):
+        tools.echo("x" * 17_000_000)
+    assert tools.add(1) == 3
 
 
 def test_a_module_that_fails_inside_says_where(workspace: Path, tools: ModuleType) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule.sdk.values import MAX_DEPTH, UnfitValueError, decode, encode
+from capsule.sdk.values import MAX_DEPTH, UnfitValueError, decode, encode, exceeds
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -122,6 +122,23 @@ def test_any_bytes_are_a_value_or_an_error(untrusted: bytes) -> None:
     except UnfitValueError:
         return
     encode(value)
+
+
+@given(VALUES, st.integers(0, 200))
+def test_what_exceeds_a_limit_is_longer_than_it(value: object, most: int) -> None:
+    if exceeds(value, most):
+        assert len(encode(value)) > most
+
+
+def test_large_values_are_told_without_making_their_text() -> None:
+    for value in ("x" * 2000, b"x" * 2000, ["x" * 500] * 4, {"a": [("x" * 900,), b"y" * 200]}, [None] * 1001):
+        assert exceeds(value, 1000)
+    fits: tuple[object, ...] = ("x" * 900, {"a": ["x" * 400, b"y" * 100]}, 10**3000, None, [])
+    for small in fits:
+        assert not exceeds(small, 1000)
+    endless: list[object] = []
+    endless.append(endless)
+    assert not exceeds(endless, 1000)
 
 
 def test_a_dict_that_looks_like_a_tag_stays_a_dict() -> None:

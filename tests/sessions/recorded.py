@@ -147,3 +147,30 @@ def session(run: str = "r-1") -> list[Json]:
         {"type": "egress.lost", "run": run, "why": "egress died"},
         {"type": "limit", "run": run, "limit": "memory"},
     ]  # fmt: skip
+
+
+def machine(run: str = "r-m-0badcafe") -> list[Json]:
+    """What a machine's monitor records: a start, two commands of which one is refused, a file, connections, an end."""
+    ls = {"path": "ls", "name": "ls", "argv": ["ls", "-l"], "command": "ls -l"}
+    rm = {"path": "rm", "name": "rm", "argv": ["rm", "-r"], "command": "rm -r"}
+    file = {"operation": "write", "path": "/root/x", "name": "x", "ext": ""}
+    rule = {"action": "block", "rule": {"id": "no-rm", "file": "rules.yaml", "line": 3}, "reason": "not here"}
+    return [
+        {"type": "machine.started", "run": run, "template": True, "resumed": False, "accelerator": "tcg"},
+        {
+            "type": "machine.exec", "run": run, "argv": ["ls", "-l"], "cwd": "/root", "user": 7,
+            "event": {"id": "host-1", "type": "process"}, "process": ls, "decision": ALLOW,
+        },
+        {"type": "machine.exit", "run": run, "exec": "host-1", "code": 2, "signal": None, "cpu_ms": 5},
+        {
+            "type": "machine.exec", "run": run, "argv": ["rm", "-r"], "cwd": "/", "user": 0,
+            "event": {"id": "host-2", "type": "process"}, "process": rm, "decision": rule,
+        },
+        {
+            "type": "machine.file", "run": run, "operation": "write", "target": "/root/x", "user": 0,
+            "event": {"id": "host-3", "type": "file"}, "file": file, "decision": {"action": "allow", "by": "default"},
+        },
+        {"type": "machine.dial", "run": run, "dial": {"host": "a.example", "port": 443}, "decision": ALLOW},
+        {"type": "machine.dial", "run": run, "dial": {"host": "b.example", "port": 25}, "decision": BLOCK},
+        {"type": "machine.stopped", "run": run, "asked": True, "qemu_exit": 0},
+    ]  # fmt: skip

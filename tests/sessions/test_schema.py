@@ -36,3 +36,27 @@ def test_the_page_has_every_table_and_column(repository: Path) -> None:
         rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", section, re.MULTILINE)
         assert rows == [(name, kind.split(" ")[0].lower(), meaning) for name, kind, meaning in table.columns]
     assert f"`PRAGMA user_version` is {schema.VERSION}" in page
+
+
+def test_a_database_of_version_1_gets_the_columns_and_reads_logs_of_machines_again() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in (*schema.MIGRATIONS[0], "PRAGMA user_version = 1"):
+            connection.execute(statement)
+        for number, entry in ((1, "machine.exec"), (2, "exec")):
+            place = number << schema.SEQ_BITS
+            connection.execute(
+                "INSERT INTO logs VALUES (?, ?, 'l', 5, 4, 300, x'', x'', 'whole', NULL)",
+                (number, str(number)),
+            )
+            connection.execute(
+                "INSERT INTO runs (log, run, first, last, started) VALUES (?, 'r', 0, 1, '')", (number,)
+            )
+            connection.execute("INSERT INTO events VALUES (?, 'r', 1, '', '', ?, '{}')", (place, entry))
+            connection.execute("INSERT INTO process (id) VALUES (?)", (place,))
+        for statement in schema.steps(1):
+            connection.execute(statement)
+        assert connection.execute("SELECT number, blocks FROM logs").fetchall() == [(1, 0), (2, 4)]
+        for table in ("events", "process"):
+            assert connection.execute(f"SELECT id >> 40 FROM {table}").fetchall() == [(2,)]
+        assert connection.execute("SELECT log FROM runs").fetchall() == [(2,)]
+        assert connection.execute("SELECT reported_by FROM process").fetchall() == [(None,)]

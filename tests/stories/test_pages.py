@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +17,11 @@ import pytest
 
 from capsule.sandbox.launcher import find_binary
 from tests.architecture.sources import ROOT
+from tests.stories.api import Api
 
 BLOCK = re.compile(r"^```([a-z]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MISUSED = "not understood: "
+"""Before a command that ended with 2, as whatever does not know its arguments does."""
 VARYING = re.compile(r"[0-9a-f]{12,}|\d+(\.\d+)?")
 
 
@@ -28,6 +32,7 @@ class Reader:
     home: Path
     where: Path = field(init=False)
     heard: list[str] = field(default_factory=list)
+    more: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.where = self.home
@@ -35,20 +40,22 @@ class Reader:
     def environment(self) -> dict[str, str]:
         binary, python = find_binary().parent, Path(sys.executable).parent
         path = f"{binary}:{python}:/usr/local/bin:/usr/bin:/bin"
-        return {"HOME": str(self.home), "PATH": path, "LC_ALL": "C", "USER": "u"}
+        return {"HOME": str(self.home), "PATH": path, "LC_ALL": "C", "USER": "u", **self.more}
 
     def write(self, name: str, text: str) -> None:
         (self.where / name).write_text(text, encoding="utf-8")
 
     def do(self, commands: str) -> None:
         """Run the lines in a shell that tells where it ends up."""
-        script = f"{commands}\npwd > {self.home}/.where\n"
+        script = f"trap '[ $? -ne 2 ] || echo \"{MISUSED}$BASH_COMMAND\"' ERR\n{commands}\npwd > {self.home}/.where\n"
         done = subprocess.run(
-            ["sh", "-c", script], cwd=self.where, env=self.environment(), capture_output=True, text=True,
+            ["bash", "-c", script], cwd=self.where, env=self.environment(), capture_output=True, text=True,
             timeout=120, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         self.where = Path((self.home / ".where").read_text().strip())
         said = (done.stdout + done.stderr).replace(str(self.home), "/home/u").splitlines()
+        misused = [line for line in said if line.startswith(MISUSED)]
+        assert not misused, "\n".join([*misused, *said])
         self.heard += [shape(line) for line in said]
 
     def expect(self, text: str) -> None:
@@ -63,9 +70,10 @@ def shape(line: str) -> str:
     return VARYING.sub("#", line.rstrip())
 
 
-def follow(page: Path, reader: Reader) -> None:
+def follow(page: Path | str, reader: Reader) -> None:
     """From the top to the bottom."""
-    for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+    text = page if isinstance(page, str) else page.read_text(encoding="utf-8")
+    for language, block in BLOCK.findall(text):
         named = re.match(r"# ([\w.]+)\n", block)
         if named:
             reader.write(named[1], block)
@@ -120,7 +128,19 @@ def test_the_decorator(reader: Reader) -> None:
     reader.do("mkdir ~/work && cd ~/work && for i in $(seq 812); do echo w; done > notes.txt")
     follow(ROOT / "docs/tutorial/decorator.md", reader)
     reader.do("PYTHONDONTWRITEBYTECODE=1 python3 main.py")
-    assert reader.heard[:2] == ["#", "['capsule.log', 'main.py', 'notes.txt', 'tools.py']"]
+    assert reader.heard[:3] == ["#", "['capsule.log', 'main.py', 'notes.txt', 'tools.py']", "# ()"]
+    assert "id_ed#" in reader.heard[3]
+
+
+@pytest.mark.needs("userns", "landlock", "seccomp-notify")
+def test_from_python(reader: Reader) -> None:
+    section = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("## From Python")[2].partition("\n## ")[0]
+    )
+    reader.do("mkdir ~/work && cd ~/work && for i in $(seq 812); do echo w; done > notes.txt")
+    follow(section.partition("\n\nIn a container")[0], reader)
+    reader.do("PYTHONDONTWRITEBYTECODE=1 python3 count.py")
+    assert reader.heard == ["#", "()"]
 
 
 def test_name_the_hosts(reader: Reader) -> None:
@@ -141,6 +161,27 @@ def test_the_first_screen(reader: Reader) -> None:
     reader.do("capsule policy check && capsule policy explain --path ~/.ssh/id_ed25519; capsule run -- true")
     reader.do("capsule log --denied && capsule verify")
     assert "verified  capsule.log" in reader.heard
+
+
+@pytest.mark.needs("userns", "landlock", "seccomp-notify", "egress", "curl")
+def test_a_network_and_a_secret_that_stays_outside(reader: Reader, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## A network, and a secret")[2].partition("\n## ")[0]
+    assert section.count("```text") == 4
+    reader.more = {"API_TOKEN": "my-real-token", "CAPSULE_EGRESS_IDLE": "2"}
+    # A socket's path is short (unix(7)), a test's directory is not.
+    with (
+        tempfile.TemporaryDirectory(prefix="c-", ignore_cleanup_errors=True) as state,
+        Api(tmp_path, "my-real-token") as api,
+    ):
+        # The one word that nobody can know beforehand.
+        waiting = "$(capsule asks | head -n 1 | cut -c 1-12)"
+        section = re.sub(r"(?<=^capsule answer )[0-9a-f]{12}", lambda _: waiting, section, flags=re.MULTILINE)
+        reader.more["XDG_STATE_HOME"] = state
+        follow(api.policy(section), reader)
+    # An answer to one request, the next without the value where the order was placed, and nothing of /admin.
+    assert api.heard == [("GET", "/v1/me", "Bearer my-real-token"), ("POST", "/v1/jobs", "")]
+    assert b"my-real-token" not in (reader.where / "capsule.log").read_bytes()
 
 
 def test_decide_during_the_run(reader: Reader) -> None:

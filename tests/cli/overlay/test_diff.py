@@ -53,3 +53,10 @@ def test_nothing_changed_and_no_overlay(made: Made, capsule: Capsule) -> None:
         path.unlink()
     answer = capsule("diff")
     assert (answer.returncode, answer.stdout) == (0, "r-1: nothing changed\n")
+
+
+def test_without_an_overlay_json_says_so(capsule: Capsule) -> None:
+    answer = capsule("diff", "--json")
+    assert answer.returncode != 0
+    told = json.loads(answer.stdout)
+    assert (told["ok"], told["error"]["message"]) == (False, "there is no overlay")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,22 @@ def test_a_policy_that_grants_nothing_is_pointed_out(
     assert "extends: [workspace]" in answer.out
     value = json.loads(invoke(capsys, "policy", "check", "capsule.yaml", "--json").out)
     assert len(value["warnings"]) == 1
+
+
+def test_a_program_without_a_path_is_a_file_of_the_workspace_and_most_likely_a_mistake(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nprocess:\n  programs: [sh, nosuchprogram, /usr/bin/env]\n"
+    )
+    answer = invoke(capsys, "policy", "check", "capsule.yaml")
+    assert answer.code == 0
+    assert "note: capsule.yaml:4: process.programs: 'sh' is the file ./sh of the workspace" in answer.out
+    assert f"did you mean {shutil.which('sh')}?" in answer.out
+    assert "name a program by its absolute path" in answer.out
+    assert "env" not in answer.out
+    (workspace / "sh").write_text("")
+    assert "./sh" not in invoke(capsys, "policy", "check", "capsule.yaml").out
 
 
 def test_problems_are_told_with_their_place(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
@@ -86,3 +103,16 @@ def test_rules_that_do_not_compile_make_a_policy_that_cannot_be_used(
         "version: 1\nrules:\n  - {id: a, on: dns, when: 'true', action: block}\n"
     )
     assert invoke(capsys, "policy", "check").code == 0
+
+
+def test_authorities_that_are_not_there_are_named(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nnetwork: {hosts: [a.example], authorities: [./ours.pem]}\n"
+    )
+    answer = invoke(capsys, "policy", "check", "capsule.yaml")
+    assert answer.code == 0
+    assert "capsule.yaml:3: the authorities of ours.pem do not exist here" in answer.out
+    (workspace / "ours.pem").write_text("x")
+    assert "ours.pem" not in invoke(capsys, "policy", "check", "capsule.yaml").out, "the control"

@@ -36,6 +36,18 @@ def test_seatbelt(capsys: pytest.CaptureFixture[str]) -> None:
     assert value["seatbelt"] == answer.out
 
 
+def test_seatbelt_refuses_hosts(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    (workspace / "capsule.yaml").write_text("version: 1\nnetwork:\n  hosts: [api.example.org]")
+    for extra in ([], ["--json"]):
+        answer = invoke(capsys, "policy", "compile", "capsule.yaml", "--target", "seatbelt", *extra)
+        assert (answer.code, answer.out[:9]) == (125, '{"error":' if extra else "")
+        assert "capsule.yaml:3: network.mode is 'hosts'" in answer.err
+        assert "hosts reached by name cannot be written in a Seatbelt profile" in answer.err
+        assert "network: mode: none" in answer.err
+    # The control: the same policy is a plan.
+    assert invoke(capsys, "policy", "compile", "capsule.yaml").code == 0
+
+
 def test_nothing_is_printed_when_the_policy_is_wrong(
     capsys: pytest.CaptureFixture[str], workspace: Path
 ) -> None:

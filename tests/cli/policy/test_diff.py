@@ -10,12 +10,12 @@ from tests.cli.invoke import invoke
 
 def test_the_most_dangerous_change_comes_first(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
     (workspace / "capsule.yaml").write_text(
-        "version: 1\nextends: [workspace]\nfilesystem:\n  read: [/srv/data]\n  protect: {remove: [.git/hooks]}\nlimits: {disk: 1GiB}\n"  # noqa: E501
+        "version: 1\nextends: [workspace]\nfilesystem:\n  read: [/srv/data]\n  protect: {remove: [/**/.git/hooks]}\nlimits: {disk: 1GiB}\n"  # noqa: E501
     )
     answer = invoke(capsys, "policy", "diff", "workspace", "capsule.yaml")
     assert answer.code == 1
     lines = answer.out.splitlines()
-    assert lines[0].startswith("critical  ./.git/hooks is no longer protected   (preset:workspace:")
+    assert lines[0].startswith("critical  /**/.git/hooks is no longer protected   (preset:workspace:")
     assert "low       may read /srv/data   (capsule.yaml:4)" in lines
     assert lines[-1] == "narrower  disk: 4GiB → 1GiB"
     value = json.loads(invoke(capsys, "policy", "diff", "workspace", "capsule.yaml", "--json").out)

@@ -31,6 +31,32 @@ def test_paths_programs_calls_variables_addresses(
     assert any(line.startswith("  by preset:strict:") for line in lines)
 
 
+def test_what_capsule_itself_refuses(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    (workspace / "p.yaml").write_text("version: 1\nextends: [workspace]\n")
+    for path in ("capsule.log", "./capsule.log.heads", "p.yaml"):
+        answer = invoke(capsys, "policy", "explain", "./p.yaml", "--path", path, "--write")
+        assert (answer.code, "  by capsule itself: " in answer.out) == (1, True), answer.out
+    for name in ("mount", "io_uring_setup"):
+        answer = invoke(capsys, "policy", "explain", "workspace", "--syscall", name)
+        assert answer.code == 1
+        assert "no policy can allow it" in answer.out
+        assert "to allow" not in answer.out
+    answer = invoke(capsys, "policy", "explain", "workspace", "--syscall", "opnat")
+    assert answer.code == 2
+    assert "did you mean 'openat'?" in answer.err
+
+
+def test_a_bare_program_is_looked_up(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    assert invoke(capsys, "policy", "explain", "workspace", "--exec", "env").code == 0
+
+
+@pytest.mark.needs("root")
+def test_roots_own_files(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    answer = invoke(capsys, "policy", "explain", "workspace", "--path", "/etc/shadow")
+    assert answer.code == 1
+    assert "by capsule itself: only root can read it" in answer.out
+
+
 def test_writing(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
     assert invoke(capsys, "policy", "explain", "workspace", "--path", "x", "--write").code == 0
     answer = invoke(capsys, "policy", "explain", "workspace", "--path", ".git/hooks/a", "--write")

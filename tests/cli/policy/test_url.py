@@ -32,9 +32,9 @@ rules:
 
 @pytest.fixture
 def asked(workspace: Path) -> Ask:
-    def ask(text: str, policy: str = POLICY) -> UrlAnswer:
+    def ask(text: str, policy: str = POLICY, rules: str = RULES) -> UrlAnswer:
         (workspace / "capsule.yaml").write_text(policy)
-        (workspace / "rules.yaml").write_text(RULES)
+        (workspace / "rules.yaml").write_text(rules)
         _, access = load_access(str(workspace / "capsule.yaml"), None)
         return explain_url(access, rules_of(access), parse_request(text))
 
@@ -111,3 +111,14 @@ def test_an_event_says_what_a_url_says_and_no_more() -> None:
         },
     }  # fmt: skip
     assert "query" not in event_of(parse_request("https://a.example/"))["http"]
+
+
+def test_another_spelling_of_a_path_is_not_let_through(asked: Ask) -> None:
+    rules = RULES.replace('http.method == "PUT"', 'http.host == "a.example" && http.path == "/gists"')
+    for url, outcome in (
+        ("https://a.example/gists", "denied"),
+        ("https://a.example/%67ists", "denied"),
+        ("https://a.example/x/../gists", "denied"),
+        ("https://a.example/other", "allowed"),
+    ):
+        assert asked(url, rules=rules).outcome == outcome, url

@@ -24,3 +24,23 @@ def test_no_tests(capsys: pytest.CaptureFixture[str], workspace: Path, home: Pat
     (workspace / "rules.yaml").write_text(RULES.split("    tests:")[0])
     answer = invoke(capsys, "rules", "test", "rules.yaml")
     assert (answer.code, answer.out[:8]) == (0, "no tests")
+
+
+def test_a_pack_is_asked_about_its_examples(
+    capsys: pytest.CaptureFixture[str], workspace: Path, home: Path
+) -> None:
+    answer = invoke(capsys, "rules", "test", "agents")
+    assert (answer.code, answer.out) == (0, "44 of 44 tests pass\n")
+
+
+def test_rules_of_sigma_say_why_they_have_none(
+    capsys: pytest.CaptureFixture[str], workspace: Path, home: Path
+) -> None:
+    (workspace / "one.yml").write_text(
+        "title: t\nid: t-1\nlogsource: {category: process_creation, product: linux}\n"
+        "detection: {a: {Image|endswith: /x}, condition: a}\n"
+    )
+    answer = invoke(capsys, "rules", "test", "one.yml")
+    assert answer.code == 0
+    assert "Sigma rules compile" in answer.out
+    assert "capsule hunt" in answer.out

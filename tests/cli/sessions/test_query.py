@@ -13,6 +13,11 @@ def test_an_answer_is_a_table(log: Log, capsys: pytest.CaptureFixture[str]) -> N
     assert answer.out.splitlines() == ["HOST             PORT  ERROR", "api.example.org   443  -"]
 
 
+def test_nothing_is_cut_where_no_terminal_is(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = invoke(capsys, "sessions", "query", f"SELECT '{'x' * 300}' AS v")
+    assert answer.out.splitlines()[1] == "x" * 300
+
+
 def test_json_and_limits(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
     answer = invoke(
         capsys, "sessions", "query", "SELECT seq, sealed FROM events, logs", "--limit", "2", "--json"

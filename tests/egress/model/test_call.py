@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from capsule.egress.metering import wants_body
 from capsule.egress.model.call import MAX_ANSWER, ModelCall, dialect_of, provider_of
 from tests.egress.model import answers
 
@@ -54,7 +55,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "messages": {
         "provider": "anthropic",
         "api": "messages",
-        "name": "claude-x-1",
+        "name": "claude-x",
         "stream": True,
         "system_size": 9,
         "messages": 3,
@@ -76,7 +77,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "chat": {
         "provider": "openai",
         "api": "chat",
-        "name": "gpt-x-1",
+        "name": "gpt-x",
         "stream": True,
         "system_size": 9,
         "messages": 3,
@@ -98,7 +99,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "responses": {
         "provider": "openai",
         "api": "responses",
-        "name": "gpt-x-1",
+        "name": "gpt-x",
         "stream": True,
         "system_size": 9,
         "messages": 1,
@@ -117,7 +118,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "generate": {
         "provider": "google",
         "api": "generate",
-        "name": "gemini-x-1",
+        "name": "gemini-x",
         "stream": True,
         "system_size": 32,
         "messages": 2,
@@ -326,3 +327,26 @@ def test_mutated_requests_never_raise(path: str) -> None:
         call = ModelCall.begin("api.openai.com", path, " ".join(parts).encode())
         assert call is not None
         assert call.event()["provider"] == "openai"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/%6dessages", "/v1/./messages", "/v1//messages", "/v1/x/../messages", "/v1/messages;p", "/v1/messages/",
+     "/v1/messages%00", "/v1%2fmessages", "/v1/%256dessages", "/V1/Messages", "/v1\\messages", "/v1/messages%3fx"],
+)  # fmt: skip
+def test_a_call_is_one_however_its_path_is_spelled(path: str) -> None:
+    assert wants_body("POST", path)
+    assert wants_body("post", path)
+    call = ModelCall.begin("api.anthropic.com", path, b'{"model": "m", "messages": [], "max_tokens": 9}')
+    assert call is not None
+    assert call.request is not None
+    assert not wants_body("POST", "/v1/files"), "the control"
+    assert not wants_body("GET", "/v1/messages"), "the control"
+
+
+def test_the_model_in_an_escaped_path_is_known() -> None:
+    call = ModelCall.begin(
+        "generativelanguage.googleapis.com", "/v1beta/models/gemini-x:generate%43ontent", b'{"contents": []}'
+    )
+    assert call is not None
+    assert call.event()["name"] == "gemini-x"

@@ -17,6 +17,14 @@ def test_a_call_goes_on_from_the_longest_beginning() -> None:
     assert turns.link(ask("b"), "e5") is None
 
 
+def test_the_same_call_again_is_no_turn() -> None:
+    turns = Turns()
+    for number in range(3):
+        assert turns.link(ask("a"), f"e{number}") is None
+    assert turns.link(ask("a", "b", "c"), "f1") == "e2"
+    assert turns.link(ask("a", "b", "c"), "f2") == "e2", "a retry goes on from where the first one did"
+
+
 def test_a_named_response_wins() -> None:
     turns = Turns()
     turns.link(ask("a"), "e1")

@@ -13,7 +13,6 @@ echo one > f; mkdir -p d/e; echo two > d/e/g; ln -s f l
 git add -A && git commit -qm one && git mv f f2 && git commit -qam two && git branch b && git checkout -q b
 echo x >> f2; git commit -qam three; git log --oneline | cat; git status --short; git gc -q; git fsck 2>&1
 git clone -q . ../clone 2>&1; (cd ../clone && git log --oneline | wc -l)
-git worktree add -q ../wtree main 2>&1; ls ../wtree
 cd ..
 
 echo "== copies"

@@ -112,7 +112,8 @@ def test_correlations_that_are_refused(old: str, new: str, said: str) -> None:
     ("text", "said"),
     [
         ("", "the file is empty"),
-        ("title: T\n", "the rule has no id"),
+        ("level: low\n", "the rule has no id and no title"),
+        ("title: '?!'\n", "the rule has no id and no title"),
         ("id: t\nlogsource: {product: windows, category: process_creation}\ndetection: {a: {b: c}, condition: a}", "none of our events"),
         ("id: t\ndetection: {a: {b: c}, condition: a}", r"the log source \(none\)"),
         (HEAD + "detection: {a: {process.nope: c}, condition: a}", "nobody knows the field process.nope"),
@@ -165,3 +166,11 @@ def test_a_damaged_file_is_read_or_refused(text: str, data: Any) -> None:
         found, said = SigmaFile(()), [problem.file for problem in refusal.problems]
         assert set(said) == {"t.yml"}
     Detector([found])
+
+
+def test_a_rule_without_an_id_has_that_of_its_title() -> None:
+    """The specification makes the id optional; what was found has to be named alike tomorrow."""
+    text = HEAD.replace("id: t\n", "").replace("title: T", "title: Shell, Spawned by a Server!")
+    assert "id:" not in text
+    found = parse_sigma(text + "detection: {a: {process.name: c}, condition: a}", "t.yml")
+    assert [one.about.id for one in found.detections] == ["shell-spawned-by-a-server"]

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsule.rules.detection.detector import Detector
+from capsule.rules.detection.examples import FIRES, SILENT
 from capsule.rules.detection.model import SigmaFile
 from capsule.rules.detection.predicate import ANY, ONE
 from capsule.rules.detection.sigma import parse_sigma
 from capsule.rules.detection.sql import COLUMNS, FUNCTIONS, like, regexp, select, within
 from tests.rules.detection.events import dns, event, file, http, process
-from tests.rules.detection.test_packs import FIRES, PACK, SILENT
+from tests.rules.detection.test_packs import PACK
 
 
 def database(events: list[dict[str, Any]]) -> sqlite3.Connection:

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from capsem.cli.main import main
+
+
+@pytest.mark.usefixtures("capsem_home")
+def test_what_is_missing_is_named_with_the_line_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--json"])
+    assert ended.value.code == 1
+    found = {row["check"]: row for row in json.loads(capsys.readouterr().out)}
+    assert not found["qemu"]["ok"]
+    assert "apt-get install" in found["qemu"]["what"]
+    assert not found["image"]["ok"]
+    assert "capsem image build" in found["image"]["what"]
+    with pytest.raises(SystemExit):
+        main(["doctor"])
+    assert "missing  qemu" in capsys.readouterr().out

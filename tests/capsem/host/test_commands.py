@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from capsem.errors import ImageError
+from capsem.host.commands import need, run
+
+
+def test_what_a_tool_says_comes_back_and_is_seen_on_the_way() -> None:
+    seen: list[str] = []
+    said = run(
+        ["sh", "-c", "echo $WORD; echo two >&2"], what="x", environment={"WORD": "one"}, seen=seen.append
+    )
+    assert said == "one\ntwo"
+    assert seen == ["one", "two"]
+
+
+def test_a_tool_is_fed() -> None:
+    def feed(pipe: IO[bytes]) -> None:
+        pipe.write(b"abc")
+
+    assert run(["cat"], what="x", feed=feed) == "abc"
+
+
+def test_a_tool_that_fails_is_quoted() -> None:
+    with pytest.raises(ImageError, match="making x failed: sh ended with 3\nno such luck"):
+        run(["sh", "-c", "echo no such luck; exit 3"], what="making x")
+
+
+def test_a_tool_that_does_not_read_to_the_end_has_failed() -> None:
+    def feed(pipe: IO[bytes]) -> None:
+        for _ in range(100):
+            pipe.write(bytes(65536))
+
+    with pytest.raises(ImageError, match="ended with 0"):
+        run(["true"], what="x", feed=feed)
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        ("write error: No space left on device", "free some space"),
+        ("Temporary failure resolving 'x'", "mirror"),
+        ("E: newuidmap failed", "/etc/subuid"),
+        ("else", "see the words above"),
+    ],
+)
+def test_the_next_step_fits_what_went_wrong(words: str, step: str) -> None:
+    with pytest.raises(ImageError) as raised:
+        run(["sh", "-c", f'echo "{words}"; exit 1'], what="x")
+    assert step in raised.value.next_step
+
+
+def test_a_tool_that_is_missing_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ImageError, match="not on this machine: mksquashfs, flex") as raised:
+        need("mksquashfs", "flex", "mksquashfs")
+    assert raised.value.next_step.endswith("squashfs-tools flex")
+
+
+def test_an_interruption_ends_the_tool_and_its_children(tmp_path: Path) -> None:
+    def seen(line: str) -> None:
+        (tmp_path / "pid").write_text(line)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(["sh", "-c", "sleep 600 & echo $!; wait"], what="x", seen=seen)
+    child = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            # A child that nobody has waited for yet is dead all the same.
+            if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+            os.kill(child, 0)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.02)
+    pytest.fail("the tool's child outlived it")
+
+
+@pytest.mark.needs("gcc")
+def test_a_header_is_needed_as_a_program_is() -> None:
+    need("gcc", headers=["stdio.h"])
+    with pytest.raises(ImageError, match=r"not on this machine: no-such-header\.h"):
+        need("gcc", headers=["no-such-header.h"])

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from capsem.errors import ImageError
+from capsem.host import commands, debian, npm
+from capsem.host.progress import Silent
+from capsem.vm.image import Package
+from capsem.vm.recipe import parse
+from tests.capsem.vm.test_npm_lock import lock
+
+RECIPE = parse(
+    """version = 1
+name = "x"
+suite = "bookworm"
+epoch = 2025-11-01T00:00:00Z
+packages = ["git"]
+npm = { "@a/b" = "1.0.0" }
+npm_lock = "x"
+""",
+    "x",
+    lambda _: lock({"@a/b": "1.0.0"}),
+)
+
+
+class Recorder:
+    """Stands where mmdebstrap is started, and keeps how."""
+
+    def __init__(self) -> None:
+        self.arguments: list[str] = []
+        self.environment: dict[str, str] = {}
+
+    def __call__(self, arguments: list[str | Path], *, environment: dict[str, str], **_: object) -> str:
+        self.arguments = [str(argument) for argument in arguments]
+        self.environment = environment
+        return ""
+
+
+def test_what_mmdebstrap_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started = Recorder()
+    monkeypatch.setattr(commands, "run", started)
+    monkeypatch.setattr(npm, "install", lambda recipe, room, progress: room / "npm.tar")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    lock = (Package(kind="deb", name="git", version="1:2.39"), Package(kind="npm", name="x", version="1"))
+    debian.bootstrap(RECIPE, tmp_path / "root.tar", Silent(), lock)
+    assert started.arguments[0] == "mmdebstrap"
+    assert started.arguments[-2:] == ["bookworm", str(tmp_path / "root.tar")]
+    assert "--include=git" in started.arguments
+    assert started.environment == {"SOURCE_DATE_EPOCH": "1761955200"}
+    assert (tmp_path / "pins").read_text() == "Package: git\nPin: version 1:2.39\nPin-Priority: 1001\n\n"
+    assert f"--customize-hook=tar-in {tmp_path}/npm.tar /" in started.arguments
+
+
+@pytest.mark.needs("mmdebstrap")
+def test_what_apt_refuses_comes_back_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    recipe = parse(
+        'version = 1\nname = "x"\nsuite = "nosuchsuite"\nepoch = 2025-11-01T00:00:00Z\nbase = "essential"\n',
+        "x",
+    )
+    with pytest.raises(ImageError, match="building the root file system failed"):
+        debian.bootstrap(recipe, tmp_path / "root.tar", Silent())

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from capsem.errors import MachineError
+from capsem.host.link import Link, connect, is_ours, peer_user
+from capsem.wire.frame import FrameError, Message
+from capsem.wire.monitor import Info, Signal, encode
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_frames_arrive_whole_and_in_order(tmp_path: Path) -> None:
+    got: list[object] = []
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Link(reader, writer)
+        while (frame := await link.receive()) is not None:
+            got.append(frame)
+        await link.close()
+        over.set()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "s"):
+        link = await connect(tmp_path / "s")
+        both = encode(Info()) + encode(Signal(2))
+        for place in range(len(both)):
+            await link.send(both[place : place + 1])
+        await link.close()
+        await asyncio.wait_for(over.wait(), 5)
+    assert got == [Message(b'{"type":"info"}'), Message(b'{"type":"signal","number":2}')]
+
+
+async def test_a_bad_frame_ends_it_and_a_dead_side_takes_nothing(tmp_path: Path) -> None:
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\xff\xff\xff\xff")
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "s"):
+        link = await connect(tmp_path / "s")
+        with pytest.raises(FrameError):
+            await link.receive()
+        for _ in range(3):
+            await link.send(encode(Info()))
+        await link.close()
+    with pytest.raises(MachineError, match="does not answer"):
+        await connect(tmp_path / "nobody")
+
+
+async def test_the_other_end_is_known_by_the_kernel() -> None:
+    ours, theirs = socket.socketpair()
+    assert peer_user(ours) == os.geteuid()
+    assert is_ours(theirs)
+    ours.close()
+    theirs.close()

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from capsem.host import places
+from capsem.host.operation import ask
+from capsem.processes.monitor import door
+from capsem.wire.monitor import Info, Status
+from tests.capsem.processes.monitor.standing import ID, standing
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
+
+
+async def test_a_monitor_says_how_its_machine_is(tmp_path: Path) -> None:
+    async with standing(tmp_path):
+        said = await ask(places.monitor_socket(ID), Info())
+        assert isinstance(said, Status)
+        assert (said.id, said.state, said.jobs, said.qemu_pid) == (ID, "running", 0, None)
+        assert places.monitor_socket(ID).stat().st_mode & 0o777 == 0o600
+    assert not places.monitor_socket(ID).exists()
+
+
+async def test_a_stranger_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with standing(tmp_path):
+        monkeypatch.setattr(door, "is_ours", lambda connection: not isinstance(connection, object))
+        reader, writer = await asyncio.open_unix_connection(places.monitor_socket(ID))
+        assert await reader.read(1) == b""
+        writer.close()
+
+
+async def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "CONNECTIONS", 3)
+    idle = []
+    async with standing(tmp_path):
+        for _ in range(3):
+            idle.append(socket.socket(socket.AF_UNIX))
+            idle[-1].connect(str(places.monitor_socket(ID)))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Exception, match="3 operations run"):
+            await ask(places.monitor_socket(ID), Info())
+        for one in idle:
+            one.close()
+        await asyncio.sleep(0.1)
+        assert isinstance(await ask(places.monitor_socket(ID), Info()), Status)

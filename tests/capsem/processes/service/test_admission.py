@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from capsem.errors import CapsemError, UsageError
+from capsem.processes.service import copies
+from capsem.processes.service.admission import allowed, image_files, with_disk_of
+from capsem.vm.network import NetworkSpec
+from capsem.vm.settings import Settings, read
+from capsem.vm.spec import MachineSpec
+from tests.capsem.processes.service.test_copies import standing
+
+pytestmark = [pytest.mark.usefixtures("capsem_home")]
+
+
+def test_what_is_locked() -> None:
+    held = Settings(read('[machine]\nmemory = "1G"\npolicy = "/etc/p.yaml"\n', "corp.toml"), None)
+    network = NetworkSpec("/etc/p.yaml", "d", "{}")
+    allowed(MachineSpec(memory_mib=1024, network=network), held)
+    for spec in (MachineSpec(memory_mib=512, network=network), MachineSpec(memory_mib=1024)):
+        with pytest.raises(UsageError, match=r"is locked to .* by corp.toml:"):
+            allowed(spec, held)
+
+
+@pytest.mark.asyncio
+async def test_the_disk_is_that_of_the_image_where_it_brings_one() -> None:
+    registry, record = await standing()
+    await copies.fork(registry, record, "with-tools")
+    image = image_files("with-tools")
+    assert with_disk_of(MachineSpec(image="with-tools", disk_mib=4096), image).disk_mib == 64
+    for other in (None, 128):
+        with pytest.raises(UsageError, match="brings a disk of 64 MiB"):
+            with_disk_of(MachineSpec(image="with-tools", disk_mib=other), image)
+    with pytest.raises(CapsemError, match="no-such"):
+        image_files("no-such")

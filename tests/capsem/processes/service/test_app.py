@@ -1,0 +1,71 @@
+"""The HTTP interface as it describes itself, and what it refuses."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from capsem.host import places
+from capsem.processes.service.app import build
+from capsem.processes.service.registry import Registry
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
+
+
+@pytest_asyncio.fixture
+async def client() -> httpx.AsyncClient:
+    places.prepare()
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=build(Registry())), base_url="http://capsem")
+
+
+async def test_it_describes_itself(client: httpx.AsyncClient) -> None:
+    described = (await client.get("/openapi.json")).json()
+    assert set(described["paths"]) == {
+        "/version", "/host", "/machines", "/machines/{name}", "/machines/{name}/start", "/machines/{name}/stop",
+        "/machines/{name}/delete", "/machines/{name}/restart", "/machines/{name}/suspend", "/machines/{name}/resume",
+        "/machines/{name}/persist", "/machines/{name}/fork", "/machines/{name}/branch", "/machines/{name}/history",
+        "/machines/{name}/record", "/machines/{name}/secrets",
+        "/purge",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code", "kind"),
+    [
+        ("GET", "/machines/none", None, 404, "NotFoundError"),
+        ("POST", "/machines", {"image": "none"}, 404, "NotFoundError"),
+        ("POST", "/machines", {"cpus": 99}, 422, "UsageError"),
+        ("POST", "/machines", {"cpus": "many"}, 422, "UsageError"),
+        ("POST", "/machines", {"surprise": 1}, 422, "UsageError"),
+        ("POST", "/machines/none/stop", {"force": False}, 404, "NotFoundError"),
+        ("POST", "/machines/none/delete", {}, 404, "NotFoundError"),
+        ("POST", "/machines/none/start", None, 404, "NotFoundError"),
+        ("POST", "/machines/none/restart", {}, 404, "NotFoundError"),
+        ("POST", "/machines/none/suspend", None, 404, "NotFoundError"),
+        ("POST", "/machines/none/resume", None, 404, "NotFoundError"),
+        ("POST", "/machines/none/persist", {"name": "x"}, 404, "NotFoundError"),
+        ("POST", "/machines/none/persist", {}, 422, "UsageError"),
+        ("POST", "/machines/none/fork", {"name": "x"}, 404, "NotFoundError"),
+        ("GET", "/machines/none/history", None, 404, "NotFoundError"),
+        ("GET", "/machines/none/secrets", None, 404, "NotFoundError"),
+        ("GET", "/machines/m-00000000/record", None, 404, "NotFoundError"),
+        ("GET", "/machines/m-00000000/history", None, 404, "NotFoundError"),
+        ("POST", "/machines/none/branch", {"count": 2}, 404, "NotFoundError"),
+        ("POST", "/machines/none/branch", {"count": "many"}, 422, "UsageError"),
+    ],
+)
+async def test_what_goes_wrong_has_a_kind_and_a_next_step(
+    client: httpx.AsyncClient, method: str, path: str, body: object, code: int, kind: str
+) -> None:
+    answer = await client.request(method, path, json=body)
+    assert answer.status_code == code
+    error = answer.json()["error"]
+    assert error["kind"] == kind
+    assert error["message"]
+    assert error["next_step"]
+
+
+async def test_nothing_to_purge(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/purge", json={"all": True})).json() == {"deleted": [], "logs": []}
+    assert (await client.get("/version")).json()["capsem"]

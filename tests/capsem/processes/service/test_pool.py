@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+
+import pytest
+
+from capsem.errors import MachineError, UsageError
+from capsem.processes.service.pool import VARIABLE, Ahead, Pool, size
+from capsem.vm.plan import MachinePlan, work_out
+from capsem.vm.spec import MachineSpec
+from tests.capsem.vm.test_plan import FACTS, IMAGE
+
+pytestmark = pytest.mark.asyncio
+PLAN = work_out(MachineSpec(), IMAGE, FACTS)
+OTHER = replace(PLAN, memory_mib=128)
+
+
+class Maker:
+    """Makes machines that are pipes: the far end is their monitor's."""
+
+    def __init__(self) -> None:
+        self.far: list[int] = []
+        self.broken = False
+
+    async def __call__(self, plan: MachinePlan) -> Ahead:
+        await asyncio.sleep(0)
+        if self.broken:
+            raise MachineError("it does not boot", next_step="x")
+        lease, far = os.pipe()
+        self.far.append(far)
+        return Ahead(f"m-{len(self.far):08x}", plan, lease)
+
+    def ended(self) -> list[bool]:
+        """Of each, whether the service has let go of it: then nobody reads what its monitor writes."""
+        found = []
+        for far in self.far:
+            try:
+                os.write(far, b"x")
+                found.append(False)
+            except BrokenPipeError:
+                found.append(True)
+        return found
+
+
+async def settled() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_the_next_of_the_plan_that_was_asked_for_last_are_ready() -> None:
+    make = Maker()
+    pool = Pool(2, make)
+    assert pool.take(PLAN.key) is None
+    pool.want(PLAN)
+    await settled()
+    assert len(make.far) == 2
+    assert pool.take(OTHER.key) is None
+    first = pool.take(PLAN.key)
+    assert first is not None
+    assert first.id == "m-00000001"
+    pool.want(PLAN)
+    await settled()
+    assert len(make.far) == 3
+    pool.want(OTHER)
+    await settled()
+    assert make.ended() == [False, True, True, False, False]
+    assert pool.take(PLAN.key) is None
+    await pool.close()
+    first.end()
+    assert make.ended() == [True] * 5
+
+
+async def test_one_that_has_ended_is_not_given_out() -> None:
+    make = Maker()
+    pool = Pool(2, make)
+    pool.want(PLAN)
+    await settled()
+    os.close(make.far.pop(0))
+    found = pool.take(PLAN.key)
+    assert found is not None
+    assert found.id == "m-00000002"
+    found.end()
+    assert pool.take(PLAN.key) is None
+    await pool.close()
+
+
+async def test_none_are_kept_unless_a_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Maker()
+    monkeypatch.delenv(VARIABLE, raising=False)
+    pool = Pool(size(), make)
+    pool.want(PLAN)
+    await settled()
+    assert make.far == []
+    monkeypatch.setenv(VARIABLE, "3")
+    assert size() == 3
+    for wrong in ("x", "-1", "65", "1.5"):
+        monkeypatch.setenv(VARIABLE, wrong)
+        with pytest.raises(UsageError, match=VARIABLE):
+            size()
+
+
+async def test_what_cannot_be_made_is_said_once_and_asked_for_again(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    make = Maker()
+    make.broken = True
+    pool = Pool(2, make)
+    pool.want(PLAN)
+    await settled()
+    assert capfd.readouterr().err.count("does not boot") == 1
+    make.broken = False
+    pool.want(PLAN)
+    await settled()
+    assert len(make.far) == 2
+    await pool.close()

@@ -1,0 +1,92 @@
+"""The SDK against a monitor's door and the real agent; only QEMU is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from capsem.errors import CommandTimeoutError, MachineError, NotFoundError
+from capsem.host import places
+from capsem.sdk.async_sandbox import AsyncSandbox
+from tests.capsem.processes.monitor.standing import ID, USER, standing
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
+
+
+@contextlib.asynccontextmanager
+async def box(tmp_path: Path) -> AsyncIterator[AsyncSandbox]:
+    async with standing(tmp_path):
+        machine = {
+            "id": ID,
+            "name": "n",
+            "socket": str(places.monitor_socket(ID)),
+            "log": str(places.log(ID)),
+        }
+        yield AsyncSandbox(machine)
+
+
+async def test_commands(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with box(tmp_path) as sandbox:
+        result = await sandbox.commands.run(
+            "echo out; echo err >&2; exit 3", user=USER, cwd="/", on_stdout=told.append
+        )
+        assert (result.exit_code, result.stdout, result.stderr, result.signal) == (3, "out\n", "err\n", None)
+        assert told == ["out\n"]
+        given = await sandbox.commands.run(["cat"], user=USER, cwd="/", stdin="text", envs={"A": "1"})
+        assert given.stdout == "text"
+        with pytest.raises(CommandTimeoutError):
+            await sandbox.commands.run("exec sleep 60", user=USER, cwd="/", timeout=0.2)
+        died = await sandbox.commands.run("kill -9 $$", user=USER, cwd="/")
+        assert (died.exit_code, died.signal) == (137, 9)
+
+
+async def test_a_command_in_the_background(tmp_path: Path) -> None:
+    async with box(tmp_path) as sandbox:
+        handle = await sandbox.commands.run("cat; exit 4", user=USER, cwd="/", background=True)
+        assert handle.pid > 0
+        await handle.send_stdin("one ")
+        await handle.send_stdin(b"two")
+        await handle.close_stdin()
+        result = await handle.wait()
+        assert (result.exit_code, result.stdout) == (4, "one two")
+        endless = await sandbox.commands.run("exec sleep 60", user=USER, cwd="/", background=True)
+        await endless.kill()
+        assert (await endless.wait()).signal == 9
+
+
+async def test_files(tmp_path: Path) -> None:
+    async with box(tmp_path) as sandbox:
+        if os.getuid() != 0:
+            pytest.skip("needs root: files are those of the machine's root")
+        folder = str(tmp_path / "a/b")
+        assert not await sandbox.files.exists(folder)
+        await sandbox.files.make_dir(folder)
+        await sandbox.files.write(f"{folder}/x", "text")
+        await sandbox.files.write(f"{folder}/y", bytes(range(256)) * 4096, mode=0o600)
+        assert await sandbox.files.read(f"{folder}/x") == "text"
+        assert await sandbox.files.read(f"{folder}/y", format="bytes") == bytes(range(256)) * 4096
+        assert [(one.name, one.type, one.size) for one in await sandbox.files.list(folder)] == [
+            ("x", "file", 4), ("y", "file", 1 << 20),
+        ]  # fmt: skip
+        await sandbox.files.remove(folder)
+        assert not await sandbox.files.exists(folder)
+        with pytest.raises(NotFoundError):
+            await sandbox.files.read(f"{folder}/x")
+
+
+async def test_a_machine_that_is_gone_is_an_error_and_a_second_end_is_not(tmp_path: Path) -> None:
+    async with box(tmp_path) as sandbox:
+        pass
+    with pytest.raises(MachineError):
+        await sandbox.commands.run("true")
+    assert await sandbox.kill() is False
+    assert await sandbox.is_running() is False
+    with pytest.raises(NotFoundError):
+        await AsyncSandbox.connect("none")
+    with pytest.raises(NotFoundError, match="no image"):
+        await AsyncSandbox.create("no-such-image")

@@ -1,0 +1,78 @@
+"""What a machine never gets and never writes, by the presets that come along and a policy of the directory's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsem.workspace.guards import PRESETS, Guards
+from capsule.cli.files import load_policy
+from capsule.overlay.change import ABSENT, Change, Entry
+from tests.policy.documents import resolve_text
+
+GUARDS = Guards("/w", "/home/u", [load_policy(name) for name in PRESETS])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".env",
+        "a/b/.env",
+        ".env.production",
+        "k/server.key",
+        "id_rsa",
+        ".npmrc",
+        "a/credentials.json",
+        "a/.ENV",
+        "X.PEM",
+    ],
+)
+def test_secrets_are_withheld(path: str) -> None:
+    assert "denied by preset:secret-files" in (GUARDS.withheld(path) or "")
+
+
+@pytest.mark.parametrize(
+    "path", ["src/env.py", ".git/config", ".git/hooks/pre-commit", "README.md", "a/.environment"]
+)
+def test_the_rest_is_sent(path: str) -> None:
+    assert GUARDS.withheld(path) is None
+
+
+KNOWN = {".git", "sub", "sub/.git", "src"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/hooks/post-commit", ".git/config", ".GIT/HOOKS/x", ".vscode/tasks.json", "capsule.yaml",
+        ".envrc", ".mcp.json",
+        ".claude/settings.json", ".env", "sub/.git/hooks/x", "sub/.git/config", "evil/.git/config", "evil/.git",
+        "src/.git", ".git/modules/a/hooks/x",
+    ],
+)  # fmt: skip
+def test_what_runs_on_the_host_is_never_written(path: str) -> None:
+    assert GUARDS.unwritable(Change(path, "added", ABSENT, Entry("file")), KNOWN)
+
+
+@pytest.mark.parametrize(
+    "path", [".git/objects/aa/bb", ".git/refs/heads/x", ".git/index", "src/a.py", "sub/.git/index"]
+)
+def test_work_is_written(path: str) -> None:
+    assert GUARDS.unwritable(Change(path, "added", ABSENT, Entry("file")), KNOWN) is None
+
+
+def test_a_directory_that_leads_to_a_guarded_name_is_not_taken_away() -> None:
+    gone = Change(".git", "removed", Entry("directory"), ABSENT)
+    assert GUARDS.unwritable(gone, KNOWN)
+    assert GUARDS.unwritable(Change(".git", "replaced", Entry("directory"), Entry("link")), KNOWN)
+    assert GUARDS.unwritable(Change("sub", "removed", Entry("directory"), ABSENT), KNOWN)
+    assert GUARDS.unwritable(Change("src", "removed", Entry("directory"), ABSENT), KNOWN) is None
+
+
+def test_a_policy_of_the_directory_adds_to_the_presets() -> None:
+    own = resolve_text("version: 1\nfilesystem:\n  deny: [./data, /w/x, ~/y]\n  protect: [./Makefile]\n")
+    guards = Guards("/w", "/w", [*map(load_policy, PRESETS), own])
+    assert guards.withheld("data/a.csv") == "denied by /w/capsule.yaml:3"
+    assert guards.withheld("x")
+    assert guards.withheld("y")
+    assert guards.withheld(".env")
+    assert guards.unwritable(Change("Makefile", "changed", Entry("file"), Entry("file")), set())

@@ -1,0 +1,119 @@
+"""Frames of a WebSocket in pieces of every size: counted, searched, refused."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from capsule.egress.echoes import Echo, Echoes
+from capsule.egress.placeholders import SCANNED, Placeholders
+from capsule.egress.websocket import Frames, closing
+
+TOKEN = "capsule-secret-token-" + "0123456789abcdef" * 2
+HELD = Placeholders({"token": TOKEN})
+MASK = b"\xa1\x02\xf3\x04"
+
+
+def frame(first: int, payload: bytes, *, mask: bool = True) -> bytes:
+    size = len(payload)
+    short = size if size < 126 else 126 if size < 1 << 16 else 127
+    length = b"" if short < 126 else size.to_bytes(2 if short == 126 else 8, "big")
+    head = bytes([first, short | (0x80 if mask else 0)]) + length
+    if not mask:
+        return head + payload
+    return head + MASK + bytes(byte ^ MASK[at % 4] for at, byte in enumerate(payload))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 1 << 20])
+def test_counts_and_the_close(step: int) -> None:
+    seen = Frames(HELD)
+    sent = frame(0x01, b"a" * 5) + frame(0x89, b"ping") + frame(0x80, b"b" * 300) + frame(0x82, b"c" * 70_000)
+    sent += frame(0x88, (1001).to_bytes(2, "big") + b"bye")
+    for at in range(0, len(sent), step):
+        assert seen.out(sent[at : at + step]) is None
+    back = frame(0x81, b"xy", mask=False) + frame(0x88, (1000).to_bytes(2, "big"), mask=False)
+    for at in range(0, len(back), step):
+        seen.into(back[at : at + step])
+    assert seen.record() == {
+        "messages_out": 2, "bytes_out": 70_305, "messages_in": 1, "bytes_in": 2, "closed_by": "program",
+        "close_code": 1001,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [1, 5, 1 << 20])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(0x81, TOKEN.encode()),
+        frame(0x81, b"x" * (SCANNED + 9) + TOKEN.encode()),
+        frame(0x01, TOKEN[:9].encode())
+        + frame(0x89, b"")
+        + frame(0x89, b"?")
+        + frame(0x80, TOKEN[9:].encode()),
+        frame(0x82, base64.b64encode(b"ab" + TOKEN.encode() + b"c")),
+        frame(0x89, TOKEN.encode()),
+        frame(0x88, b"\x03\xe8" + TOKEN.encode()),
+        frame(0x81, TOKEN.encode(), mask=False),
+        frame(0xC1, b"packed"),
+        frame(0x83, b"?"),
+    ],
+)
+def test_what_does_not_go_out(sent: bytes, step: int) -> None:
+    if len(sent) > SCANNED:
+        step = 1 << 16
+    seen = Frames(HELD)
+    problems = [seen.out(sent[at : at + step]) for at in range(0, len(sent), step)]
+    assert any(problems)
+    assert seen.record()["close_code"] == 1008
+    free = Frames(None)
+    assert free.out(sent) is None
+
+
+def test_one_that_breaks_off_says_nothing_of_a_close() -> None:
+    seen = Frames(None)
+    seen.into(frame(0x81, b"half", mask=False)[:4])
+    assert not seen.can_close
+    assert not {"closed_by", "close_code"} & seen.record().keys()
+
+
+VALUE = b"s3cr3t-value-of-the-token"
+INSTEAD = TOKEN.encode()[: len(VALUE)]
+ECHOES = Echoes([Echo(VALUE, TOKEN.encode())])
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 1 << 20])
+def test_a_value_that_comes_back_in_a_frame_is_the_placeholder_again(step: int) -> None:
+    seen = Frames(HELD, ECHOES)
+    around = [b'{"key": "', VALUE, b'"} ' + b"x" * 70_000 if step > 1 else b"x" * 200]
+    sent = frame(0x81, b"".join(around), mask=False) + frame(0x89, b"ping", mask=False)
+    sent += frame(0x02, VALUE[:-1], mask=False) + frame(0x80, base64.b64encode(VALUE), mask=False)
+    sent += frame(0x88, b"\x03\xe8bye", mask=False)
+    got = b"".join(seen.into(sent[at : at + step]) for at in range(0, len(sent), step))
+    assert len(got) == len(sent), "the heads of frames hold as they are"
+    assert VALUE not in got
+    assert base64.b64encode(VALUE) not in got
+    want = frame(0x81, b"".join([around[0], INSTEAD, around[2]]), mask=False) + frame(
+        0x89, b"ping", mask=False
+    )
+    want += frame(0x02, VALUE[:-1], mask=False)
+    assert got.startswith(want), "what is no value goes on as it is, at the end of its frame at the latest"
+    assert got.endswith(frame(0x88, b"\x03\xe8bye", mask=False))
+    assert seen.redacted == 2
+    assert (seen.record()["messages_in"], seen.record()["close_code"]) == (2, 1000)
+
+
+def test_without_values_to_look_for_bytes_are_the_same() -> None:
+    sent = frame(0x81, VALUE, mask=False)
+    for seen in (Frames(HELD), Frames(None, Echoes([]))):
+        assert seen.into(sent) is sent
+        assert seen.redacted == 0
+    packed = frame(0xC1, VALUE, mask=False) + frame(0x81, VALUE)
+    assert Frames(None, ECHOES).into(packed) == packed, "what cannot be read is passed on"
+
+
+def test_our_close_is_short() -> None:
+    sent = closing("é" * 200)
+    assert sent[:1] == b"\x88"
+    assert sent[1] == len(sent) - 2 <= 125
+    sent[4:].decode()

@@ -1,0 +1,131 @@
+"""`capsule run` from a person's shell: stopped and gone on with, closed streams, and what is told of a run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.native.running import Capsule, talk
+
+pytestmark = [pytest.mark.needs("userns", "landlock", "seccomp-notify"), pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def capsule(capsule_binary: Path, workspace: Path, home: Path) -> Capsule:
+    return Capsule(capsule_binary, workspace)
+
+
+class TestStopped:
+    def test_the_prompt_comes_back_and_fg_goes_on(self, capsule: Capsule) -> None:
+        script = "echo rea''dy; read word; echo got-$word; exit 6"
+        line = shlex.join(capsule.command("sh", "-c", script))
+        lines = [
+            (b"bash-", b"PS1='at''-prompt '\n"),
+            (b"at-prompt ", line.encode() + b"\n"),
+            (b"ready", b"\x1a"),
+            (b"Stopped", b"echo prompt-$((20+1)); jobs\n"),
+            (b"prompt-21", b"fg\n"),
+            # The shell repeats the line of the job it goes on with.
+            (b"prompt-21", b"wo''rd\n"),
+            (b"got-wo''rd", b"echo ended-$?\n"),
+            (b"ended-6", b"exit 3\n"),
+        ]
+        said, code = talk(["bash", "--norc", "-i"], capsule.workspace, lines, b"ended-6")
+        assert code == 3, said
+
+    def test_nothing_inside_runs_meanwhile(self, capsule: Capsule) -> None:
+        script = "echo rea''dy; while :; do date +%s%N > beat; sleep 0.05; done"
+        line = shlex.join(capsule.command("sh", "-c", script))
+        look = "cat beat > one; sleep 1; cat beat > two; cmp one two && echo still-$((40+2))"
+        lines = [
+            (b"bash-", b"PS1='at''-prompt '\n"),
+            (b"at-prompt ", line.encode() + b"\n"),
+            (b"ready", b"\x1a"),
+            (b"Stopped", look.encode() + b"\n"),
+            (b"still-42", b"kill -9 %1; sleep 0.5; jobs; exit 4\n"),
+        ]
+        _, code = talk(["bash", "--norc", "-i"], capsule.workspace, lines, b"still-42")
+        assert code == 4
+
+
+class TestClosedStreams:
+    @pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-"])
+    def test_a_closed_stream_is_closed_for_the_command_too(self, capsule: Capsule, stream: str) -> None:
+        use = {"<": "os.read(0, 1)", ">": "os.write(1, b'x')", "2": "os.write(2, b'x')"}[stream[0]]
+        look = f"import os\ntry: {use}\nexcept OSError as error: open('closed', 'w').write(str(error.errno))"
+        line = shlex.join(capsule.command("/usr/bin/python3", "-c", look))
+        done = subprocess.run(
+            ["sh", "-c", f"{line} {stream}"],
+            cwd=capsule.workspace,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (capsule.workspace / "closed").read_text() == str(errno.EBADF)
+        # The log took the descriptor's number for nothing of the command's.
+        kept = (capsule.workspace / "capsule.log").read_text()
+        assert kept.startswith('{"block":0')
+
+    def test_what_cannot_be_written_fails_as_without_a_sandbox(self, capsule: Capsule) -> None:
+        line = shlex.join(capsule.command("/bin/echo", "x"))
+        codes = [
+            subprocess.run(
+                ["sh", "-c", f"{words} >&-"],
+                cwd=capsule.workspace,
+                capture_output=True,
+                check=False,
+                timeout=60,
+            ).returncode
+            for words in ("/bin/echo x", line)
+        ]
+        assert codes == [1, 1]
+
+
+class TestTold:
+    def test_what_is_not_told_is_counted_with_the_command_that_shows_it(
+        self, capsule: Capsule, home: Path, tmp_path: Path
+    ) -> None:
+        script = f"cat {tmp_path}/absent; cat {home}/.ssh/id_ed25519; cat {home}/.ssh/nothing; exit 0"
+        told = capsule.tell(capsule.command("sh", "-c", script))
+        line = next(line for line in told.stderr.splitlines() if " on the record: capsule log" in line)
+        words = shlex.split(line.partition("on the record: capsule ")[2])
+        shown = capsule.tell([str(capsule.binary), *words]).stdout
+        denied = [entry for entry in told.stderr.splitlines() if entry.startswith("capsule: denied")]
+        more = int(line.split()[1])
+        assert len(denied) + more == len(shown.splitlines()), (told.stderr, shown)
+
+
+def test_in_json_a_command_line_that_is_not_understood_is_a_report(capsule: Capsule) -> None:
+    for options in (["--frobnicate", "--json"], ["--json", "--timeout", "soon"]):
+        done = capsule.tell(capsule.command("true", options=options))
+        report = json.loads(done.stderr)
+        assert (done.returncode, report["exit"]["code"], report["exit"]["cause"]) == (125, 125, "refused")
+        assert report["exit"]["reason"].endswith("see capsule run --help")
+        assert report["cwd"] == str(capsule.workspace)
+    done = capsule.tell(capsule.command("true", "--json", options=["--frobnicate"]))
+    assert done.stderr.startswith("capsule: run: invalid option")
+
+
+def test_a_refused_policy_says_where_it_was(capsule: Capsule) -> None:
+    ran = capsule.run("true", options=capsule.policy("nonsense: 1\n"))
+    assert (ran.code, ran.report["cwd"]) == (125, str(capsule.workspace))
+
+
+def test_a_name_that_is_looked_up_without_a_network_is_told_as_that(capsule: Capsule) -> None:
+    # As the C library asks: over a connected datagram socket.
+    script = "echo x > /dev/udp/192.0.2.53/53"
+    ran = capsule.run("bash", "-c", script)
+    (asked,) = ran.report["denials"]
+    assert (asked["target"], asked["allow"]) == ("udp:192.0.2.53:53", "network: hosts: [NAME]")
+    said = capsule.tell(capsule.command("bash", "-c", script)).stderr
+    assert "a host's name was looked up, and the policy names no hosts" in said
+    assert "to allow: network: hosts: [NAME]" in said
+    # The control: another port is no question for a name.
+    other = capsule.run("bash", "-c", "echo x > /dev/udp/192.0.2.53/5354")
+    assert [denial["allow"] for denial in other.report["denials"]] == [None]

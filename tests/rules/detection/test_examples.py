@@ -1,0 +1,38 @@
+"""The examples that come with a pack: run as a user runs them, and seen to fail."""
+
+from __future__ import annotations
+
+from capsule.rules.detection.examples import FIRES, SILENT, check_pack, found_by
+from capsule.rules.detection.packs import load_pack
+from capsule.rules.detection.sigma import parse_sigma
+
+FILES = [parse_sigma(text, name) for name, text in load_pack("agents") or ()]
+
+
+def test_every_example_comes_out_as_written() -> None:
+    results = check_pack("agents", FILES)
+    assert [str(result) for result in results if not result.passed] == []
+    assert len(results) == len(FIRES) + len(SILENT)
+    assert check_pack("none", FILES) == []
+
+
+def test_a_rule_that_is_gone_and_one_that_finds_too_much_are_named() -> None:
+    without = [
+        one for one in FILES if all(rule.about.id != "agents-reverse-shell" for rule in one.detections)
+    ]
+    failed = [str(result) for result in check_pack("agents", without) if not result.passed]
+    assert failed == ["pack:agents: rule agents-reverse-shell: fires: found 0 times"]
+    wide = """
+title: wide
+id: agents-reverse-shell
+logsource: {category: process_creation, product: linux}
+detection: {any: {Image|contains: /}, condition: any}
+level: low
+"""
+    failed = [
+        str(result)
+        for result in check_pack("agents", [*without, parse_sigma(wide, "wide.yml")])
+        if not result.passed
+    ]
+    assert failed == ["pack:agents: rule agents-reverse-shell: silent: found 2 times"]
+    assert found_by([parse_sigma(wide, "wide.yml")], FIRES["agents-mass-deletion"]) == []

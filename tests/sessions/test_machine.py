@@ -1,0 +1,57 @@
+"""What a machine's log tells, entry by entry; hostile values in it are no error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from capsule.sessions.machine import Machine, Step
+from capsule.sessions.timeline import tell
+from tests.sessions.recorded import machine
+from tests.sessions.test_timeline import happened
+
+RUN = {"run": "r-m-0badcafe", "started": "2026-11-25T19:13:30.000000Z", "cwd": None}
+
+
+def test_the_story_of_a_machine() -> None:
+    told = tell(RUN, happened(*machine()))
+    assert [(beat.verb, beat.who, *beat.names, beat.note) for beat in told.beats] == [
+        ("began", "", "from a template, tcg", ""),
+        ("ran", "", "ls -l", ""),
+        ("failed", "", "ls: exit 2", ""),
+        ("refused", "host", "run rm -r", "not here (rules.yaml:3)"),
+        ("wrote", "host", "/root/x", ""),
+        ("refused", "", "connect b.example:25", told.beats[5].note),
+        ("halted", "", "as asked", ""),
+    ]
+    assert told.beats[5].note
+    assert dict(told.programs) == {"ls": 1}, "what was refused did not run"
+    assert {place: dict(counts) for place, counts in told.files.items()} == {"/root": {"write": 1}}
+    assert (len(told.refusals), dict(told.unknown)) == (2, {})
+
+
+def test_an_end_belongs_to_the_newest_command_of_its_id() -> None:
+    """Ids begin again with every start of a machine."""
+    machine = Machine()
+    for name, code in (("one", 1), ("two", 2)):
+        assert machine.step(
+            "machine.exec", {"event": {"id": "host-1"}, "process": {"name": name, "command": name}}
+        )
+        assert machine.step("machine.exit", {"exec": "host-1", "code": code}) == Step(
+            "failed", f"{name}: exit {code}"
+        )
+    assert machine.step("machine.exit", {"exec": "host-1", "code": 0}) is None
+
+
+@pytest.mark.parametrize(
+    "entry", ["machine.exec", "machine.exit", "machine.file", "machine.dial", "machine.started"]
+)
+@pytest.mark.parametrize("odd", [None, 3, "\x1b[2J", [], {"a": 1}, {"bytes": "/w=="}])
+def test_odd_values_are_no_error(entry: str, odd: Any) -> None:
+    names = ("event", "process", "file", "dial", "decision", "exec", "code", "signal", "reason", "problems")
+    Machine().step(entry, dict.fromkeys(names, odd))
+    Machine().step(
+        entry, {name: dict.fromkeys(("action", "rule", "id", "path", "host"), odd) for name in names}
+    )
+    Machine().step("machine.network_problem", dict.fromkeys(names, odd))

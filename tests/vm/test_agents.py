@@ -1,0 +1,150 @@
+"""The agents' own command lines, as their authors publish them, each for one turn in a machine.
+
+Judged from the host: what the providers' servers heard, what the machine's log has, and what its memory and files hold.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from capsem.host import recipes
+from capsem.host.build import BuildSpec, build
+from capsem.host.progress import Silent
+from tests.vm.models import ANTHROPIC, GOOGLE, INPUT, OPENAI, OUTPUT, WORD, Models
+from tests.vm.test_machines import Home
+from tests.vm.test_network import entries, sessions
+
+pytestmark = [
+    pytest.mark.needs("images", "qemu", "egress", "npm-registry", "userns", "landlock", "seccomp-notify"),
+    pytest.mark.timeout(2400),
+    pytest.mark.slow,
+    pytest.mark.xdist_group("machines"),
+]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One command line: its preset, the variable of its key, its provider, how it is asked for one turn."""
+
+    preset: str
+    variable: str
+    host: str
+    command: tuple[str, ...]
+    provider: str
+
+
+AGENTS = {
+    "claude": Agent("anthropic", "ANTHROPIC_API_KEY", ANTHROPIC, ("claude", "-p"), "anthropic"),
+    "codex": Agent("openai", "OPENAI_API_KEY", OPENAI, ("codex", "exec", "--skip-git-repo-check"), "openai"),
+    "gemini": Agent(
+        "google-ai",
+        "GEMINI_API_KEY",
+        GOOGLE,
+        ("gemini", "--skip-trust", "-m", "gemini-2.5-flash", "-p"),
+        "google",
+    ),
+}
+KEYS = {agent.host: f"real-key-of-{name}-5b0d92e7" for name, agent in AGENTS.items()}
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    path = Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPSEM_HOME", str(path))
+        patch.setenv("CAPSEM_CACHE", f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache/capsem")
+        build(BuildSpec(recipe=recipes.load("agents"), kernel="stock"), Silent())
+    home = Home(path)
+    home.env |= {agent.variable: KEYS[agent.host] for agent in AGENTS.values()}
+    try:
+        yield home
+    finally:
+        home.end()
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    with Models(tmp_path_factory.mktemp("models"), KEYS) as found:
+        yield found
+
+
+def policy(directory: Path, agent: Agent, models: Models) -> Path:
+    place = directory / "agent.yaml"
+    place.write_text(
+        f"version: 1\nname: agent\nextends: [workspace, {agent.preset}]\nnetwork:\n"
+        f'  upstreams: [{{host: {agent.host}, address: "127.0.0.1:{models.port}", reason: test}}]\n'
+        f'  authorities: ["{models.authority}"]\n'
+    )
+    return place
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_one_turn(name: str, home: Home, models: Models, tmp_path: Path) -> None:
+    agent = AGENTS[name]
+    key = KEYS[agent.host]
+    made = policy(tmp_path, agent, models)
+    home.text("create", "--image", "agents", "-n", name, "--memory", "2G", "--policy", str(made))
+    try:
+        said = home.capsem("exec", name, "--", *agent.command, "Say one word.", seconds=1500).decode()
+        log = entries(home, name)
+        assert WORD in said, [
+            said,
+            [(one.method, one.path) for one in models.heard],
+            log[-8:],
+            sessions(home),
+        ]
+        calls = models.calls(agent.host)
+        assert calls, models.heard
+        assert {one.key for one in models.heard if one.host == agent.host} == {key}
+        recorded = [entry for entry in log if entry["type"] == "egress.model"]
+        assert [one["model"]["provider"] for one in recorded] == [agent.provider] * len(calls)
+        assert {(one["model"]["input_tokens"], one["model"]["output_tokens"]) for one in recorded} == {
+            (INPUT, OUTPUT)
+        }
+        http = [
+            entry
+            for entry in log
+            if entry["type"] == "egress.http" and entry["decision"]["action"] == "allow"
+        ]
+        assert {tuple(one["http"]["secret"]) for one in http} == {(agent.preset,)}
+        # Everything that it wrote, every environment and command line; then all of the machine's memory.
+        looked = (
+            "tar -cf - /root /home /tmp /var/tmp /etc /workspace 2>/dev/null; "
+            "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline"
+        )
+        found = home.capsem("exec", name, "--", "sh", "-c", looked)
+        placeholder = f"capsule-secret-{agent.preset}-".encode()
+        assert placeholder in found, "the control: what is there is found"
+        assert key.encode() not in found
+        home.capsem("suspend", name)
+        memory = memory_of(home, home.info(name)["id"])
+        assert holds(memory, placeholder), "the control: what is there is found"
+        assert not holds(memory, key.encode())
+        assert key not in Path(home.info(name)["log"]).read_text()
+    finally:
+        home.capsem("delete", "--force", name)
+
+
+def memory_of(home: Home, machine: str) -> Path:
+    """A suspended machine's memory and devices."""
+    return home.path / "sessions" / machine / "suspended"
+
+
+def holds(place: Path, wanted: bytes) -> bool:
+    """Whether a large file has these bytes."""
+    rest = b""
+    with place.open("rb") as stream:
+        while piece := stream.read(1 << 24):
+            if wanted in rest + piece:
+                return True
+            rest = piece[-len(wanted) :]
+    return False
