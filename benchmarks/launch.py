@@ -2,7 +2,8 @@
 
 Peers in the same run, rounds interleaved. ``bwrap, same view`` gets the file view of capsule's ``workspace``
 preset (the same hidden, private, writable and shining-through places) but no Landlock, no seccomp filter,
-no supervision and no log, which capsule has.
+no supervision and no log, which capsule has. ``the walls, asks answered unseen`` is the floor: the layers of
+``capsule run`` with two synced writes, and nothing read, decided or told (`benchmarks.floor`).
 
 Run: ``python -m benchmarks.launch [--rounds N] [--as-user NAME]``
 """
@@ -17,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import peers as peer_commands
+from benchmarks.floor import ASKED, Floor
 from benchmarks.measure import NotWorkingError, Row, interleaved, once, save, summarise, table, version
 
 
@@ -59,7 +61,7 @@ def same_view(bwrap: str, capsule: str, cwd: str) -> list[str]:
     return [*argv, "--chdir", cwd, "--", "/usr/bin/true"]
 
 
-def commands(where: str) -> tuple[dict[str, list[str]], dict[str, int]]:
+def commands(where: str, floor: Floor | None) -> tuple[dict[str, list[str]], dict[str, int]]:
     """Every launcher's command line, and how many rounds the slow ones get."""
     capsule = capsule_binary()
     peers = peer_commands.find()
@@ -68,6 +70,8 @@ def commands(where: str) -> tuple[dict[str, list[str]], dict[str, int]]:
         "capsule run, full tier + log": [capsule, "run", "--", "/usr/bin/true"],
     }
     seldom: dict[str, int] = {}
+    if floor:
+        rows[ASKED] = floor.around(["/usr/bin/true"])
     if peers.bwrap:
         rows["bwrap --unshare-all, ro-bind /"] = [
             peers.bwrap, "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "/usr/bin/true",
@@ -114,8 +118,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="capsule-bench-", dir="/var/tmp") as top:
         where = f"{top}/work"
         Path(where).mkdir()
-        rows, seldom = commands(where)
+        without = {}
+        floor = None
+        try:
+            floor = Floor.build(where, Path(top, "walls.txt"))
+        except NotWorkingError as error:
+            without[ASKED] = str(error)
+        rows, seldom = commands(where, floor)
         good, bad = working(rows, where)
+        bad |= without
         times = interleaved(good, options.rounds, cwd=where, seldom=seldom)
     summary: list[Row] = summarise(times, "capsule run, full tier + log")
     print(table(summary))

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "capsule-bench"
-DEBIAN = ("bubblewrap", "firejail", "runc", "strace", "ripgrep", "socat")
+DEBIAN = (
+    "bubblewrap", "firejail", "runc", "strace", "ripgrep", "socat", "squid-openssl", "nginx-light", "nghttp2-client",
+)  # fmt: skip
 NPM = ("@anthropic-ai/sandbox-runtime", "@openai/codex")
 
 
@@ -27,6 +29,8 @@ class Peers:
     strace: str | None
     srt: str | None
     codex: str | None
+    squid: str | None
+    h2load: str | None
 
     def missing(self) -> list[str]:
         """Names of the absent ones."""
@@ -49,13 +53,15 @@ def find() -> Peers:
         look("strace"),
         str(srt) if srt.exists() else None,
         str(codex) if codex else None,
+        look("squid"),
+        look("h2load"),
     )
 
 
 def install() -> Peers:
     """Install what is missing: Debian packages when root, the npm ones into the benchmark's cache."""
     peers = find()
-    if set(peers.missing()) & {"bwrap", "firejail", "runc", "strace"}:
+    if set(peers.missing()) & {"bwrap", "firejail", "runc", "strace", "squid", "h2load"}:
         line = ["apt-get", "install", "-y", "--no-install-recommends", *DEBIAN]
         if os.geteuid() == 0:
             subprocess.run(["apt-get", "update", "-qq"], check=False)

@@ -1,7 +1,10 @@
 """How long does a tool call take, cold and warm, beside what a program would do without Capsule?
 
 Peers in the same run: the same function in a fresh interpreter (`subprocess`, not sandboxed), a forked child of a
-warm interpreter (`multiprocessing`-like, not sandboxed), and `capsule.run` of `true`.
+warm interpreter (`multiprocessing`-like, not sandboxed), and `capsule.run` of `true`. Calls back to back are bounded by
+how fast the worker can fork: the floor is one `fork` of the same worker, an answer of one byte and the child's end,
+measured inside the sandbox in the same rounds. A call now and then meets processes that sleep: its floor is a byte that
+goes the same way and back, through one process to another, as often.
 
 Run: ``python -m benchmarks.sdk [--calls N]``
 """
@@ -10,24 +13,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import inspect
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import save, summarise, table
 
-TOOLS = """
-import capsule
-@capsule.tool
-def add(a: int, b: int) -> int: return a + b
-@capsule.tool
-async def add_later(a: int, b: int) -> int: return a + b
-"""
+ROUND = 50
+"""Calls back to back between two looks at the floor."""
 
 
 def timed(work: Callable[[], object], rounds: int, pause: float = 0.0) -> list[float]:
@@ -53,6 +54,64 @@ def forked() -> None:
     os.read(reading, 10)
     os.close(reading)
     os.waitpid(pid, 0)
+
+
+@contextmanager
+def passed_on() -> Iterator[Callable[[], None]]:
+    """A byte from here to a process, to another, and back the same way: four times somebody is woken."""
+    (here, near), (far, end) = socket.socketpair(), socket.socketpair()
+
+    def relay() -> None:
+        while one := near.recv(1):
+            far.sendall(one)
+            near.sendall(far.recv(1))
+
+    def echo() -> None:
+        while one := end.recv(1):
+            end.sendall(one)
+
+    pids = []
+    for work, foreign in ((relay, (here, end)), (echo, (here, near, far))):
+        if (pid := os.fork()) == 0:
+            for each in foreign:
+                each.close()
+            work()
+            os._exit(0)
+        pids.append(pid)
+    for each in (near, far, end):
+        each.close()
+
+    def send() -> None:
+        here.sendall(b"x")
+        here.recv(1)
+
+    try:
+        yield send
+    finally:
+        here.close()
+        for pid in pids:
+            os.waitpid(pid, 0)
+
+
+TOOLS = f"""
+import capsule
+import os
+{inspect.getsource(forked)}
+@capsule.tool
+def add(a: int, b: int) -> int: return a + b
+@capsule.tool
+def forks(count: int) -> list:
+    import gc, time
+    gc.disable()
+    times = []
+    for _ in range(count):
+        start = time.perf_counter_ns()
+        forked()
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return times
+@capsule.tool
+async def add_later(a: int, b: int) -> int: return a + b
+"""
 
 
 def main() -> None:
@@ -91,8 +150,22 @@ def main() -> None:
         rows["capsule.run true"] = timed(lambda: capsule.run(["true"]), 50)
         rows["tool, cold (sandbox, interpreter, import)"] = timed(cold, 10)
         bench_tools.add(1, 2)
-        rows["tool, warm, back to back"] = timed(lambda: bench_tools.add(1, 2), calls)
-        rows["tool, warm, every 2 ms"] = timed(lambda: bench_tools.add(1, 2), calls // 2, 0.002)
+        together: list[float] = []
+        least: list[float] = []
+        bench_tools.forks(1)
+        for _ in range(max(1, calls // ROUND)):
+            together += timed(lambda: bench_tools.add(1, 2), ROUND)
+            least += bench_tools.forks(ROUND // 2)
+        rows["tool, warm, back to back"] = sorted(together)
+        rows["fork and wait of the same worker"] = sorted(least)
+        apart: list[float] = []
+        woken: list[float] = []
+        with passed_on() as send:
+            for _ in range(max(1, calls // ROUND)):
+                apart += timed(lambda: bench_tools.add(1, 2), ROUND // 2, 0.002)
+                woken += timed(send, ROUND // 2, 0.002)
+        rows["tool, warm, every 2 ms"] = sorted(apart)
+        rows["a byte through two processes and back, every 2 ms"] = sorted(woken)
         inside = sorted(bench_tools.add.call(1, 2).microseconds / 1000 for _ in range(calls // 2))
         rows["  of which in supervisor and child"] = inside
         with capsule.Sandbox() as box:

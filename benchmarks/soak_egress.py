@@ -1,0 +1,260 @@
+"""Does one `capsule-egress` stay as it is under mixed load while many runs start and end: memory, descriptors, threads?
+
+Eight sandboxes side by side. In each, one run after the other lasts a few seconds: kept and new connections, small and
+large answers, uploads, questions for names that are and are not listed, refused paths, a secret put in. Refused: a
+result with a failed request. What a stall is made of is measured too: how long egress itself had no processor. Tasks
+are not counted: nothing outside the process sees them; connections that stay do show as descriptors.
+
+Run: ``python -m benchmarks.soak_egress [--seconds N]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.measure import NotWorkingError, save
+from tests.egress.certificates import make
+from tests.egress.supervisor import Daemon, Run, Stage, host, plan
+from tests.egress.upstream import Upstream
+
+PROGRAMS = 8
+NAME = "a.example"
+PLACEHOLDER = "capsule-secret-token-" + "0" * 32
+RULES = """version: 1
+rules:
+  - {id: refused, on: http, when: 'http.path == "/refused"', action: block}
+"""
+CLIENT = """
+import http.client, json, os, socket, ssl, sys, time
+until, slowest, count, failed = time.monotonic() + float(sys.argv[1]), (0.0, 0.0, ""), 0, []
+context = ssl.create_default_context(cafile=os.environ["CA"])
+def once(connection, method, path, body, expected, size):
+    global slowest, count
+    start = time.monotonic()
+    try:
+        connection.request(method, path, body, {"Authorization": os.environ["TOKEN"]})
+        answer = connection.getresponse()
+        length = len(answer.read())
+    except (OSError, http.client.HTTPException) as error:
+        failed.append(f"{method} {path}: {error!r}")
+        return False
+    if answer.status != expected or (size is not None and length != size):
+        failed.append(f"{method} {path}: {answer.status}, {length} bytes")
+    slowest, count = max(slowest, (time.monotonic() - start, start, method + " " + path)), count + 1
+    return True
+def lost(name):
+    try:
+        socket.getaddrinfo(name, 443)
+        failed.append(name + " resolves")
+    except socket.gaierror:
+        pass
+turn, connection = 0, None
+while time.monotonic() < until:
+    if connection is None or turn % 25 == 0:
+        if connection is not None:
+            connection.close()
+        connection = http.client.HTTPSConnection("a.example", context=context, timeout=30)
+    good = once(connection, "GET", "/small", None, 200, None)
+    if turn % 10 == 1:
+        good = good and once(connection, "POST", "/size", bytes(300000), 200, 6)
+    if turn % 40 == 2:
+        good = good and once(connection, "GET", "/bytes/4000000", None, 200, 4000000)
+    if turn % 20 == 3:
+        good = good and once(connection, "GET", "/refused", None, 403, None)
+        connection.close()
+        connection = None
+    if turn % 15 == 4:
+        lost("hidden%d.example" % turn)
+    if not good:
+        connection = None
+    turn += 1
+    time.sleep(0.005)
+print(json.dumps({"count": count, "failed": failed[:5], "slowest": slowest}))
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The daemon at one moment."""
+
+    at: float
+    memory: int
+    descriptors: int
+    threads: int
+    files: int
+    waited: float
+
+
+@dataclass
+class Soak:
+    """What a soak came to."""
+
+    samples: list[Sample] = field(default_factory=list)
+    runs: int = 0
+    requests: int = 0
+    failed: list[str] = field(default_factory=list)
+    slowest: tuple[float, float, str] = (0.0, 0.0, "")
+    start: float = 0.0
+    before: Sample | None = None
+    after: Sample | None = None
+
+    def waited(self) -> float:
+        """Seconds, of those of the slowest request, in which the daemon could have run and had no processor."""
+        took, began, _ = self.slowest
+        begin, end = began - self.start, began - self.start + took
+        before = [s.waited for s in self.samples if s.at <= begin] or [0.0]
+        after = [s.waited for s in self.samples if s.at >= end] or [self.samples[-1].waited]
+        return min(after[0] - before[-1], took)
+
+    def growth(self) -> float:
+        """Bytes of memory that the last third has more than the second, in medians."""
+        third = max(1, len(self.samples) // 3)
+        middle, last = self.samples[third : 2 * third], self.samples[2 * third :]
+        return statistics.median(s.memory for s in last) - statistics.median(s.memory for s in middle)
+
+
+def look(daemon: Daemon, start: float) -> Sample:
+    """The daemon now: resident bytes, open descriptors, threads, files open without a name, and how long it waited."""
+    place = Path(f"/proc/{daemon.process.pid}")
+    descriptors = _links(place / "fd")
+    threads = len(list((place / "task").iterdir()))
+    unnamed = sum(text.endswith(" (deleted)") for text in descriptors)
+    # The second number: nanoseconds in which it was ready and another process had the processor (sched-stats.rst).
+    waited = int((place / "schedstat").read_text().split()[1]) / 1e9
+    return Sample(time.monotonic() - start, daemon.memory(), len(descriptors), threads, unnamed, waited)
+
+
+def _links(folder: Path) -> list[str]:
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(path.readlink()))
+    return found
+
+
+def soak(directory: Path, seconds: float, programs: int = PROGRAMS) -> Soak:
+    """Load one daemon for so many seconds."""
+    outside = make("the internet")
+    upstream = Upstream(make(NAME, outside, names=(NAME,)).write(directory, "leaf"), ("http/1.1",))
+    daemon = Daemon(directory, idle=60)
+    stages = [Stage(443) for _ in range(programs)]
+    secret = {"name": "token", "from": {"kind": "env"}, "to": [NAME], "as": "header", "field": "authorization",
+              "user": None, "env": "T", "origin": None}  # fmt: skip
+    network = plan(
+        host(NAME, 443),
+        upstreams=[{"host": NAME, "address": upstream.address, "origin": None}],
+        authorities=[{"path": "/outside.pem"}], rules=[{"path": "/rules.yaml"}], secrets=[secret],
+    )  # fmt: skip
+    sources = [{"path": "/outside.pem", "text": outside.pem.decode()}, {"path": "/rules.yaml", "text": RULES}]
+    values = {"token": {"value": "v" * 20, "placeholder": PLACEHOLDER, "expires": None}}
+    environment = {"CA": str(directory / "authority.pem"), "TOKEN": PLACEHOLDER}
+    found, lock = Soak(), threading.Lock()
+
+    def slot(number: int) -> None:
+        order, turn = random.Random(number), 0
+        while (left := seconds - (time.monotonic() - start)) > 1:
+            turn += 1
+            lasts = min(left, order.uniform(2, 6))
+            try:
+                run = Run(
+                    daemon, stages[number], network, sources=sources, secrets=values, name=f"{number}-{turn}"
+                )
+                run.open()
+                assert run.ready["problems"] == [], run.ready
+                done = stages[number].run(
+                    sys.executable, "-c", CLIENT, f"{lasts:.1f}", env=environment, timeout=lasts + 60
+                )
+                run.close()
+                told = json.loads(done.out)
+            except (AssertionError, OSError, ValueError) as error:
+                with lock:
+                    found.failed.append(f"run {number}-{turn}: {error!r}"[:500])
+                return
+            with lock:
+                found.runs += 1
+                found.requests += told["count"]
+                found.failed += told["failed"]
+                found.slowest = max(found.slowest, tuple(told["slowest"]))
+
+    try:
+        slots = [threading.Thread(target=slot, args=(number,)) for number in range(programs)]
+        first = Run(daemon, stages[0], network, sources=sources, secrets=values, name="first").open()
+        first.close()
+        time.sleep(0.5)
+        found.start = start = time.monotonic()
+        found.before = look(daemon, start)
+        for one in slots:
+            one.start()
+        while any(one.is_alive() for one in slots):
+            time.sleep(0.5)
+            found.samples.append(look(daemon, start))
+        until = time.monotonic() + 10
+        while (
+            after := look(daemon, start)
+        ).descriptors > found.before.descriptors and time.monotonic() < until:
+            time.sleep(0.2)
+        found.after = after
+    finally:
+        daemon.close()
+        for stage in stages:
+            stage.close()
+        upstream.close()
+    return found
+
+
+def rows(samples: Sequence[Sample], count: int = 10) -> list[str]:
+    """A table of the daemon over time."""
+    lines = [f"{'second':>8}{'memory MB':>12}{'descriptors':>14}{'threads':>10}{'unnamed files':>16}"]
+    step = max(1, len(samples) // count)
+    lines += [
+        f"{s.at:>8.0f}{s.memory / 1e6:>12.1f}{s.descriptors:>14}{s.threads:>10}{s.files:>16}"
+        for s in samples[step - 1 :: step]
+    ]
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=60)
+    seconds = parser.parse_args().seconds
+    with tempfile.TemporaryDirectory() as folder:
+        done = soak(Path(folder), seconds)
+    if done.failed:
+        raise NotWorkingError(f"{len(done.failed)} failed: {done.failed[:3]}")
+    assert done.before
+    assert done.after
+    print("\n".join(rows(done.samples)))
+    facts = {
+        "seconds": round(seconds),
+        "programs side by side": PROGRAMS,
+        "runs": done.runs,
+        "requests": done.requests,
+        "requests that failed": len(done.failed),
+        "slowest request, s": round(done.slowest[0], 2),
+        "slowest request": f"{done.slowest[2]}, {done.slowest[1] - done.start:.0f} s after the start",
+        "in the slowest request egress waited for a processor, s": round(done.waited(), 2),
+        "egress waited for a processor, part of the time": round(done.samples[-1].waited / seconds, 2),
+        "memory: last third less the second, MB": round(done.growth() / 1e6, 1),
+        "memory at most, MB": round(max(sample.memory for sample in done.samples) / 1e6),
+        "descriptors before and after": f"{done.before.descriptors}, {done.after.descriptors}",
+        "threads before and after": f"{done.before.threads}, {done.after.threads}",
+        "over time": {line.split()[0] + " s": " ".join(line.split()[1:]) for line in rows(done.samples)[1:]},
+    }
+    for key, value in facts.items():
+        print(f"{key}: {value}")
+    save("soak_egress", f"python -m benchmarks.soak_egress --seconds {seconds:.0f}", {}, **facts)
+
+
+if __name__ == "__main__":
+    main()
