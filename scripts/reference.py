@@ -48,10 +48,16 @@ def help_of(words: tuple[str, ...]) -> str:
 
 
 def verbs_in(text: str) -> list[str]:
-    """The names in lines like `  capsule diff | apply …`, or listed under a heading like `Commands:`."""
+    """The names in lines like `  capsule diff | apply …`, or listed under a heading like `Commands:`.
+
+    The lines of a `usage:` are ways to call one verb, and name no others.
+    """
     found: list[str] = []
-    inside = False
+    inside = usage = False
     for line in text.splitlines():
+        usage = bool(line) and (usage or line.lower().startswith("usage:"))
+        if usage:
+            continue
         together = re.match(r"^ +capsule ([a-z]+(?: \| [a-z]+)*)\b", line)
         if together:
             found += together[1].split(" | ")
@@ -67,13 +73,19 @@ def verbs_in(text: str) -> list[str]:
 
 
 def command_line() -> str:
-    """docs/reference/cli.md: every verb's help, as printed."""
+    """docs/reference/cli.md: every verb's help, as printed, with an example.
+
+    Raises:
+        RuntimeError: a verb has no example.
+    """
     parts = [MADE, "# The command line\n"]
 
     def add(words: tuple[str, ...]) -> None:
         text = help_of(words)
         if words:
             parts.append(f"{'#' * (len(words) + 1)} capsule {' '.join(words)}\n")
+            if not re.search(r"^ *example: .*\bcapsule ", text, re.IGNORECASE | re.MULTILINE):
+                raise RuntimeError(f"capsule {' '.join(words)}: no example in its help")
         parts.append(f"```\n{text}\n```\n")
         for verb in verbs_in(text):
             if verb != "help" and len(words) < 2:
