@@ -18,12 +18,18 @@ _CARGO = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignor
 _MESSAGE = re.compile(r"needs ([a-z0-9-]+): (.*)", re.DOTALL)
 
 
-def _python(directory: Path) -> tuple[Counter[str], Counter[str]]:
-    """Counts by outcome over all passes, and the reasons of tests that ran in no pass."""
+def _python(directory: Path) -> tuple[Counter[str], Counter[str], list[str]]:
+    """Counts by outcome over all passes, the reasons of tests that ran in no pass, and what passed only alone."""
     counts: Counter[str] = Counter()
     ran: set[str] = set()
     skipped: dict[str, str] = {}
-    for path in sorted(directory.glob("*.xml")):
+    alone: list[str] = []
+    for path in sorted(directory.glob("*alone.xml")):
+        for case in ElementTree.parse(path).getroot().iter("testcase"):
+            if all(case.find(tag) is None for tag in ("skipped", "failure", "error")):
+                alone.append(f"{case.get('classname')}::{case.get('name')}")
+    counts.update(passed=len(alone), failed=-len(alone))
+    for path in sorted(set(directory.glob("*.xml")) - set(directory.glob("*alone.xml"))):
         for case in ElementTree.parse(path).getroot().iter("testcase"):
             name = f"{case.get('classname')}::{case.get('name')}"
             skip = case.find("skipped")
@@ -39,12 +45,12 @@ def _python(directory: Path) -> tuple[Counter[str], Counter[str]]:
         if name not in ran:
             found = _MESSAGE.search(message)
             reasons[f"{found[1]} ({found[2]})" if found else message] += 1
-    return counts, reasons
+    return counts, reasons, alone
 
 
 def main(directory: Path, seconds: int, notes: list[str]) -> None:
     """Print the summary; its last line is `N passed, N failed, N skipped`."""
-    counts, reasons = _python(directory)
+    counts, reasons, alone = _python(directory)
     cargo = directory / "cargo.txt"
     for passed, failed, ignored in _CARGO.findall(cargo.read_text() if cargo.exists() else ""):
         counts["passed"] += int(passed)
@@ -55,6 +61,8 @@ def main(directory: Path, seconds: int, notes: list[str]) -> None:
         print(f"not tested here: {note}")
     for reason, count in sorted(reasons.items()):
         print(f"not tested here: {count} tests need {reason}")
+    for name in alone:
+        print(f"passed only when it was repeated alone: {name}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -47,9 +48,11 @@ def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen(64)
-    thread = threading.Thread(target=lambda: asyncio.run(server.Server(listening, idle=2.0).serve()))
+    serving = server.Server(listening, idle=300.0)
+    thread = threading.Thread(target=lambda: asyncio.run(serving.serve()))
     thread.start()
     yield path
+    serving.idle = 0.0
     thread.join(30)
     assert not thread.is_alive(), "it never ended"
 
@@ -85,12 +88,28 @@ def test_who_does_not_read_takes_nobodys_place(impatient: Path, monkeypatch: pyt
             sock.settimeout(10)
             sock.connect(str(impatient))
             sock.sendall(b"GET /asks HTTP/1.1\r\n\r\n")
-        time.sleep(2)
+        for sock in stuck:  # each was ended, with what it did not read
+            ended = select.poll()
+            ended.register(sock, 0)
+            assert ended.poll(60_000), "it waits for who does not read"
     assert [answered(impatient) for _ in range(6)] == [b"HTTP/1.1 200"] * 6
     for sock in stuck:
         while sock.recv(1 << 20):
             pass
         sock.close()
+
+
+def test_who_came_as_it_was_to_leave_is_answered(tmp_path: Path) -> None:
+    path = tmp_path / "leaving"
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as late:
+        listening.bind(str(path))
+        listening.listen(4)
+        late.connect(str(path))
+        late.sendall(b"GET /asks HTTP/1.1\r\n\r\n")
+        asyncio.run(server.Server(listening, idle=0.0).serve())
+        assert late.recv(12) == b"HTTP/1.1 200"
+        with socket.socket(socket.AF_UNIX) as later, pytest.raises(ConnectionRefusedError):
+            later.connect(str(path))
 
 
 def framed(message: Any) -> bytes:

@@ -48,12 +48,13 @@ class Server:
 
     Attributes:
         sessions: the runs at this moment, by run.
+        idle: the seconds without anybody connected after which it ends.
     """
 
     def __init__(self, listening: socket.socket, *, idle: float) -> None:
         self._listening = listening
         self._listening.setblocking(False)
-        self._idle = idle
+        self.idle = idle
         self._authority: Issuer | None = None
         self.sessions: dict[str, Session] = {}
         self._peers: set[Peer] = set()
@@ -67,30 +68,42 @@ class Server:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._listening.fileno(), self._accept)
         try:
-            while self._peers or time.monotonic() - self._last < self._idle:
-                await asyncio.sleep(min(1.0, self._idle / 4))
-                for session in list(self.sessions.values()):
-                    session.tick(time.monotonic())
-                self._leftovers.clear(time.monotonic())
+            while self._peers or time.monotonic() - self._last < self.idle:
+                await self._turn()
+            # Who connects from here on is refused, and starts another; who came before that is served.
+            loop.remove_reader(self._listening.fileno())
+            self._listening.shutdown(socket.SHUT_RD)
+            while self._accept():
+                pass
+            while self._peers:
+                await self._turn()
         finally:
             loop.remove_reader(self._listening.fileno())
             self._listening.close()
             for peer in list(self._peers):
                 peer.end("egress ends")
 
-    def _accept(self) -> None:
+    async def _turn(self) -> None:
+        await asyncio.sleep(min(1.0, self.idle / 4))
+        for session in list(self.sessions.values()):
+            session.tick(time.monotonic())
+        self._leftovers.clear(time.monotonic())
+
+    def _accept(self) -> bool:
+        """Takes one connection, when there is one."""
         try:
             sock, _ = self._listening.accept()
         except OSError:
-            return
+            return False
         _, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         if uid != os.getuid() or len(self._peers) >= CONNECTIONS:
             sock.close()
-            return
+            return True
         self._last = time.monotonic()
         peer = Peer(self, sock)
         self._peers.add(peer)
         peer.start()
+        return True
 
     def left(self, peer: Peer) -> None:
         """A peer is gone."""
