@@ -25,9 +25,11 @@ def _python(directory: Path) -> tuple[Counter[str], Counter[str], list[str]]:
     skipped: dict[str, str] = {}
     alone: list[str] = []
     for path in sorted(directory.glob("*alone.xml")):
-        for case in ElementTree.parse(path).getroot().iter("testcase"):
-            if all(case.find(tag) is None for tag in ("skipped", "failure", "error")):
-                alone.append(f"{case.get('classname')}::{case.get('name')}")
+        alone.extend(
+            f"{case.get('classname')}::{case.get('name')}"
+            for case in ElementTree.parse(path).getroot().iter("testcase")
+            if all(case.find(tag) is None for tag in ("skipped", "failure", "error"))
+        )
     counts.update(passed=len(alone), failed=-len(alone))
     for path in sorted(set(directory.glob("*.xml")) - set(directory.glob("*alone.xml"))):
         for case in ElementTree.parse(path).getroot().iter("testcase"):
