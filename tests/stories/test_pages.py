@@ -158,7 +158,12 @@ def test_the_first_screen(reader: Reader) -> None:
     reader.do("mkdir -p ~/work ~/datasets && cd ~/work && capsule run -- cat ~/.ssh/id_ed25519")
     reader.expect(wanted[0].removeprefix("```text\n").removesuffix("```"))
     reader.write("capsule.yaml", policy[1])
-    reader.do("capsule policy check && capsule policy explain --path ~/.ssh/id_ed25519; capsule run -- true")
+    accepted = re.search(r"```text\nmy-project: good .*?```", readme, re.DOTALL)
+    assert accepted
+    reader.do("capsule policy check && capsule policy accept")
+    reader.expect(accepted[0].removeprefix("```text\n").removesuffix("```"))
+    reader.do("capsule policy explain --path ~/.ssh/id_ed25519; capsule run -- echo it ran")
+    assert "it ran" in reader.heard
     reader.do("capsule log --denied && capsule verify")
     assert "verified  capsule.log" in reader.heard
 
