@@ -37,7 +37,7 @@ def qemus_of(home: Path) -> list[int]:
     return found
 
 
-def until_gone(pid: int, seconds: float = 10.0) -> None:
+def until_gone(pid: int, seconds: float = 60.0) -> None:
     """Returns when a process has ended.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -143,8 +144,10 @@ def home_line() -> list[str]:
 
 
 def crashed(home: Home, name: str) -> dict[str, Any]:
-    """A machine that has crashed, as it is shown; nothing of it runs, and its disk is there."""
-    found = home.info(name)
+    """A machine that has crashed, as it is shown as soon as it was noticed; nothing of it runs, its disk is there."""
+    until = time.monotonic() + 60
+    while (found := home.info(name))["state"] == "running":
+        assert time.monotonic() < until, "its end is not noticed"
     assert found["state"] == "crashed", found
     assert found["problem"]
     assert f"capsem start {name}" in found["next_step"]
@@ -175,7 +178,8 @@ def test_whatever_is_killed_the_state_is_clear_and_nothing_runs_on(home: Home) -
         assert time.monotonic() < until
         time.sleep(0.001)
     # The monitor, in the middle of it, or as soon as it is done: one or the other, never half of it.
-    os.kill(monitor, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(monitor, signal.SIGKILL)
     suspending.communicate(timeout=120)
     until_gone(monitor)
     until_gone(qemu)
