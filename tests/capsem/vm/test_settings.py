@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from capsem.errors import UsageError
-from capsem.vm.settings import KEYS, Settings, SettingsError, changed, line_of, read, value_of
+from capsem.vm.settings import KEYS, Settings, SettingsError, changed, line_of, read, schema, value_of
 
 
 def test_the_organisation_wins_over_the_user_and_the_user_over_what_is_built_in() -> None:
@@ -81,3 +82,31 @@ def test_the_page_has_every_setting(repository: Path) -> None:
     page = (repository / "docs/formats/settings.md").read_text()
     for key in KEYS.values():
         assert f"| `{key.name}` | `{key.default}` | {key.about} |" in page
+
+
+def test_the_schema_says_what_the_reader_does() -> None:
+    found = schema()
+    Draft202012Validator.check_schema(found)
+    valid = Draft202012Validator(found).is_valid
+    names = {f"{section}.{key}" for section, one in found["properties"].items() for key in one["properties"]}
+    assert names == set(KEYS)
+    assert valid({section: {} for section in found["properties"]})
+    for key in KEYS.values():
+        section, _, name = key.name.partition(".")
+        assert valid({section: {name: key.default}}), key.name
+        assert not valid({section: {name: []}}), key.name
+    for wrong in (
+        {"machine": {"memroy": "1G"}},
+        {"x": {}},
+        {"service": {"pool": 65}},
+        {"clean": {"logs": 0}},
+    ):
+        assert not valid(wrong)
+
+
+def test_days_and_sizes_that_are_none() -> None:
+    settings = Settings(None, read('[clean]\nlogs = 7\n[limits]\nhome = "2G"\n', "f"))
+    assert (settings.days("clean.logs"), settings.days("clean.images")) == (7, None)
+    assert (settings.mebibytes("limits.home"), settings.mebibytes("limits.disk")) == (2048, None)
+    assert value_of("clean.templates", "none") == "none"
+    assert value_of("clean.templates", "7") == 7

@@ -12,17 +12,19 @@ import click
 
 from capsem.cli import terminal
 from capsem.errors import CapsemError
-from capsem.host import places
+from capsem.host import paths, places
 from capsem.host.facts import host_facts
 from capsem.host.images import open_image
 from capsem.host.programs import find_qemu
+from capsem.host.settings import load
+from capsem.host.usage import measured
 
 
 @click.command("doctor", epilog="Example: capsem doctor --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def command(*, as_json: bool) -> int:
     """Try what a machine needs; exit 1 when something is missing."""
-    checks = [_qemu(), _image(), _disk()]
+    checks = [_qemu(), _image(), _disk(), _home()]
     if as_json:
         terminal.say_json([{"check": name, "ok": ok, "what": what} for name, ok, what in checks])
     else:
@@ -51,6 +53,13 @@ def _image() -> tuple[str, bool, str]:
     except CapsemError as error:
         return "image", False, str(error)
     return "image", True, f"default, {image.digest[:12]}"
+
+
+def _home() -> tuple[str, bool, str]:
+    used, settings = measured().total, load()
+    limit, held = settings.mebibytes("limits.home"), settings.of("limits.home")
+    what = f"{terminal.megabytes(used)} in {paths.home()}, limits.home is {held.value} ({held.place})"
+    return "home", limit is None or used <= limit << 20, what
 
 
 def _disk() -> tuple[str, bool, str]:

@@ -12,6 +12,7 @@ import click
 from capsem.cli import terminal
 from capsem.cli.asking import RecordedName, recorded
 from capsem.errors import NotFoundError
+from capsem.host.usage import of_machine
 from capsem.vm.lifecycle import State
 
 
@@ -24,6 +25,7 @@ def command(*, machine: str, as_json: bool) -> None:
     Of one that was deleted, by its id: what its log tells.
     """
     found = _found(machine)
+    found["takes"] = of_machine(found["id"])
     if as_json:
         terminal.say_json(found)
         return
@@ -33,7 +35,7 @@ def command(*, machine: str, as_json: bool) -> None:
         **{key: status[key] for key in ("kernel", "agent", "uptime_ms", "jobs") if key in status},
     }.items():
         if value is not None:
-            terminal.say(f"{name + ':':<13} {value}")
+            terminal.say(f"{name + ':':<13} {terminal.megabytes(value) if name == 'takes' else value}")
     said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     if said:
         terminal.say(f"{'recorded:':<13} {said}")

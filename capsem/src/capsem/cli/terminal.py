@@ -50,6 +50,12 @@ def say_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def say_indented(value: Any) -> None:
+    """An answer of ours as JSON that people read, too."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
 def _json_line(value: Any) -> str:
     line = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     if line.isprintable():

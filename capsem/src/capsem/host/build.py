@@ -21,7 +21,7 @@ from pathlib import Path
 
 from capsem.errors import ImageError
 from capsem.host import agent as agents
-from capsem.host import debian, kernel, paths, recipes, rootfs
+from capsem.host import debian, kernel, limits, paths, recipes, rooms, rootfs
 from capsem.host.images import Image, adopt, part_of, sha256_of
 from capsem.host.kernel import BuiltKernel
 from capsem.host.progress import Progress
@@ -59,6 +59,7 @@ def build(spec: BuildSpec, progress: Progress) -> Image:
 
     Raises:
         ImageError: a part cannot be built; the message names it and what to do.
+        ConflictError: it does not fit within limits.home.
     """
     recipe = spec.recipe
     agent = agents.find_agent(spec.agent)
@@ -68,32 +69,33 @@ def build(spec: BuildSpec, progress: Progress) -> Image:
         else kernel.stock(recipe.suite, progress)
     )
     paths.images().mkdir(mode=0o700, parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=".building-", dir=paths.images()))
+    limits.check(f"the image {spec.name or recipe.name}")
     try:
-        with _base(spec, progress) as (base, inside):
-            progress.step("image: putting it together")
-            staging = room / "image"
-            staging.mkdir()
-            rootfs.append_agent(base, agent, staging / "root.squashfs", recipe.epoch, room)
-        shutil.copyfile(built.path, staging / "vmlinuz")
-        (staging / "initrd").write_bytes(_initrd(agent, built))
-        (staging / "sbom.cdx.json").write_bytes(
-            sbom.document(
-                name=recipe.name,
-                epoch=recipe.epoch,
-                packages=inside,
-                kernel=(built.flavour, built.version),
-                suite=recipe.suite,
+        with rooms.room(paths.images(), ".building-") as room:
+            with _base(spec, progress) as (base, inside):
+                progress.step("image: putting it together")
+                staging = room / "image"
+                staging.mkdir()
+                rootfs.append_agent(base, agent, staging / "root.squashfs", recipe.epoch, room)
+            shutil.copyfile(built.path, staging / "vmlinuz")
+            (staging / "initrd").write_bytes(_initrd(agent, built))
+            (staging / "sbom.cdx.json").write_bytes(
+                sbom.document(
+                    name=recipe.name,
+                    epoch=recipe.epoch,
+                    packages=inside,
+                    kernel=(built.flavour, built.version),
+                    suite=recipe.suite,
+                )
             )
-        )
-        return adopt(staging, _manifest(recipe, built, agent, inside, staging), spec.name or recipe.name)
+            # It lies there now, and only has to be named: nothing more is added.
+            limits.check(f"the image {spec.name or recipe.name}")
+            return adopt(staging, _manifest(recipe, built, agent, inside, staging), spec.name or recipe.name)
     except OSError as error:
         raise ImageError(
             f"the image could not be written: {error.strerror or error}",
             next_step="free some space (CAPSEM_HOME and CAPSEM_CACHE can be elsewhere); nothing half-done was kept",
         ) from error
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
 
 
 def _manifest(

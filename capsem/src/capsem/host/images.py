@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 from capsem.errors import ConflictError, ImageError, NotFoundError
 from capsem.host import paths
+from capsem.host.rooms import room
 from capsem.vm.image import DIGEST, REBUILD, Disk, Manifest, Part, canonical, check_name
 
 _NAMES = "names.json"
@@ -97,6 +97,7 @@ def open_image(name_or_digest: str) -> Image:
         open_image(image.manifest.base)
     state = _state(image)
     if state is not None and state == _remembered(image):
+        _used(image)
         return image
     differences = compare(image)
     if differences:
@@ -224,8 +225,25 @@ def adopt(staging: Path, manifest: Manifest, name: str) -> Image:
     return find(manifest.digest)
 
 
-def remove(name_or_digest: str) -> Image:
+def _used(image: Image) -> None:
+    with contextlib.suppress(OSError):  # as for `_remember`
+        os.utime(image.directory / ".verified")
+
+
+def last_used(image: Image) -> float:
+    """When an image was made or opened last, seconds since 1970."""
+    times = [image.directory.stat().st_mtime]
+    with contextlib.suppress(FileNotFoundError):
+        times.append((image.directory / ".verified").stat().st_mtime)
+    return max(times)
+
+
+def remove(name_or_digest: str, *, unused_since: float | None = None) -> Image:
     """Remove an image and every name of it.
+
+    Args:
+        name_or_digest: which.
+        unused_since: refuse if it has a name, or was used after that; None: whenever it was.
 
     Raises:
         ConflictError: a machine depends on it.
@@ -242,12 +260,14 @@ def remove(name_or_digest: str) -> Image:
                 f"image {image.digest[:12]} is needed by: {', '.join(needs)}",
                 next_step=f"remove them first: {'; '.join(steps)}",
             )
-        for name in [name for name, digest in known.items() if digest == image.digest]:
+        called = [name for name, digest in known.items() if digest == image.digest]
+        if unused_since is not None and (called or last_used(image) > unused_since):
+            raise ConflictError(f"image {image.digest[:12]} is in use", next_step="leave it")
+        for name in called:
             del known[name]
         # Gone under its digest at once; what is left of a removal that was killed is no image.
-        grave = Path(tempfile.mkdtemp(prefix=".removed-", dir=paths.images()))
-        image.directory.rename(grave / "image")
-    shutil.rmtree(grave)
+        with room(paths.images(), ".removed-") as grave:
+            image.directory.rename(grave / "image")
     return image
 
 
@@ -315,12 +335,11 @@ def fork(base: Image, disk: Path, name: str) -> Image:
     digest, written = blocks_of(disk)
     size = disk.stat().st_size
     part = Disk(path="disk", sha256=digest, size=size, size_mib=size >> 20, written=written)
-    staging = Path(tempfile.mkdtemp(prefix=".forking-", dir=paths.images()))
-    try:
+    with room(paths.images(), ".forking-") as place:
+        staging = place / "image"
+        staging.mkdir()
         disk.rename(staging / "disk")
         return adopt(staging, base.manifest.forked(name, part), name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def part_of(path: Path) -> Part:

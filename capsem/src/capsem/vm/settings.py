@@ -12,15 +12,19 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from capsem.errors import UsageError
+from capsem.vm.kinds import NONE, Days, Kind, Number, Size, Text, Value
 from capsem.vm.quantities import mebibytes
 from capsem.vm.spec import LEAST_DISK, LEAST_MEMORY, MOST_CPUS, MOST_DISK, MOST_MEMORY
 
-Value = str | int
 BUILT_IN = "built-in"
+MOST_AHEAD = 64
+_MOST_HOME = 9_999_999
+"""MiB; the longest that is written as a size."""
 
 
 class SettingsError(UsageError):
@@ -35,57 +39,61 @@ class Key:
         name: `section.key`.
         default: what is built in.
         about: what it is for.
-        check: raises UsageError for a value out of its bounds.
+        kind: what a value may be.
     """
 
     name: str
     default: Value
     about: str
-    check: Callable[[Value], None]
-
-
-def _number(least: int, most: int) -> Callable[[Value], None]:
-    def check(value: Value) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise UsageError(f"{value!r} is no number from {least} to {most}", next_step="write one")
-
-    return check
-
-
-def _text(value: Value) -> None:
-    if not isinstance(value, str) or not value or not value.isprintable() or len(value) > 4096:
-        raise UsageError(f"{str(value)[:80]!r} is no text of one line", next_step="write one in quotes")
-
-
-def _size(least: int, most: int, *, none: bool = False) -> Callable[[Value], None]:
-    def check(value: Value) -> None:
-        _text(value)
-        if not (none and value == "none"):
-            mebibytes(str(value), what="the size", least=least, most=most)
-
-    return check
+    kind: Kind
 
 
 KEYS: Mapping[str, Key] = {
     key.name: key
     for key in (
-        Key("machine.image", "default", "image of a machine: a name or a digest", _text),
-        Key("machine.cpu", 1, "virtual processors", _number(1, MOST_CPUS)),
-        Key("machine.memory", "512M", "memory", _size(LEAST_MEMORY, MOST_MEMORY)),
+        Key("machine.image", "default", "image of a machine: a name or a digest", Text()),
+        Key("machine.cpu", 1, "virtual processors", Number(1, MOST_CPUS)),
+        Key("machine.memory", "512M", "memory", Size(LEAST_MEMORY, MOST_MEMORY)),
         Key(
             "machine.disk",
             "4G",
             "the most its own disk may hold, or none",
-            _size(LEAST_DISK, MOST_DISK, none=True),
+            Size(LEAST_DISK, MOST_DISK, none=True),
         ),
-        Key("machine.policy", "none", "file of the policy for what it may reach, or none", _text),
+        Key("machine.policy", "none", "file of the policy for what it may reach, or none", Text()),
         Key(
             "service.idle",
             900,
             "seconds without a question after which the service ends",
-            _number(1, 86400 * 365),
+            Number(1, 86400 * 365),
         ),
-        Key("limits.machines", 64, "the most machines there may be", _number(1, 4096)),
+        Key("service.pool", 0, "machines made ahead, like the last one", Number(0, MOST_AHEAD)),
+        Key("limits.machines", 64, "the most machines there may be", Number(1, 4096)),
+        Key(
+            "limits.disk",
+            "none",
+            "the largest disk a machine may be made with, or none",
+            Size(LEAST_DISK, MOST_DISK, none=True),
+        ),
+        Key(
+            "limits.home",
+            "none",
+            "the most that everything in CAPSEM_HOME may take, or none",
+            Size(1, _MOST_HOME, none=True),
+        ),
+        Key("clean.templates", 30, "days without use after which a template goes, or none", Days()),
+        Key(
+            "clean.images",
+            "none",
+            "days without use after which an image goes that has no name and that nothing needs, or none",
+            Days(),
+        ),
+        Key(
+            "clean.logs",
+            "none",
+            "days after its last entry in which the log of a machine that is gone goes, or none",
+            Days(),
+        ),
     )
 }
 
@@ -149,7 +157,12 @@ class Settings:
     def mebibytes(self, name: str) -> int | None:
         """What a size is, MiB; None: `none`."""
         value = self.of(name).value
-        return None if value == "none" else mebibytes(str(value), what=name, least=1, most=MOST_DISK)
+        return None if value == NONE else mebibytes(str(value), what=name, least=1, most=_MOST_HOME)
+
+    def days(self, name: str) -> int | None:
+        """How many days; None: `none`."""
+        value = self.of(name).value
+        return None if value == NONE else int(value)
 
     def all(self) -> tuple[Setting, ...]:
         """Every key, in order."""
@@ -182,7 +195,7 @@ def read(text: str, file: str) -> Source:
             if name not in KEYS:
                 raise _unknown(text, file, section, key)
             try:
-                KEYS[name].check(value)
+                KEYS[name].kind.check(value)
             except UsageError as error:
                 raise SettingsError(f"{place}: {name}: {error.message}", next_step=error.next_step) from None
             values[name] = (value, place)
@@ -241,9 +254,27 @@ def value_of(name: str, text: str) -> Value:
     if name not in KEYS:
         raise UsageError(f"there is no setting {name!r}", next_step=_nearest(name))
     key = KEYS[name]
-    value: Value = int(text) if isinstance(key.default, int) and re.fullmatch(r"[0-9]{1,9}", text) else text
+    value = key.kind.read(text)
     try:
-        key.check(value)
+        key.kind.check(value)
     except UsageError as error:
         raise UsageError(f"{name}: {error.message}", next_step=error.next_step) from None
     return value
+
+
+def schema() -> dict[str, Any]:
+    """Every setting as JSON Schema (2020-12), for editors; what reads the files decides."""
+    sections: dict[str, Any] = {}
+    for key in KEYS.values():
+        section, _, name = key.name.partition(".")
+        found = sections.setdefault(
+            section, {"type": "object", "additionalProperties": False, "properties": {}}
+        )
+        found["properties"][name] = {"description": key.about, "default": key.default, **key.kind.schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "settings of capsem",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": sections,
+    }

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from capsem.errors import CapsemError, UsageError
+from capsem.errors import CapsemError, ConflictError, UsageError
 from capsem.processes.service import copies
-from capsem.processes.service.admission import allowed, image_files, with_disk_of
+from capsem.processes.service.admission import allowed, fits, image_files, with_disk_of
 from capsem.vm.network import NetworkSpec
 from capsem.vm.settings import Settings, read
 from capsem.vm.spec import MachineSpec
@@ -33,3 +33,12 @@ async def test_the_disk_is_that_of_the_image_where_it_brings_one() -> None:
             with_disk_of(MachineSpec(image="with-tools", disk_mib=other), image)
     with pytest.raises(CapsemError, match="no-such"):
         image_files("no-such")
+
+
+def test_a_disk_larger_than_the_limit_is_refused_with_the_file_that_decides() -> None:
+    held = Settings(read('[limits]\ndisk = "1G"\n', "corp.toml"), None)
+    for size in (None, 1024):
+        fits(MachineSpec(disk_mib=size), held)
+    with pytest.raises(ConflictError, match=r"limits\.disk, which is 1G \(corp\.toml:2\)") as refused:
+        fits(MachineSpec(disk_mib=4096), held)
+    assert "--disk 1024M" in (refused.value.next_step or "")

@@ -26,7 +26,7 @@ async def test_it_describes_itself(client: httpx.AsyncClient) -> None:
         "/machines/{name}/delete", "/machines/{name}/restart", "/machines/{name}/suspend", "/machines/{name}/resume",
         "/machines/{name}/persist", "/machines/{name}/fork", "/machines/{name}/branch", "/machines/{name}/history",
         "/machines/{name}/record", "/machines/{name}/secrets",
-        "/purge",
+        "/purge", "/clean",
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from capsem.errors import ConflictError, ImageError, UsageError
 from capsem.host import images, places
+from capsem.host.settings import put
 from capsem.processes.service import copies
 from capsem.processes.service.registry import Registry
 from capsem.vm.lifecycle import State
@@ -63,6 +64,18 @@ async def test_what_cannot_be_forked_is_refused_and_leaves_nothing(capsem_home: 
         await copies.fork(registry, record, "../x")
     assert len(images.everything()) == 1
     assert not list((capsem_home / "images").glob(".fork*"))
+
+
+async def test_what_does_not_fit_is_refused_and_leaves_nothing(capsem_home: Path) -> None:
+    registry, record = await standing()
+    put("limits.home", "1M")
+    (places.session(record.id) / "disk").write_bytes(b"x" * (2 << 20))
+    with pytest.raises(ConflictError, match=r"the image x does not fit .*limits\.home is 1M .*machine build"):
+        await copies.fork(registry, record, "x")
+    assert len(images.everything()) == 1
+    assert not list((capsem_home / "images").glob(".fork*"))
+    put("limits.home", "none")
+    await copies.fork(registry, record, "x")
 
 
 async def test_a_machine_that_stands_has_no_moment_to_go_on_from() -> None:

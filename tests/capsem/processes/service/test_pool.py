@@ -3,16 +3,20 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from capsem.errors import MachineError, UsageError
+from capsem.host.settings import put, user_file
+from capsem.processes.service import pool as pool_module
 from capsem.processes.service.pool import VARIABLE, Ahead, Pool, size
 from capsem.vm.plan import MachinePlan, work_out
+from capsem.vm.settings import Settings, read
 from capsem.vm.spec import MachineSpec
 from tests.capsem.vm.test_plan import FACTS, IMAGE
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
 PLAN = work_out(MachineSpec(), IMAGE, FACTS)
 OTHER = replace(PLAN, memory_mib=128)
 
@@ -99,6 +103,22 @@ async def test_none_are_kept_unless_a_number_is_given(monkeypatch: pytest.Monkey
         monkeypatch.setenv(VARIABLE, wrong)
         with pytest.raises(UsageError, match=VARIABLE):
             size()
+
+
+async def test_the_setting_says_how_many_and_the_variable_goes_before_it(
+    capsem_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert size() == 0
+    put("service.pool", "2")
+    assert user_file().is_relative_to(capsem_home)
+    assert size() == 2
+    monkeypatch.setenv(VARIABLE, "0")
+    assert size() == 0
+    monkeypatch.setattr(
+        pool_module, "load", lambda: Settings(read("[service]\npool = 1\n", "corp.toml"), None)
+    )
+    assert size() == 1, "what is locked goes before the variable"
 
 
 async def test_what_cannot_be_made_is_said_once_and_asked_for_again(

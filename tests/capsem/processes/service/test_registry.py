@@ -17,6 +17,7 @@ from capsem.vm.network import NetworkSpec
 from capsem.vm.plan import HostFacts, work_out
 from capsem.vm.record import End, Record, decode, encode
 from capsem.vm.spec import MachineSpec
+from tests.capsem.host.made import made_image
 from tests.capsem.processes.monitor.standing import ID, standing
 from tests.capsem.vm.test_plan import FACTS, IMAGE
 
@@ -45,13 +46,12 @@ async def test_what_a_crash_left_is_put_in_order() -> None:
     left("m-0000000b")
     (places.session("m-0000000c")).mkdir()
     places.monitor_socket("m-0000000a").touch()
-    halves = (places.session("m-0000000a") / "copies/x", paths.images() / ".forking-x")
-    for half in halves:
-        half.mkdir(parents=True)
-        (half / "disk").write_bytes(b"half of it")
+    half = places.session("m-0000000a") / "copies/x"
+    half.mkdir(parents=True)
+    (half / "disk").write_bytes(b"half of it")
     registry = Registry()
     await registry.adopt()
-    assert not any(half.exists() for half in halves)
+    assert not half.exists()
     found = await registry.list()
     assert [(record.id, record.state, status) for record, status in found] == [
         ("m-0000000a", State.CRASHED, None)
@@ -223,3 +223,24 @@ async def test_how_many_there_may_be() -> None:
     await registry.added(MachineSpec(), "d")
     with pytest.raises(ConflictError, match=r"limits\.machines is 1"):
         await registry.added(MachineSpec(), "d")
+
+
+async def test_a_machine_that_does_not_fit_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def known(self: Registry) -> HostFacts:
+        del self
+        return FACTS
+
+    monkeypatch.setattr(Registry, "facts", known)
+    places.prepare()
+    made_image()
+    registry = Registry()
+    for name, value, said in (
+        ("limits.home", "1M", r"the machine build does not fit and may take 512\.0M more"),
+        ("limits.disk", "64M", r"larger than limits\.disk"),
+    ):
+        put(name, value)
+        with pytest.raises(ConflictError, match=said):
+            await registry.create(MachineSpec(name="build", disk_mib=128))
+        put(name, "none")
+        assert await registry.list() == []
+        assert list(paths.sessions().iterdir()) == []

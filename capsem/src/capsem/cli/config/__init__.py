@@ -16,6 +16,7 @@ from capsule.cli.lazy import LazyGroup
     verbs={
         "explain": ("capsem.cli.config.explain", "Say which file decides about a setting."),
         "get": ("capsem.cli.config.get", "Print a setting, or all of them."),
+        "schema": ("capsem.cli.config.schema", "Print the JSON Schema for editors."),
         "set": ("capsem.cli.config.set", "Change a setting of yours."),
     },
     epilog="Example: capsem config set machine.memory 1G",

@@ -17,6 +17,7 @@ import uvicorn
 
 from capsem.host import places
 from capsem.processes.service.app import build
+from capsem.processes.service.cleaning import clean_now_and_then
 from capsem.processes.service.idle import Idle, limit, until_idle
 from capsem.processes.service.peers import OwnPeersOnly
 from capsem.processes.service.registry import Registry
@@ -51,11 +52,13 @@ async def serve(ready: int | None) -> None:
     leaving = asyncio.create_task(_leave(server, idle, seconds))
     # Whoever asks next needs it; starting it takes longer than the rest of a machine's start.
     nursery = asyncio.create_task(registry.nursery.start())
+    cleaning = asyncio.create_task(clean_now_and_then(registry.templates))
     try:
         await server.serve(sockets=[listener])
     finally:
         leaving.cancel()
         nursery.cancel()
+        cleaning.cancel()
         path.unlink(missing_ok=True)
         await registry.pool.close()
         registry.templates.close()

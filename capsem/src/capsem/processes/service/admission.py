@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from capsem.errors import UsageError
+from capsem.errors import ConflictError, UsageError
 from capsem.host.images import open_image
 from capsem.vm.plan import ImageFiles
 from capsem.vm.settings import Settings
@@ -61,3 +61,17 @@ def with_disk_of(spec: MachineSpec, image: ImageFiles, *, usual: int | None = DE
             f"the image {spec.image} brings a disk of {size} MiB", next_step="leave out the size of the disk"
         )
     return replace(spec, disk_mib=size)
+
+
+def fits(spec: MachineSpec, settings: Settings) -> None:
+    """Check the size of a machine's disk, as it will be, against the limit.
+
+    Raises:
+        ConflictError: it is larger, and the limit, with the file that it is from.
+    """
+    most, held = settings.mebibytes("limits.disk"), settings.of("limits.disk")
+    if most is not None and spec.disk_mib is not None and spec.disk_mib > most:
+        raise ConflictError(
+            f"a disk of {spec.disk_mib} MiB is larger than limits.disk, which is {held.value} ({held.place})",
+            next_step=f"take a smaller one, --disk {most}M, or for good: capsem config set machine.disk {most}M",
+        )

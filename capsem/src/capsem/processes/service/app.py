@@ -20,9 +20,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from capsem.errors import CapsemError, ConflictError, NotFoundError, UsageError
-from capsem.host import places
+from capsem.host import keeping, places
 from capsem.host.operation import told
 from capsem.processes.service import copies
+from capsem.processes.service.cleaning import clean
 from capsem.processes.service.kept import shown
 from capsem.processes.service.registry import Registry
 from capsem.vm.network import NetworkSpec, TextFile
@@ -93,6 +94,13 @@ class Branches(BaseModel):
     model_config = ConfigDict(extra="forbid")
     count: int = 1
     names: list[str] = []
+
+
+class Clean(BaseModel):
+    """Whether it is only to be told what would go."""
+
+    model_config = ConfigDict(extra="forbid")
+    dry_run: bool = False
 
 
 class Purge(BaseModel):
@@ -240,5 +248,14 @@ def build(registry: Registry) -> FastAPI:
         if what.logs_older_than_days is not None:
             logs = await asyncio.to_thread(registry.forget_logs, what.logs_older_than_days)
         return {"deleted": gone, "logs": logs}
+
+    @app.post("/clean")
+    async def cleaned(how: Clean) -> dict[str, Any]:
+        found = await clean(registry.templates, dry=how.dry_run)
+        told_of = [(one.goes, keeping.shown(one)) for one in found]
+        return {
+            "dry_run": how.dry_run,
+            "goes": [one for goes, one in told_of if goes], "stays": [one for goes, one in told_of if not goes],
+        }  # fmt: skip
 
     return app

@@ -24,11 +24,12 @@ from capsem.host.disk import copy_disk
 from capsem.host.whole import write_whole
 from capsem.processes.service import monitors
 from capsem.processes.service.registry import Registry
+from capsem.processes.service.room import of_copy
 from capsem.vm.image import check_name
 from capsem.vm.lifecycle import State
 from capsem.vm.quantities import machine_name
 from capsem.vm.record import Origin, Record
-from capsem.wire.monitor import Copied
+from capsem.wire.monitor import Copied, Status
 
 MOST_CHILDREN = 64
 
@@ -53,15 +54,22 @@ async def fork(registry: Registry, record: Record, name: str) -> images.Image:
         place = _place(record)
         base = await asyncio.to_thread(images.open_image, record.digest)
         try:
-            if status is not None:
-                async with monitors.copy(record.id, place.name, memory=False):
-                    pass
-            else:
-                place.mkdir(mode=0o700, parents=True)
-                await asyncio.to_thread(copy_disk, places.session(record.id) / "disk", place / "disk")
-            return await asyncio.to_thread(images.fork, base, place / "disk", name)
+            async with registry.room.taken(f"the image {name}", of_copy(record.id)):
+                return await _forked(record, status, place, base, name)
         finally:
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+
+async def _forked(
+    record: Record, status: Status | None, place: Path, base: images.Image, name: str
+) -> images.Image:
+    if status is not None:
+        async with monitors.copy(record.id, place.name, memory=False):
+            pass
+    else:
+        place.mkdir(mode=0o700, parents=True)
+        await asyncio.to_thread(copy_disk, places.session(record.id) / "disk", place / "disk")
+    return await asyncio.to_thread(images.fork, base, place / "disk", name)
 
 
 def _place(record: Record) -> Path:
@@ -108,37 +116,43 @@ async def branch(registry: Registry, record: Record, count: int, names: Sequence
         record, status = await registry.seen(registry.find(record.id))
         if status is None:
             raise ConflictError(f"{record.names[0]} is {record.state}", next_step="capsem start it first")
-        place = _place(record)
-        children: list[Record] = []
-        try:
-            async with monitors.copy(record.id, place.name, memory=True) as copy:
-                began = time.monotonic()
-                for number in range(count):
-                    called = names[number] if names else None
-                    last = number == count - 1
-                    children.append(await _child(registry, record, place, copy.told, called, last=last))
-                done = await asyncio.gather(
-                    *(
-                        registry.launched(
-                            child,
-                            registry.plan_of(record),
-                            template=record.template,
-                            start_from=(copy.memory, copy.state),
-                        )
-                        for child in children
-                    ),
-                    return_exceptions=True,
-                )
-                answered = time.monotonic() - began
-                for one in done:
-                    if isinstance(one, BaseException):
-                        raise one
-        except BaseException:
-            for child in children:
-                await registry.delete(child, force=True)
-            raise
-        finally:
-            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        needed = count * await asyncio.to_thread(of_copy, record.id)
+        async with registry.room.taken(f"{count} branches of {record.names[0]}", needed):
+            return await _branched(registry, record, count, names)
+
+
+async def _branched(registry: Registry, record: Record, count: int, names: Sequence[str]) -> Branched:
+    place = _place(record)
+    children: list[Record] = []
+    try:
+        async with monitors.copy(record.id, place.name, memory=True) as copy:
+            began = time.monotonic()
+            for number in range(count):
+                called = names[number] if names else None
+                last = number == count - 1
+                children.append(await _child(registry, record, place, copy.told, called, last=last))
+            done = await asyncio.gather(
+                *(
+                    registry.launched(
+                        child,
+                        registry.plan_of(record),
+                        template=record.template,
+                        start_from=(copy.memory, copy.state),
+                    )
+                    for child in children
+                ),
+                return_exceptions=True,
+            )
+            answered = time.monotonic() - began
+            for one in done:
+                if isinstance(one, BaseException):
+                    raise one
+    except BaseException:
+        for child in children:
+            await registry.delete(child, force=True)
+        raise
+    finally:
+        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
     return Branched(
         copy.told.paused_ms, int(answered * 1000), [one for one in done if isinstance(one, Record)]
     )

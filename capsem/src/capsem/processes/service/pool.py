@@ -1,6 +1,7 @@
 """Machines made ahead, of the plan that was asked for last: the next one only has to become somebody's.
 
-Refuses to keep more than it was told: none, unless `CAPSEM_POOL` says a number. They end with the service.
+Refuses to keep more than it was told: none, unless the setting `service.pool` or `CAPSEM_POOL` says a number. They
+end with the service.
 
     pool = Pool(size(), make)
     ahead = pool.take(plan.key)              # None: there is none of this plan
@@ -18,22 +19,28 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from capsem.errors import CapsemError, UsageError
+from capsem.host.settings import load
 from capsem.vm.plan import MachinePlan
+from capsem.vm.settings import MOST_AHEAD
 
 VARIABLE = "CAPSEM_POOL"
-MOST = 64
 
 
 def size() -> int:
-    """How many are kept, as `CAPSEM_POOL` says.
+    """How many are kept: `CAPSEM_POOL`, else the setting `service.pool`.
+
+    Where the organisation's file has that setting, it holds whatever the variable says.
 
     Raises:
         UsageError: it says no number up to 64.
     """
-    text = os.environ.get(VARIABLE) or "0"
-    if not text.isdecimal() or int(text) > MOST:
+    text = os.environ.get(VARIABLE)
+    held = load().of("service.pool")
+    if not text or held.locked:
+        return int(held.value)
+    if not text.isdecimal() or int(text) > MOST_AHEAD:
         raise UsageError(
-            f"{VARIABLE} is {text!r}, no number of machines", next_step=f"set it to 0 up to {MOST}"
+            f"{VARIABLE} is {text!r}, no number of machines", next_step=f"set it to 0 up to {MOST_AHEAD}"
         )
     return int(text)
 

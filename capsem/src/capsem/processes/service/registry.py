@@ -26,17 +26,21 @@ from capsem.errors import CapsemError, ConflictError, MachineError, NotFoundErro
 from capsem.host import places
 from capsem.host.disk import copy_disk
 from capsem.host.facts import host_facts, without_accelerator
+from capsem.host.keeping import remove
 from capsem.host.plans import read_plan, write_plan
 from capsem.host.programs import find_qemu
 from capsem.host.settings import load
+from capsem.host.usage import taken
 from capsem.host.whole import write_whole
 from capsem.processes.service import monitors
-from capsem.processes.service.admission import allowed, image_files, with_disk_of
+from capsem.processes.service.admission import allowed, fits, image_files, with_disk_of
 from capsem.processes.service.kept import ended, starting
 from capsem.processes.service.nursery import Nursery
 from capsem.processes.service.pool import Ahead, Pool, size
+from capsem.processes.service.room import Room, of_new
 from capsem.processes.service.templates import Templates
 from capsem.vm.history import Happened, told
+from capsem.vm.keeping import Item, Judged, What
 from capsem.vm.lifecycle import ALIVE, State
 from capsem.vm.plan import Accelerator, Board, HostFacts, ImageFiles, MachinePlan, work_out
 from capsem.vm.quantities import machine_name
@@ -56,6 +60,7 @@ class Registry:
         self._facts: HostFacts | None = None
         self.templates = Templates(self._boot_template)
         self.nursery = Nursery()
+        self.room = Room()
         self.pool = Pool(size(), self._ahead)
         self._naming = asyncio.Lock()
         # One act at a time on one machine.
@@ -119,10 +124,10 @@ class Registry:
             raise UsageError(f"{days} days is no age", next_step="give 0 or more")
         gone, oldest = [], time.time() - days * 86400
         for log in places.logged():
-            if log.stem not in self._records and log.stat().st_mtime <= oldest:
-                log.unlink()
-                shutil.rmtree(places.index(log.stem), ignore_errors=True)
-                gone.append(log.stem)
+            if log.stem not in self._records and (written := log.stat().st_mtime) <= oldest:
+                item = Item(What.LOG, log.stem, taken([log, places.index(log.stem)])[0], written)
+                if remove(Judged(item, goes=True, why=f"purged: {days} days or older")):
+                    gone.append(log.stem)
         return gone
 
     async def facts(self) -> HostFacts:
@@ -169,7 +174,12 @@ class Registry:
         allowed(spec, settings)
         image = await asyncio.to_thread(image_files, spec.image)
         spec = with_disk_of(spec, image, usual=settings.mebibytes("machine.disk"))
+        fits(spec, settings)
         plan = work_out(spec, image, await self.facts())
+        async with self.room.taken(f"the machine {spec.name}" if spec.name else "the machine", of_new(plan)):
+            return await self._created(spec, image, plan)
+
+    async def _created(self, spec: MachineSpec, image: ImageFiles, plan: MachinePlan) -> Record:
         if (ahead := self.pool.take(plan.key)) is not None:
             with contextlib.suppress(MachineError):
                 return await self._becoming(spec, plan, ahead)
@@ -204,6 +214,10 @@ class Registry:
 
     async def _ahead(self, plan: MachinePlan) -> Ahead:
         """A machine that is nobody's."""
+        async with self.room.taken("a machine made ahead", of_new(plan)):
+            return await self._made_ahead(plan)
+
+    async def _made_ahead(self, plan: MachinePlan) -> Ahead:
         identity = _identity()
         directory = places.session(identity)
         real, template = await self.templates.get_on_some_board(plan)
@@ -314,7 +328,8 @@ class Registry:
                 raise ConflictError(
                     f"{record.names[0]} is {record.state}", next_step=next_step(record) or "see capsem list"
                 )
-            await monitors.suspend(record.id)
+            async with self.room.taken(f"what is kept of {record.names[0]}", record.spec.memory_mib << 20):
+                await monitors.suspend(record.id)
             return (await self.seen(record))[0]
 
     async def restart(self, record: Record, *, force: bool = False) -> Record:
@@ -475,8 +490,6 @@ class Registry:
             for part in ("session.json.new", "suspended.new", "suspended.used"):
                 (directory / part).unlink(missing_ok=True)
             shutil.rmtree(directory / "copies", ignore_errors=True)
-        for unfinished in paths.images().glob(".forking-*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
         for left in places.run().glob("m-*.sock"):
             if await monitors.status_of(left.stem) is None:
                 left.unlink(missing_ok=True)

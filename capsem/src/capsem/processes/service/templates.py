@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from capsem.errors import MachineError
-from capsem.host import memory, places
+from capsem.host import keeping, memory, places
+from capsem.host.rooms import room
 from capsem.vm.plan import Accelerator, Board, MachinePlan
 
 
@@ -44,6 +46,7 @@ class Templates:
     def __init__(self, boot: Callable[[MachinePlan, Path], Awaitable[None]]) -> None:
         self._boot = boot
         self._loaded: dict[str, Template] = {}
+        self._forgotten: list[Template] = []
         # Plans that did not boot on the small board and do on the other; found out again by the next service.
         self._too_small: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
@@ -62,6 +65,9 @@ class Templates:
                     await self._make(plan, directory)
                 found = await asyncio.to_thread(_load, directory)
                 self._loaded[plan.key] = found
+            # When it was used last decides when it is cleaned.
+            with contextlib.suppress(OSError):
+                os.utime(found.directory / "complete")
             return found
 
     async def get_on_some_board(self, plan: MachinePlan) -> tuple[MachinePlan, Template]:
@@ -90,17 +96,37 @@ class Templates:
         return large, await self.get(large)
 
     async def _make(self, plan: MachinePlan, directory: Path) -> None:
-        fresh = directory.with_name(directory.name + ".new")
-        for old in (fresh, directory):
-            if old.exists():
-                await asyncio.to_thread(shutil.rmtree, old)
-        fresh.mkdir(mode=0o700)
-        await self._boot(plan, fresh)
-        (fresh / "complete").touch(mode=0o600)
-        fresh.rename(directory)
+        if directory.exists():
+            await asyncio.to_thread(shutil.rmtree, directory)
+        # A name of its own: a monitor of a service that was killed may still be at work in another.
+        with room(directory.parent, f"{directory.name}.", keeping.MAKING) as fresh:
+            await self._boot(plan, fresh)
+            (fresh / "complete").touch(mode=0o600)
+            fresh.rename(directory)
+
+    @contextlib.asynccontextmanager
+    async def left_alone(self, key: str) -> AsyncIterator[None]:
+        """A template that nobody is given until the block ends."""
+        async with self._locks[key]:
+            yield
+
+    def forget(self, key: str) -> None:
+        """Load it again when it is asked for, if it is there; `left_alone` is held meanwhile."""
+        found = self._loaded.pop(key, None)
+        if found is not None:
+            # A machine may be about to start from it: its descriptors stay until the next `release`.
+            self._forgotten.append(found)
+
+    def release(self) -> None:
+        """Let go of what was forgotten before."""
+        for template in self._forgotten:
+            os.close(template.memory)
+            os.close(template.state)
+        self._forgotten.clear()
 
     def close(self) -> None:
         """Let go of all."""
+        self.release()
         for template in self._loaded.values():
             os.close(template.memory)
             os.close(template.state)
