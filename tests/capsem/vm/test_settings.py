@@ -95,12 +95,10 @@ def test_the_schema_says_what_the_reader_does() -> None:
         section, _, name = key.name.partition(".")
         assert valid({section: {name: key.default}}), key.name
         assert not valid({section: {name: []}}), key.name
-    for wrong in (
-        {"machine": {"memroy": "1G"}},
-        {"x": {}},
-        {"service": {"pool": 65}},
-        {"clean": {"logs": 0}},
-    ):
+    refused: tuple[dict[str, dict[str, object]], ...] = (
+        {"machine": {"memroy": "1G"}}, {"x": {}}, {"service": {"pool": 65}}, {"clean": {"logs": 0}},
+    )  # fmt: skip
+    for wrong in refused:
         assert not valid(wrong)
 
 
