@@ -28,6 +28,13 @@ sys.stdin.read()
 """
 
 
+HIDDEN = """
+import ctypes, subprocess, sys
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody but root looks into it, as into a supervisor
+subprocess.run(sys.argv[1:], close_fds=False)
+"""
+
+
 @contextmanager
 def mapping(base: int, how: str = "MAP_PRIVATE", *before: str) -> Iterator[int]:
     line = [*before, sys.executable, "-c", PROGRAM, str(base), how]
@@ -49,7 +56,9 @@ def base() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    "before", [(), ("/bin/sh", "-c", 'trap "" TERM; "$@"; exit 3', "sh")], ids=["itself", "below"]
+    "before",
+    [(), ("/bin/sh", "-c", 'trap "" TERM; "$@"; exit 3', "sh"), (sys.executable, "-c", HIDDEN)],
+    ids=["itself", "below", "below what hides itself"],
 )
 def test_what_was_written_is_copied_and_nothing_else(base: int, before: tuple[str, ...]) -> None:
     target = memory.blank("t", SIZE)

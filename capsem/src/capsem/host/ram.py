@@ -103,6 +103,7 @@ def copy_written(pid: int, base: int, target: int) -> int:
         MachineError: there is no such QEMU, it may not be read, or it ended meanwhile.
     """
     size = os.fstat(base).st_size
+    refused: PermissionError | None = None
     for one in descendants(pid):
         try:
             watched = os.pidfd_open(one)
@@ -118,12 +119,15 @@ def copy_written(pid: int, base: int, target: int) -> int:
                         )
                     return copied
         except PermissionError as error:
-            raise MachineError(
-                f"QEMU's memory may not be read: {error}",
-                next_step="see kernel.yama.ptrace_scope in sysctl(8)",
-            ) from error
+            # What stands between, the supervisor of its sandbox, lets nobody look: it may be one further down.
+            refused = error
         finally:
             os.close(watched)
+    if refused is not None:
+        raise MachineError(
+            f"QEMU's memory may not be read: {refused}",
+            next_step="see kernel.yama.ptrace_scope in sysctl(8)",
+        ) from refused
     raise MachineError("no QEMU has this machine's memory", next_step="see capsem logs")
 
 
