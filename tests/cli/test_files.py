@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from capsule.cli.files import FileLoader, load_policy, load_source, policy_in_force
+from capsule.cli.policy.access import variables_of
 from capsule.errors import PolicyError
 from capsule.policy.document import MAX_BYTES
 from capsule.policy.merge import LoadError
@@ -44,10 +45,37 @@ def test_files_are_relative_to_the_file_that_extends_them(workspace: Path, home:
     ]  # fmt: skip
 
 
-def test_a_link_is_named_by_what_is_read(workspace: Path) -> None:
+def test_a_linked_policy_is_about_the_directory_its_name_stands_in(workspace: Path, home: Path) -> None:
+    kept = home / "dotfiles"
+    kept.mkdir()
+    (kept / "mine.yaml").write_text("version: 1\nextends: [./base.yaml]\n")
+    (kept / "base.yaml").write_text("version: 1\nfilesystem: {read: [/base]}\n")
+    (workspace / "base.yaml").write_text("version: 1\nfilesystem: {read: [/planted]}\n")
+    (workspace / "capsule.yaml").symlink_to(kept / "mine.yaml")
+    source = load_source("capsule.yaml")
+    assert source.path == str(workspace.resolve() / "capsule.yaml")
+    assert source.target == str(kept.resolve() / "mine.yaml")
+    policy = load_policy("capsule.yaml")
+    # What it extends lies beside the file itself, never beside the link.
+    assert [entry.path for entry in policy.sections.filesystem.read.add] == ["/base"]
+    assert variables_of(policy).workspace == str(workspace.resolve())
+    assert policy_in_force("capsule.yaml", workspace) == str(workspace.resolve() / "capsule.yaml")
+
+
+def test_an_extended_link_is_named_by_what_is_read(workspace: Path) -> None:
     (workspace / "real.yaml").write_text("version: 1\n")
-    (workspace / "capsule.yaml").symlink_to("real.yaml")
-    assert load_source("capsule.yaml").path == str(workspace.resolve() / "real.yaml")
+    (workspace / "link.yaml").symlink_to("real.yaml")
+    (workspace / "capsule.yaml").write_text("version: 1\nextends: [./link.yaml, ./real.yaml]")
+    files = [source.path for source in load_policy("capsule.yaml").sources]
+    assert files == [str(workspace.resolve() / name) for name in ("capsule.yaml", "real.yaml")]
+
+
+def test_a_circle_of_links_is_an_error_with_its_place(workspace: Path) -> None:
+    (workspace / "a.yaml").symlink_to("b.yaml")
+    (workspace / "b.yaml").symlink_to("a.yaml")
+    (workspace / "capsule.yaml").write_text("version: 1\nextends: [./a.yaml]")
+    assert "capsule.yaml:2:11: the file" in refused("capsule.yaml")
+    assert "symbolic links" in refused("a.yaml")
 
 
 def test_a_circle_through_links_is_found(workspace: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.native.running import Capsule
+
 pytestmark = pytest.mark.needs("userns")
 
 
@@ -211,3 +213,53 @@ def test_a_name_that_is_neither_a_file_nor_a_preset(runner: Runner) -> None:
     for text in ("no such", "", "./none.yaml"):
         report = runner.run("--policy", text)
         assert report["exit"]["code"] == 125, text
+
+
+def test_a_linked_policy_is_about_the_place_of_the_link(
+    workspace: Path, home: Path, capsule_binary: Path
+) -> None:
+    kept = home / "settings"
+    (kept / "deep").mkdir(parents=True)
+    for folder, name in ((kept, "one"), (kept / "deep", "two")):
+        (folder / "mine.yaml").write_text("version: 1\nextends: [workspace, ./base.yaml]\n")
+        (folder / "base.yaml").write_text(f"version: 1\nenv: {{set: {{WHICH: {name}}}}}\n")
+    link = workspace / "capsule.yaml"
+    link.symlink_to(kept / "mine.yaml")
+    (workspace / "here").write_text("here")
+    script = (
+        f"echo $WHICH; cat here; echo > made; echo >> {kept}/planted; echo 'version: 1' > {link}; rm {link}; "
+        f"mv {link} {workspace}/moved; ln -sf {kept}/deep/mine.yaml {link}; true"
+    )
+    done = Capsule(capsule_binary, workspace).run("sh", "-c", script)
+    assert done.exit["cause"] == "exited", done
+    assert done.out.splitlines() == ["one", "here"], done
+    assert (workspace / "made").exists()
+    # Neither where it is kept, nor the name, nor what it leads to could be changed.
+    assert not (kept / "planted").exists()
+    assert link.readlink() == kept / "mine.yaml"
+    assert (kept / "mine.yaml").read_text() == "version: 1\nextends: [workspace, ./base.yaml]\n"
+    # The same words, leading elsewhere, are another policy: what they extend is another file.
+    link.unlink()
+    link.symlink_to(kept / "deep/mine.yaml")
+    assert Capsule(capsule_binary, workspace).run("sh", "-c", "echo $WHICH").out == "two\n"
+
+
+def test_an_acceptance_holds_for_no_other_link_to_the_file(
+    workspace: Path, home: Path, capsule_binary: Path, tmp_path: Path
+) -> None:
+    (home / "data").mkdir()
+    (home / "data/letter").write_text("dear")
+    (home / "mine.yaml").write_text("version: 1\nextends: [workspace]\nfilesystem: {read: [~/data]}\n")
+    places = [workspace, tmp_path / "stranger"]
+    places[1].mkdir()
+    for place in places:
+        (place / "capsule.yaml").symlink_to(home / "mine.yaml")
+    accepted = subprocess.run(
+        [capsule_binary, "policy", "accept"], cwd=workspace, capture_output=True, text=True, check=False
+    )
+    assert accepted.returncode == 0, accepted.stderr
+    words = ("cat", str(home / "data/letter"))
+    control, stranger = (Capsule(capsule_binary, place).run(*words) for place in places)
+    assert control.out == "dear", control
+    assert (stranger.out, stranger.code) == ("", 125), stranger
+    assert "accept" in stranger.exit["reason"]

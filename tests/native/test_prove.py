@@ -73,3 +73,22 @@ def test_what_cannot_be_proved_is_said(log: Log) -> None:
     data = log.path.read_bytes()
     log.path.write_bytes(data.replace(b'"n":3', b'"n":4'))
     assert log.call("prove", "1", log.path).returncode == 11
+
+
+def test_json_for_a_program(log: Log, tmp_path: Path) -> None:
+    bundle = log.call("prove", "5", log.path).stdout
+    assert json.loads(log.call("prove", "5", log.path, "--json").stdout) == {"entry": 5, "proof": bundle}
+    file = tmp_path / "proof"
+    written = log.call("prove", "--json", "5", log.path, "--out", file).stdout
+    assert (json.loads(written), file.read_text()) == ({"entry": 5, "proof": None}, bundle)
+    for words, exit_code, what in (
+        (("9999", log.path), 20, "entry 9999 does not exist"),
+        (("x", log.path), 64, "is not the seq of an entry"),
+        (("5", tmp_path / "absent"), 125, "cannot be read"),
+        (("5", log.path, "--out", tmp_path), 125, "cannot be written"),
+    ):
+        done = log.call("prove", *map(str, words), "--json")
+        answer = json.loads(done.stdout)
+        assert (answer["ok"], answer["exit"], done.returncode) == (False, exit_code, exit_code)
+        assert what in answer["error"]["message"]
+        assert what in done.stderr

@@ -217,3 +217,11 @@ def test_unsafe_files_are_refused(log: Log, tmp_path: Path) -> None:
     assert done.returncode == 125
     assert "symbolic link" in done.stderr
     assert log.call("record", "--nonsense").returncode == 64
+
+
+def test_errors_are_json_where_json_was_asked_for(log: Log, tmp_path: Path) -> None:
+    done = log.call("record", "--wrong", "--json", stdin=b"")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"], answer["exit"]) == (64, False, 64)
+    done = log.call("record", "--json", "--log", tmp_path / "no/such/log", stdin=b"")
+    assert (done.returncode, json.loads(done.stdout)["ok"]) == (125, False)

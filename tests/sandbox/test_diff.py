@@ -103,6 +103,7 @@ def test_widening_is_ranked_and_its_reverse_is_narrower(old: str, new: str, risk
         ("filesystem: {deny: [~/.aws, '~/**/.env']}", ""),
         ("filesystem: {read: [./src], deny: [~/.aws]}", "filesystem: {read: [./src]}"),
         ("filesystem: {read: [.], protect: [./.git]}", "filesystem: {read: [.]}"),
+        ("filesystem: {write: [/dev/null], protect: ['/**/.git/hooks']}", "filesystem: {write: [/dev/null]}"),
         ("env: {pass: [LANG], scrub: ['*KEY']}", "env: {pass: [LANG]}"),
         ("filesystem: {read: [/opt], private: [/tmp], hide: ['~']}", "filesystem: {read: [/opt]}"),
     ],
@@ -150,6 +151,17 @@ def test_the_most_dangerous_comes_first_with_its_line() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_policy_does_not_differ_from_itself(name: str) -> None:
     assert compare_plans(preset_plan(name), preset_plan(name)) == ()
+
+
+def test_a_directory_of_dev_may_hold_a_repository() -> None:
+    old = "filesystem: {write: [/dev/shm], protect: ['/**/.git/hooks']}"
+    assert changes(old, "filesystem: {write: [/dev/shm]}") == [
+        (Risk.CRITICAL, "/**/.git/hooks is no longer protected")
+    ]
+    old = "filesystem: {write: [/dev/null], protect: [/dev/null]}"
+    assert changes(old, "filesystem: {write: [/dev/null]}") == [
+        (Risk.CRITICAL, "/dev/null is no longer protected")
+    ]
 
 
 def test_the_presets_widen_as_their_names_say() -> None:

@@ -14,10 +14,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file name for one policy and tool.
 pub fn key(chosen: &Chosen, tool: Option<&str>) -> String {
+    // What a linked policy extends lies beside the file it leads to: leading elsewhere, it is another policy.
+    let leads = match chosen {
+        Chosen::File(path) if path.is_symlink() => path.canonicalize().unwrap_or_default(),
+        _ => PathBuf::new(),
+    };
     let (kind, name) = match chosen {
         Chosen::File(path) => ("file", path.as_os_str().as_bytes()),
         Chosen::Preset(name) => ("preset", name.as_bytes()),
@@ -25,7 +30,7 @@ pub fn key(chosen: &Chosen, tool: Option<&str>) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("capsule plan cache v1");
     let version = env!("CARGO_PKG_VERSION").as_bytes();
     let tool_given: &[u8] = if tool.is_some() { b"tool" } else { b"" };
-    let parts: [&[u8]; 7] = [
+    let parts: [&[u8]; 8] = [
         version,
         presets::DIGEST.as_bytes(),
         std::env::consts::ARCH.as_bytes(),
@@ -33,6 +38,7 @@ pub fn key(chosen: &Chosen, tool: Option<&str>) -> String {
         name,
         tool_given,
         tool.unwrap_or_default().as_bytes(),
+        leads.as_os_str().as_bytes(),
     ];
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
@@ -205,5 +211,21 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_is_another_policy() {
+        let here = tempfile::tempdir().unwrap();
+        let link = here.path().join("p.yaml");
+        let keys: Vec<String> = ["one", "two"]
+            .iter()
+            .map(|name| {
+                fs::write(here.path().join(name), "version: 1\n").unwrap();
+                let _ = fs::remove_file(&link);
+                symlink(name, &link).unwrap();
+                key(&Chosen::File(link.clone()), None)
+            })
+            .collect();
+        assert_ne!(keys[0], keys[1]);
     }
 }

@@ -21,7 +21,8 @@ pub const DEFAULT: &str = "workspace";
 /// A policy that was asked for or found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chosen {
-    /// A file: absolute, symbolic links resolved.
+    /// A file: absolute, links resolved but for its own name. Its directory is the workspace, also where that name is a
+    /// link to a file kept elsewhere.
     File(PathBuf),
     /// A preset, by name.
     Preset(String),
@@ -43,7 +44,7 @@ pub fn choose(asked: Option<&OsStr>, cwd: &Path, home: Option<&Path>) -> Result<
     };
     let bytes = asked.as_bytes();
     if bytes.contains(&b'/') || bytes.ends_with(b".yaml") || bytes.ends_with(b".yml") {
-        return real(&cwd.join(asked)).map(Chosen::File);
+        return placed(&cwd.join(asked)).map(Chosen::File);
     }
     let name = asked.to_str().filter(|n| {
         !n.is_empty()
@@ -59,7 +60,7 @@ fn upward(cwd: &Path, home: Option<&Path>) -> Result<Chosen, LoadError> {
     for directory in cwd.ancestors() {
         let file = directory.join(FILE);
         match file.symlink_metadata() {
-            Ok(_) => return real(&file).map(Chosen::File),
+            Ok(_) => return placed(&file).map(Chosen::File),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // A policy that may be there must not be passed over for a weaker one further up.
             Err(error) => return Err(LoadError::File(file, error)),
@@ -71,9 +72,15 @@ fn upward(cwd: &Path, home: Option<&Path>) -> Result<Chosen, LoadError> {
     Ok(Chosen::Preset(DEFAULT.to_owned()))
 }
 
-fn real(path: &Path) -> Result<PathBuf, LoadError> {
-    path.canonicalize()
-        .map_err(|error| LoadError::File(path.to_owned(), error))
+/// The name as it stands in its real directory; an error where it leads to nothing.
+fn placed(path: &Path) -> Result<PathBuf, LoadError> {
+    let failed = |error| LoadError::File(path.to_owned(), error);
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return path.canonicalize().map_err(failed);
+    };
+    let place = directory.canonicalize().map_err(failed)?.join(name);
+    place.metadata().map_err(failed)?;
+    Ok(place)
 }
 
 /// Directories that hold others' work or the system's, but may have a workspace beneath them.
@@ -217,6 +224,13 @@ mod tests {
             from("repo/a/b", Some("repo/a")).unwrap(),
             Chosen::Preset("workspace".into())
         );
+        // The workspace is where the name stands, not where a link leads.
+        std::os::unix::fs::symlink("../../capsule.yaml", root.join("repo/a").join(FILE)).unwrap();
+        let linked = from("repo/a/b", None).unwrap();
+        assert_eq!(linked, Chosen::File(root.join("repo/a/capsule.yaml")));
+        let places = variables(&linked, &root, Some(&root)).unwrap();
+        assert_eq!(places.workspace(), root.join("repo/a"));
+        fs::remove_file(root.join("repo/a").join(FILE)).unwrap();
         // A dangling link is a policy that cannot be read, not an absent one.
         std::os::unix::fs::symlink("nowhere", root.join("repo/a").join(FILE)).unwrap();
         assert!(matches!(from("repo/a/b", None), Err(LoadError::File(_, _))));

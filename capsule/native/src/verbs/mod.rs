@@ -24,12 +24,17 @@ fn usage(why: &str, help: &str, json: bool) -> ExitCode {
 
 /// Something that could not be done: exit 125. What comes after the last `; ` of `why` is what to do about it.
 fn refuse(why: &str, json: bool) -> ExitCode {
+    failed(why, crate::dispatch::FAILED, json)
+}
+
+/// As [`refuse`], with an exit code of its own.
+fn failed(why: &str, exit: u8, json: bool) -> ExitCode {
     crate::log_terminal::error(why);
     if json {
         let (message, next) = why.rsplit_once("; ").unwrap_or((why, ""));
-        unanswered(message, next, crate::dispatch::FAILED);
+        unanswered(message, next, exit);
     }
-    ExitCode::from(crate::dispatch::FAILED)
+    ExitCode::from(exit)
 }
 
 fn unanswered(message: &str, next_step: &str, exit: u8) {

@@ -17,43 +17,45 @@ use crate::audit::verifier::{self, Options};
 use crate::log_terminal as terminal;
 
 const HELP: &str = "\
-usage: capsule prove SEQ [LOG] [--out FILE]
+usage: capsule prove SEQ [LOG] [--out FILE] [--json]
 
 Prints the proof that entry SEQ is on LOG (default ./capsule.log): the entry, its path in the tree, the newest signed
 checkpoint, as C2SP tlog-proof text. Whoever has the log's key checks it without the log:
 capsule verify --proof FILE --key KEY
 
   --out FILE   write it to FILE instead of standard output
+  --json       one JSON object: the entry's seq, and the proof, or null where it is in FILE
 
 example: capsule prove 12 --out proof.txt
 ";
 
 /// Runs the verb.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let json = super::wants_json(&arguments);
     let (seq, log, out) = match parse(arguments) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => {
             terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
-        Err(why) => return super::usage(&why, "capsule prove --help", false),
+        Err(why) => return super::usage(&why, "capsule prove --help", json),
     };
     let text = match prove(seq, &log) {
         Ok(Ok(text)) => text,
-        Ok(Err((exit, why))) => {
-            terminal::error(&why);
-            return ExitCode::from(exit);
-        }
-        Err(why) => return super::refuse(&why, false),
+        Ok(Err((exit, why))) => return super::failed(&why, exit, json),
+        Err(why) => return super::refuse(&why, json),
     };
-    if let Some(file) = out {
-        if let Err(why) = std::fs::write(&file, text) {
-            return super::refuse(
-                &format!("{file:?} cannot be written: {why}; choose another with --out"),
-                false,
-            );
-        }
-    } else {
+    if let Some(file) = &out
+        && let Err(why) = std::fs::write(file, &text)
+    {
+        let why = format!("{file:?} cannot be written: {why}; choose another with --out");
+        return super::refuse(&why, json);
+    }
+    if json {
+        let proof = out.is_none().then_some(&text);
+        let answer = serde_json::json!({"entry": seq, "proof": proof});
+        terminal::print(&format!("{answer}\n"));
+    } else if out.is_none() {
         terminal::print(&text);
     }
     ExitCode::SUCCESS
@@ -68,6 +70,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Parsed>, String> {
     while let Some(argument) = parser.next().map_err(|why| why.to_string())? {
         match argument {
             Long("out") => out = Some(parser.value().map_err(|why| why.to_string())?.into()),
+            Long("json") => {}
             Long("help") | Short('h') => return Ok(None),
             Value(text) if seq.is_none() => {
                 let number = text.to_str().and_then(decimal);

@@ -57,20 +57,22 @@ const BATCH: usize = 256;
 
 /// Runs the verb.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    // A wrong line may be the one that does not come to its `--json`.
+    let asked = super::wants_json(&arguments);
     let (log, json) = match parse(arguments) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => {
             terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
-        Err(why) => return super::usage(&why, "capsule record --help", false),
+        Err(why) => return super::usage(&why, "capsule record --help", asked),
     };
     let mut recorder = match Places::from_env().and_then(|places| Writer::open(&log, &places)) {
         Ok(writer) => Recorder::new(writer),
-        Err(why) => return super::refuse(&why.to_string(), false),
+        Err(why) => return super::refuse(&why.to_string(), asked),
     };
     if let Err(why) = recorder.run() {
-        return super::refuse(&why, false);
+        return super::refuse(&why, asked);
     }
     if json {
         let report = serde_json::json!({

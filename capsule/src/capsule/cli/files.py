@@ -28,11 +28,14 @@ class FileLoader:
     """Reads files named in `extends`; the port of `merge.resolve`."""
 
     def load(self, reference: str, including: str) -> Source:
-        """See `merge.Loader`."""
+        """See `merge.Loader`. Relative to where `including` really lies; what is read is named by what it is."""
         path = (
-            Path(reference).expanduser() if reference.startswith("~/") else Path(including).parent / reference
+            Path(reference).expanduser()
+            if reference.startswith("~/")
+            else Path(including).resolve().parent / reference
         )
-        return _read(path)
+        # Not `resolve`, which raises at a circle of links: opening it says so.
+        return _read(Path(os.path.realpath(path)))
 
 
 def policy_in_force(named: str | None, here: Path) -> str:
@@ -48,7 +51,7 @@ def policy_in_force(named: str | None, here: Path) -> str:
         A preset's name, or an absolute path.
     """
     if named:
-        return named if is_preset_name(named) and not Path(named).is_file() else str(Path(named).resolve())
+        return named if is_preset_name(named) and not Path(named).is_file() else str(_placed(Path(named)))
     home = Path.home()
     for folder in (here, *here.parents):
         if os.path.lexists(folder / POLICY_FILE):
@@ -115,6 +118,13 @@ def _read(path: Path) -> Source:
         raise LoadError(f"{shown} is not a regular file", "name a file")
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(MAX_BYTES + 1)
-    # The name the launcher can protect and a person can open, whatever the working directory. A link in
-    # the last segment is followed: the file that is read is the file that is named.
-    return Source(str(path.resolve()), data)
+    placed, real = _placed(path), Path(os.path.realpath(path))
+    return Source(str(placed), data, "" if placed == real else str(real))
+
+
+def _placed(path: Path) -> Path:
+    """The name the launcher can protect and a person can open, whatever the working directory.
+
+    A link in its last segment stays: the workspace is where the policy's name stands, wherever the file is kept.
+    """
+    return Path(os.path.realpath(path.parent), path.name)

@@ -337,10 +337,22 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The bytes a policy was made of; `path` as it appears in origins."""
+    """The bytes a policy was made of; `path` as it appears in origins.
+
+    Attributes:
+        path: absolute, or `preset:NAME`. The name that was given to the top one, also where that is a link.
+        data: what the file says.
+        target: the file a link leads to, else empty.
+    """
 
     path: str
     data: bytes
+    target: str = ""
+
+    @property
+    def directory(self) -> str:
+        """Where the file really lies, without a slash at its end: what it extends and is decided by lies beside it."""
+        return (self.target or self.path).rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

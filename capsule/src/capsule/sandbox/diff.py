@@ -40,6 +40,8 @@ _SENSITIVE = tuple(
     )
 )  # fmt: skip
 _WIDE = {"", "/", "/${home}", "/home", "/root", "/etc", "/var", "/usr"}
+_DIRECTORIES_OF_DEV = {b"shm", b"mqueue", b"hugepages"}
+"""What may hold files; the rest of `/dev` is devices, and directories of devices."""
 _LEVEL = {"read": Risk.LOW, "write": Risk.HIGH, "execute": Risk.MEDIUM}
 
 
@@ -85,10 +87,16 @@ def _beneath(path: str, known: str, where: Variables) -> bool:
     return split(where.path(path))[: len(above)] == above
 
 
+def _device(path: str) -> bool:
+    return path.startswith("/dev/") and split(path)[1] not in _DIRECTORIES_OF_DEV
+
+
 def _reached(grants: Iterable[PlanGrant], pattern: str, where: Variables) -> bool:
     """Whether a grant may cover something that a pattern names: what none does was out of reach with its line too."""
     anchor = Pattern.parse(where.path(pattern)).anchor
     for grant in grants:
+        if not anchor and _device(grant.path):
+            continue  # `/**/x` names nothing beneath a device
         granted = split(where.path(grant.path))
         shorter = min(len(granted), len(anchor))
         if tuple(granted[:shorter]) == anchor[:shorter]:

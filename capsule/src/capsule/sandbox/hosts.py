@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from capsule.errors import PolicyError, Problem, nearest_name
+from capsule.policy.beside import beside_detections, beside_paths
 from capsule.policy.grants import covers
 from capsule.policy.model import DEFAULT_PORTS, HostEntry, Keyed, Origin, PathEntry, Policy, SecretEntry
 from capsule.sandbox.plan import (
@@ -99,8 +100,9 @@ def compile_hosts(policy: Policy) -> CompiledHosts:
     if not wanted:
         return CompiledHosts("none")
     bounds = {name: setting.value for name, setting in network.budget.items()}
-    rules, detections = _last(sections.rules.add), _last(sections.detect.add)
-    authorities = _last(network.authorities.add)
+    rules = _last(beside_paths(policy, sections.rules.add))
+    detections = _last(beside_detections(policy, sections.detect.add))
+    authorities = _last(beside_paths(policy, network.authorities.add))
     egress = PlanEgress(
         unlisted="ask" if asks else "deny",
         hosts=tuple(_host(entry) for entry in hosts),

@@ -30,7 +30,7 @@ def why_kept(path: str, want: str, policy: Policy, access: Access) -> str | None
         log = str(Path(access.variables.cwd, LOG))
         if path == log or path.startswith(log + "."):
             return "the log of its runs is kept; name another place for it with --log"
-        if path in {os.path.realpath(source.path) for source in policy.sources}:
+        if path in {name for source in policy.sources for name in (source.path, source.target)}:
             return "the policy in force is kept"
     state = os.path.realpath(state_directory())
     if path == state or path.startswith(state + "/"):

@@ -16,9 +16,10 @@ import click
 from capsule.cli.files import load_policy, load_source, policy_in_force
 from capsule.cli.policy.access import variables_of
 from capsule.errors import PolicyError, Problem
+from capsule.policy.beside import beside_detections, beside_paths
 from capsule.policy.document import Mapping, read_document
 from capsule.policy.document import Sequence as NodeSequence
-from capsule.policy.model import Policy
+from capsule.policy.model import Origin, Policy, Source
 from capsule.rules.deciders import EGRESS, refuse_undecided
 from capsule.rules.detection.model import SigmaFile, joined
 from capsule.rules.detection.packs import NAMES, load_pack
@@ -103,8 +104,20 @@ def _is_rule(item: Mapping) -> bool:
 
 def _policy(policy: Policy) -> Iterator[RuleFile | SigmaFile]:
     variables = variables_of(policy)
-    for entry in policy.sections.rules.add:
-        source = load_source(variables.path(entry.path))
+    for entry in beside_paths(policy, policy.sections.rules.add):
+        source = _named(variables.path(entry.path), entry.origin)
         yield parse_rules(source.data.decode("utf-8", "surrogateescape"), source.path)
-    for pack in policy.sections.detect.add:
+    for pack in beside_detections(policy, policy.sections.detect.add):
         yield from _directory(Path(variables.path(pack.name))) if pack.is_path else _pack(pack.name)
+
+
+def _named(path: str, origin: Origin) -> Source:
+    """A file that a policy names; the error is about the line that does."""
+    try:
+        return load_source(path)
+    except PolicyError as error:
+        beside = (
+            "rules, detection and authorities lie beside the file that names them, or are named by ~/… or /…"
+        )
+        problem = Problem(origin.file, origin.line, origin.column, error.problems[0].what, next_step=beside)
+        raise PolicyError([problem]) from None
