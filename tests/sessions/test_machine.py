@@ -44,9 +44,20 @@ def test_an_end_belongs_to_the_newest_command_of_its_id() -> None:
     assert machine.step("machine.exit", {"exec": "host-1", "code": 0}) is None
 
 
+def test_a_live_share_is_told_with_what_it_refused() -> None:
+    step = Machine().step
+    assert step("machine.shared", {"directory": "/w"}) == Step("noted", "shares /w live", "host")
+    refused = step("machine.share_refused", {"act": "make", "path": "out", "why": "a link"})
+    assert refused == Step("refused", "make out in the share", "host", "a link")
+
+
 @pytest.mark.parametrize(
-    "entry", ["machine.exec", "machine.exit", "machine.file", "machine.dial", "machine.started"]
-)
+    "entry",
+    [
+        "machine.exec", "machine.exit", "machine.file", "machine.dial", "machine.started", "machine.shared",
+        "machine.share_refused",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("odd", [None, 3, "\x1b[2J", [], {"a": 1}, {"bytes": "/w=="}])
 def test_odd_values_are_no_error(entry: str, odd: Any) -> None:
     names = ("event", "process", "file", "dial", "decision", "exec", "code", "signal", "reason", "problems")

@@ -19,6 +19,7 @@ pub mod message;
 pub mod network;
 pub mod port;
 pub mod redirect;
+pub mod share;
 pub mod stream;
 pub mod sys;
 pub mod trust;

@@ -1,4 +1,4 @@
-//! `capsem-agent`: process 1 of a machine; `serve --sockets DIR` outside of one; `doctor` inside.
+//! `capsem-agent`: process 1 of a machine; `serve --sockets DIR` outside of one; `doctor` and `share` inside.
 //!
 //! Refuses to be process 1 outside of a machine's first moments (no `/proc/cmdline` that names a root).
 
@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use capsem_agent::agent::{AGENT, Agent};
-use capsem_agent::{boot, doctor, identity, line, sys};
+use capsem_agent::{boot, doctor, identity, line, share, sys};
 
-const USAGE: &str = "usage: capsem-agent serve --sockets DIR [--network] | doctor [--json] | --version\nAs process 1 it takes no arguments.";
+const USAGE: &str = "usage: capsem-agent serve --sockets DIR [--network] | doctor [--json] | share DIR | --version\nAs process 1 it takes no arguments.";
 
 fn serve(directory: &str, network: bool) -> std::io::Result<()> {
     sys::adopt_orphans()?;
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         ["serve", "--sockets", directory] => serve(directory, false),
         // In a network namespace that is its own, with an interface named dummy0.
         ["serve", "--sockets", directory, "--network"] => serve(directory, true),
+        ["share", directory] => share::serve(directory),
         ["doctor"] | ["doctor", "--json"] => match doctor::report(arguments.len() > 1) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,22 +18,19 @@ def test_options_become_what_the_service_takes(tmp_path: Path) -> None:
     assert body == {
         "image": "i", "name": "n", "cpus": 2, "memory_mib": 1024, "disk_mib": 2048, "env": {"A": "b=c"},
         "rules": [{"file": str(tmp_path / "r.yaml"), "text": "version: 1"}],
-        "workspace": str(tmp_path.resolve()), "network": None,
+        "workspace": str(tmp_path.resolve()), "network": None, "share": "copy",
     }  # fmt: skip
 
 
-def test_a_live_share_is_refused_with_what_to_use_instead(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--share live is not built.*capsem apply"):
-        machine_body(
-            image="i",
-            cpus=1,
-            memory="1G",
-            disk="none",
-            env=[],
-            rules=[],
-            workspace=str(tmp_path),
-            share="live",
-        )
+def test_a_live_share_is_of_a_directory_that_may_be_shared(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "image": "i", "cpus": 1, "memory": "1G", "disk": "none", "env": [], "rules": [], "share": "live",
+    }  # fmt: skip
+    assert machine_body(**options, workspace=str(tmp_path))["share"] == "live"
+    with pytest.raises(UsageError, match="/etc is not shared live"):
+        machine_body(**options, workspace="/etc")
+    with pytest.raises(UsageError, match="--share live without a workspace"):
+        machine_body(**options)
 
 
 def test_a_variable_has_a_name_and_a_value() -> None:

@@ -18,7 +18,8 @@ from capsem.cli.main import main
         (["--rules", "/no/such/file"], "does not exist"),
         (["--workspace", "/no/such/directory"], "does not exist"),
         (["--workspace", "/"], "/ is more than a workspace"),
-        (["--workspace", "/usr", "--share", "live"], "--share live is not built"),
+        (["--workspace", "/usr", "--share", "live"], "/usr is not shared live"),
+        (["--share", "live"], "--share live without a workspace"),
         (["--apply"], "--apply without a workspace"),
     ],
 )

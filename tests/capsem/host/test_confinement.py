@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from capsem.host.confinement import POLICY, PROXY_POLICY, confined, proxied
+from capsem.host.confinement import POLICY, PROXY_POLICY, SHARE_POLICY, confined, proxied, sharing
 from capsule.sandbox.launcher import find_binary
 
 PRESETS = Path(__file__).parents[3] / "capsule/src/capsule/policy/presets"
@@ -29,6 +29,17 @@ def test_the_proxy_is_its_interpreter_alone() -> None:
     text = (PRESETS / "proxy.yaml").read_text()
     assert "mode: none" in text
     assert "open" not in text.partition("network:")[2].partition("syscalls:")[0]
+
+
+def test_the_share_is_its_interpreter_and_the_directory_it_is_started_in() -> None:
+    line = sharing(Path("/s/share.log"), 9)
+    assert line[:8] == [
+        str(find_binary()), "run", "--policy", SHARE_POLICY, "--log", "/s/share.log", "--pass-fd", "9",
+    ]  # fmt: skip
+    assert line[-7:] == ["--", sys.executable, "-I", "-B", "-m", "capsem.processes.share", "9"]
+    text = (PRESETS / "share.yaml").read_text()
+    assert "write: {replace: [/dev/null, .]}" in text
+    assert "mode: none" in text
 
 
 @pytest.mark.parametrize("forbidden", ["network: {mode: open}", "sandboxing"])

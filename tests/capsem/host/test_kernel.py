@@ -27,7 +27,7 @@ def kept(place: Path) -> Path:
 
 
 def test_a_kernel_of_the_cache_is_not_built_again(cache: Path) -> None:
-    place = kept(cache / "kernels/stock-bookworm")
+    place = kept(cache / "kernels" / kernel.stock_key("bookworm"))
     built = kernel.stock("bookworm", Silent())
     assert (built.version, built.flavour) == ("6.1.0-cloud", "stock")
     assert built.path == place / "bzImage"
@@ -36,7 +36,7 @@ def test_a_kernel_of_the_cache_is_not_built_again(cache: Path) -> None:
 
 
 def test_a_kernel_that_was_changed_in_the_cache_is_refused(cache: Path) -> None:
-    place = kept(cache / "kernels/stock-bookworm")
+    place = kept(cache / "kernels" / kernel.stock_key("bookworm"))
     (place / "bzImage").write_bytes(b"other")
     with pytest.raises(ImageError, match="was changed"):
         kernel.stock("bookworm", Silent())

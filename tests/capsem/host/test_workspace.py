@@ -138,6 +138,10 @@ def test_what_is_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         Workspace.of({"id": ID, "name": "build", "workspace": None, "status": {}})
     with pytest.raises(ConflictError, match="build is stopped"):
         Workspace.of({"id": ID, "name": "build", "workspace": "/w", "status": None, "state": "stopped"})
+    live = {"id": ID, "name": "build", "workspace": "/w", "share": "live", "status": {}}
+    with pytest.raises(ConflictError, match="build shares /w live") as error:
+        Workspace.of(live)
+    assert "git -C /w diff" in (error.value.next_step or "")
     with pytest.raises(CapsemError, match="is not there"):
         read_tree(tmp_path / "nothing.json")
 

@@ -25,6 +25,8 @@ def test_a_life_is_told_with_how_its_commands_ended() -> None:
         line(6, "machine.file", operation="read", target="/x", event={"id": "host-1"}),
         line(7, "machine.marked", mark="x"),
         line(8, "machine.copied", memory=True, copy="a"),
+        line(8, "machine.shared", directory="/w", access="live"),
+        line(8, "machine.share_refused", act="make", path="out", why="a link"),
         line(9, "machine.crashed", reason="QEMU ended with 137"),
         b'{"seq":10,"time":"2026-01-01T00:00:00Z","type":"machine.st',
     ]
@@ -35,6 +37,8 @@ def test_a_life_is_told_with_how_its_commands_ended() -> None:
         ("exec", "rm", "refused"),
         ("file", "read /x", ""),
         ("copied", "branch a", ""),
+        ("shared", "/w live", ""),
+        ("share_refused", "make out: a link", ""),
         ("crashed", "QEMU ended with 137", ""),
     ]
 

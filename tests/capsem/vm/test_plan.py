@@ -1,8 +1,20 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
-from capsem.vm.plan import Accelerator, Board, HostFacts, ImageFiles, work_out
+import msgspec
+
+from capsem.vm.plan import (
+    FIRST_PORTS,
+    SHARE,
+    Accelerator,
+    Board,
+    HostFacts,
+    ImageFiles,
+    MachinePlan,
+    work_out,
+)
 from capsem.vm.spec import MachineSpec
 
 IMAGE = ImageFiles("d" * 64, "/i/vmlinuz", "/i/initrd", "/i/root.squashfs", "squashfs")
@@ -25,6 +37,16 @@ def test_machines_that_can_share_a_template_have_one_key() -> None:
         work_out(MachineSpec(), IMAGE, FACTS, board=Board.Q35),
     ):
         assert other.key != plan.key
+
+
+def test_a_machine_kept_before_live_shares_keeps_its_ports() -> None:
+    plan = work_out(MachineSpec(), IMAGE, FACTS)
+    assert SHARE in plan.ports
+    told = json.loads(msgspec.json.encode(plan))
+    del told["ports"]
+    before = msgspec.convert(told, MachinePlan)
+    assert before.ports == FIRST_PORTS
+    assert before.key != plan.key
 
 
 def test_an_emulated_processor_does_not_ask_for_copies_by_the_byte() -> None:

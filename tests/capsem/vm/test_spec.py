@@ -21,6 +21,7 @@ def test_a_machine_with_a_name_outlives_its_stop() -> None:
         MachineSpec(name="A b"),
         MachineSpec(env={"A=B": "x"}),
         MachineSpec(env={"A": "x\0y"}),
+        MachineSpec(share="live"),
     ],
 )
 def test_a_machine_that_could_not_be_is_refused(spec: MachineSpec) -> None:

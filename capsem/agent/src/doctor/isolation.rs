@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::{Group, line};
-use crate::{line as ports, sys};
+use crate::{line as ports, share, sys};
 
 fn names(directory: &str) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -136,12 +136,15 @@ pub(super) fn examine(group: &mut Group) {
 fn channels(group: &mut Group) {
     let found = names("/sys/class/virtio-ports");
     let mut known = true;
+    let shared = line("/proc/mounts")
+        .is_ok_and(|mounts| mounts.lines().any(|row| row.contains(" fuse.capsem ")));
     for port in &found {
         let name = line(&format!("/sys/class/virtio-ports/{port}/name")).unwrap_or_default();
         let number = name
             .strip_prefix("capsem.")
             .and_then(|number| number.parse::<u16>().ok());
-        known &= number.is_some_and(|number| ports::PORTS.contains(&number));
+        let of_share = name == share::NAME;
+        known &= of_share || number.is_some_and(|number| ports::PORTS.contains(&number));
         let node = format!("/dev/{port}");
         match fs::metadata(&node) {
             Ok(about) => {
@@ -159,6 +162,10 @@ fn channels(group: &mut Group) {
                 false,
                 error.to_string(),
             ),
+        }
+        // Nobody has it in a machine that shares nothing; nor does anybody on the host listen to it then.
+        if of_share && !shared {
+            continue;
         }
         // A device can be opened once, and the agent has it.
         let taken = fs::File::options().read(true).write(true).open(&node);

@@ -103,11 +103,11 @@ def recorded(machine: str) -> tuple[Recorded, dict[str, Any] | None]:
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--share",), {
         "type": click.Choice(["copy", "live"]), "default": "copy", "show_default": True,
-        "help": "How the workspace gets there.",
+        "help": "How the workspace gets there: as a copy, or as DIR itself, which the machine then changes at once.",
     }),
     (("--workspace",), {
         "metavar": "DIR", "type": click.Path(exists=True, file_okay=False),
-        "help": "Copy DIR to /workspace, where commands then run.",
+        "help": "DIR is to be at /workspace, where commands then run.",
     }),
     (("--rules",), {
         "multiple": True, "type": click.Path(exists=True, dir_okay=False),
@@ -155,11 +155,8 @@ def machine_body(
     Raises:
         UsageError: an option makes no sense.
     """
-    if share == "live":
-        raise UsageError(
-            "--share live is not built: a machine gets a copy",
-            next_step="leave it out, and take over what changed with capsem diff and capsem apply",
-        )
+    if share == "live" and workspace is None:
+        raise UsageError("--share live without a workspace", next_step="name the directory: --workspace DIR")
     settings = load()
     image = str(settings.of("machine.image").value) if image is None else image
     cpus = int(settings.of("machine.cpu").value) if cpus is None else cpus
@@ -167,9 +164,14 @@ def machine_body(
     disk = str(settings.of("machine.disk").value) if disk is None else disk
     policy = str(settings.of("machine.policy").value) if policy is None else policy
     if workspace is not None:
-        from capsem.host.workspace import root_of
+        if share == "live":
+            from capsem.host.sharing import shareable
 
-        workspace = str(root_of(workspace))
+            workspace = str(shareable(workspace))
+        else:
+            from capsem.host.workspace import root_of
+
+            workspace = str(root_of(workspace))
     return {
         "image": image,
         "name": name,
@@ -182,6 +184,7 @@ def machine_body(
         "network": None if policy == "none" else network_of(policy),
         "rules": [{"file": path, "text": Path(path).read_text(encoding="utf-8")} for path in rules],
         "workspace": workspace,
+        "share": share,
     }
 
 
@@ -208,7 +211,7 @@ async def made(body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _made(body: dict[str, Any]) -> dict[str, Any]:
-    if body["workspace"] is None:
+    if body["workspace"] is None or body["share"] == "live":
         return cast("dict[str, Any]", await call("POST", "/machines", body))
     # What a workspace needs is loaded for a machine that has one.
     from capsem.host.workspace import make

@@ -31,9 +31,8 @@ def _begun(how: str, machine: str, body: object = None) -> Any:
 def without_disk(machine: dict[str, Any]) -> None:
     """Say what a machine without a disk loses, to whoever has just made it last."""
     if machine["name"] and machine["disk_mib"] is None:
-        terminal.complain(
-            [f"{machine['name']} has no disk: a stop loses what was written in it; capsem suspend keeps it"]
-        )
+        kept = "" if machine.get("share") == "live" else "; capsem suspend keeps it"
+        terminal.complain([f"{machine['name']} has no disk: a stop loses what was written in it{kept}"])
 
 
 @click.command("start", epilog="Example: capsem start build")

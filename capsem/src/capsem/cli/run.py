@@ -34,12 +34,17 @@ async def in_temporary_machine(
     """
     if apply and body["workspace"] is None:
         raise UsageError("--apply without a workspace", next_step="name the directory: --workspace DIR")
+    if apply and body["share"] == "live":
+        raise UsageError(
+            "--apply with a live share: what the machine writes is in the directory already",
+            next_step="leave --apply or --share live out",
+        )
     course = course or Course()
     machine = course.machine = await made(body)
     keep = False
     try:
         code = await attached(Path(machine["socket"]), asked, course, as_json=as_json)
-        if body["workspace"] is not None:
+        if body["workspace"] is not None and body["share"] == "copy":
             # Loaded for a machine that has a workspace.
             from capsem.cli.apply import at_the_end
 

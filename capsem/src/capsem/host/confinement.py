@@ -1,7 +1,8 @@
-"""QEMU and the proxy under Capsule policies: no network, no file but libraries; what they work on is inherited.
+"""QEMU, the proxy and the share under Capsule policies: no network, no file but libraries; the rest is inherited.
 
-The policies are Capsule's presets `qemu` and `proxy`; `capsule run` puts each into namespaces of its own, under
-Landlock and a system call filter, and keeps a log of it. Refuses to start them where Capsule cannot confine them.
+The share has the one directory that it serves besides. The policies are Capsule's presets `qemu`, `proxy` and `share`;
+`capsule run` puts each into namespaces of its own, under Landlock and a system call filter, and keeps a log of it.
+Refuses to start them where Capsule cannot confine them.
 
     await launch(line, files, confine=confined(directory / "qemu.log"))
 """
@@ -18,6 +19,7 @@ from capsule.sandbox.launcher import find_binary, interpreter_reads
 
 POLICY = "qemu"
 PROXY_POLICY = "proxy"
+SHARE_POLICY = "share"
 
 
 def confined(log: Path, *, reads: str | None = None) -> Confine:
@@ -45,10 +47,24 @@ def proxied(log: Path) -> list[str]:
     Args:
         log: where Capsule records that run.
     """
-    line = [str(find_binary()), "run", "--policy", PROXY_POLICY, "--log", str(log)]
+    return _python(PROXY_POLICY, log, "capsem.processes.proxy")
+
+
+def sharing(log: Path, told: int) -> list[str]:
+    """The line that starts a share under its policy, in the directory that it serves; descriptor 0 is the guest's port.
+
+    Args:
+        log: where Capsule records that run.
+        told: a descriptor, inherited, with what it is told.
+    """
+    return [*_python(SHARE_POLICY, log, "capsem.processes.share", "--pass-fd", str(told)), str(told)]
+
+
+def _python(policy: str, log: Path, module: str, *options: str) -> list[str]:
+    line = [str(find_binary()), "run", "--policy", policy, "--log", str(log), *options]
     package = str(Path(capsem.__file__).resolve().parents[1])
     for directory in dict.fromkeys([*interpreter_reads(), package]):
         line += ["--read", directory]
     return [
-        *line, "--program", sys.executable, "--", sys.executable, "-I", "-B", "-m", "capsem.processes.proxy",
+        *line, "--program", sys.executable, "--", sys.executable, "-I", "-B", "-m", module,
     ]  # fmt: skip

@@ -82,10 +82,16 @@ def stock(suite: str, progress: Progress) -> BuiltKernel:
     Raises:
         ImageError: it cannot be fetched or is not of the expected form.
     """
-    with _once(f"stock-{suite}") as place:
+    with _once(stock_key(suite)) as place:
         if not (place / "kernel.json").exists():
             _unpack_stock(suite, place, progress)
         return _read(place, "stock")
+
+
+def stock_key(suite: str) -> str:
+    """What Debian's kernel is kept as: with other modules it is another one."""
+    wanted = hashlib.sha256(" ".join((*modules.WANTED, *modules.WELCOME)).encode()).hexdigest()
+    return f"stock-{suite}-{wanted[:12]}"
 
 
 def _sources(suite: str, progress: Progress) -> Path:

@@ -203,11 +203,12 @@ def _as_it_is(line: Sequence[str], descriptors: Sequence[int]) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a machine is made of, as descriptors of the caller's; see `Descriptors`."""
+    """What a machine is made of, as descriptors of the caller's (see `Descriptors`), and its ports by number."""
 
     memory: int
     root: int
     disk: int | None = None
+    ports: tuple[int, ...] = PORTS
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -228,11 +229,11 @@ async def launch(
     Raises:
         MachineError: it ended before it answered; the message has its last words.
     """
-    pairs = {name: socket.socketpair() for name in ("qmp", "console", *PORTS)}
+    pairs = {name: socket.socketpair() for name in ("qmp", "console", *files.ports)}
     theirs = {name: pair[1].fileno() for name, pair in pairs.items()}
     descriptors = Descriptors(
         qmp=theirs["qmp"], console=theirs["console"], memory=files.memory, root=files.root, disk=files.disk,
-        ports={port: theirs[port] for port in PORTS},
+        ports={port: theirs[port] for port in files.ports},
     )  # fmt: skip
     passed = (*theirs.values(), *files.numbers)
     try:
@@ -251,7 +252,7 @@ async def launch(
     for ours, _ in pairs.values():
         ours.setblocking(False)
     qmp = QMPClient("machine")
-    qemu = Qemu(process, qmp, {port: pairs[port][0] for port in PORTS}, pairs["console"][0])
+    qemu = Qemu(process, qmp, {port: pairs[port][0] for port in files.ports}, pairs["console"][0])
     qemu._reading = asyncio.create_task(_keep_errors(qemu))
     try:
         await qmp.connect(pairs["qmp"][0])

@@ -109,6 +109,12 @@ class Workspace:
             raise ConflictError(
                 f"{name} has no workspace", next_step="give it one: capsem create --workspace DIR"
             )
+        if machine.get("share") == "live":
+            raise ConflictError(
+                f"{name} shares {machine['workspace']} live: what it writes is there already, and there is no copy to "
+                "compare, take over or go back to",
+                next_step=f"git -C {machine['workspace']} diff; or create it with --share copy",
+            )
         if running and machine["status"] is None:
             raise ConflictError(f"{name} is {machine['state']}", next_step=f"capsem start {name}")
         return cls(machine["id"], Path(machine["socket"]), Path(machine["workspace"]), name)

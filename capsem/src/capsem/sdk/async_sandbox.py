@@ -237,6 +237,7 @@ class AsyncSandbox:
         cls, image: str | None = None, *, name: str | None = None, cpus: int | None = None,
         memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
         rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
+        share: Literal["copy", "live"] = "copy",
     ) -> Self:  # fmt: skip
         """Make a machine and start it. What is not given is as the settings say (`capsem config`).
 
@@ -250,6 +251,7 @@ class AsyncSandbox:
             rules: files of rules that decide what is run and copied.
             workspace: a directory that is copied to /workspace, where commands then run.
             policy: a file, or a preset's name: what it may reach; `none`: nothing.
+            share: `live`: the workspace is the directory itself, which the machine changes at once.
 
         Raises:
             UsageError: a secret of the policy cannot be had, or the organisation's settings say otherwise.
@@ -271,10 +273,11 @@ class AsyncSandbox:
             "cpus": settings.of("machine.cpu").value if cpus is None else cpus,
             "memory_mib": settings.mebibytes("machine.memory") if memory_mib is None else memory_mib,
             "disk_mib": settings.mebibytes("machine.disk") if disk_mib == DEFAULT_DISK else disk_mib,
-            "env": dict(envs or {}), "rules": texts, "network": network,
+            "env": dict(envs or {}), "rules": texts, "network": network, "share": share,
         }  # fmt: skip
-        if workspace is None:
-            machine = await call("POST", "/machines", asked)
+        if workspace is None or share == "live":
+            root = None if workspace is None else str(Path(workspace).resolve())
+            machine = await call("POST", "/machines", {**asked, "workspace": root})
         else:
             # What a workspace needs is loaded for a machine that has one.
             from capsem.host.workspace import make, root_of

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from capsem.errors import MachineError
-from capsem.vm.plan import PORTS, Accelerator, Board, MachinePlan
+from capsem.vm.plan import Accelerator, Board, MachinePlan
 
 # No program, no privilege, no old system call: QEMU's own filter, beside whatever it is confined by.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -27,7 +27,7 @@ class Descriptors:
         console: the guest's serial line.
         memory: the file that is the guest's memory.
         root: the root file system, for reading.
-        ports: one socket for each of PORTS.
+        ports: one socket for each of the plan's.
         disk: its own disk, for reading and writing; None without one.
     """
 
@@ -48,7 +48,7 @@ def _accelerator(plan: MachinePlan) -> str:
 
 
 def _machine(plan: MachinePlan, descriptors: Descriptors, *, program: str, shared: bool) -> list[str]:
-    if set(descriptors.ports) != set(PORTS):
+    if set(descriptors.ports) != set(plan.ports):
         raise MachineError("a machine's ports are not all there", next_step="report this")
     if plan.disk != (descriptors.disk is not None):
         raise MachineError("a machine's disk is not the planned one", next_step="report this")
@@ -73,7 +73,7 @@ def _machine(plan: MachinePlan, descriptors: Descriptors, *, program: str, share
             "-device", f"virtio-blk-{kind},drive=disk",
         ]  # fmt: skip
     line += ["-device", f"virtio-rng-{kind}", "-device", f"virtio-serial-{kind},id=serial,max_ports=8"]
-    for place, port in enumerate(PORTS, 1):
+    for place, port in enumerate(plan.ports, 1):
         line += [
             "-chardev", f"socket,id=p{port},fd={descriptors.ports[port]}",
             "-device", f"virtserialport,chardev=p{port},name=capsem.{port},nr={place}",

@@ -76,6 +76,10 @@ def _detail(what: str, entry: dict[str, Any]) -> str:
             return f"from {entry.get('machine', '')}"
         case "stopped":
             return "" if entry.get("asked") else "by itself"
+        case "shared":
+            return f"{entry.get('directory', '')} live"
+        case "share_refused":
+            return f"{entry.get('act', '')} {entry.get('path', '')}: {entry.get('why', '')}"
         case _:
             return str(entry.get("reason") or "")
 

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 
 from capsem.errors import ImageError
 
-# What Debian's cloud kernel has as modules and a machine cannot start without; 9p is not in that kernel at all.
+# What Debian's cloud kernel has as modules and a machine cannot start without; it has no 9p.
 WANTED = ("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "squashfs", "overlay")
-# What the network inside needs, taken when it is there.
+# What the network inside and a live share need, taken when it is there.
 WELCOME = (
+    "fuse",
     "dummy",
     "nf_tables",
     "nf_nat",

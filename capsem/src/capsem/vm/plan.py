@@ -70,7 +70,10 @@ class ImageFiles:
     disk: str | None = None
 
 
-PORTS = (5000, 5001, 5002, 5003, 5004, 5005)
+FIRST_PORTS = (5000, 5001, 5002, 5003, 5004, 5005)
+"""Of machines that were suspended before there were others."""
+SHARE = 5006
+PORTS = (*FIRST_PORTS, SHARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class MachinePlan:
         disk: whether it has a disk of its own.
         disk_mib: its size, MiB; 0 without one.
         tsc_khz: what the guest is told of its clock.
+        ports: its ways to the host, by number.
     """
 
     board: Board
@@ -98,6 +102,7 @@ class MachinePlan:
     disk: bool
     disk_mib: int
     tsc_khz: int
+    ports: tuple[int, ...] = FIRST_PORTS
 
     @property
     def key(self) -> str:
@@ -159,4 +164,5 @@ def work_out(
         disk=spec.disk_mib is not None,
         disk_mib=spec.disk_mib or 0,
         tsc_khz=facts.tsc_khz,
+        ports=PORTS,
     )

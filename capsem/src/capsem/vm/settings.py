@@ -94,6 +94,9 @@ KEYS: Mapping[str, Key] = {
             "days after its last entry in which the log of a machine that is gone goes, or none",
             Days(),
         ),
+        Key("share.files", 100_000, "names a live share may add to its directory", Number(0, 10_000_000)),
+        Key("share.size", "4G", "bytes a live share may add to its directory", Size(1, MOST_DISK)),
+        Key("share.handles", 1024, "files a live share may have open at once", Number(16, 3072)),
     )
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from capsem.errors import UsageError
 from capsem.vm.network import NetworkSpec
@@ -45,6 +46,7 @@ class MachineSpec:
         rules: files of rules that decide what is run and copied; with none, everything may be.
         workspace: a directory of the host that is copied to /workspace, where commands then run; absolute.
         network: what may be reached; None: nothing.
+        share: whether the workspace is copied, or is the directory of the host itself (`live`).
     """
 
     image: str = "default"
@@ -56,6 +58,7 @@ class MachineSpec:
     rules: tuple[RuleText, ...] = ()
     workspace: str | None = None
     network: NetworkSpec | None = None
+    share: Literal["copy", "live"] = "copy"
 
     def checked(self) -> MachineSpec:
         """This spec, once it is known to make sense.
@@ -80,7 +83,14 @@ class MachineSpec:
             raise UsageError(
                 f"the workspace {self.workspace!r} is no absolute path", next_step="name a directory"
             )
+        if self.live and self.workspace is None:
+            raise UsageError("a live share of nothing", next_step="name the directory: --workspace DIR")
         return self
+
+    @property
+    def live(self) -> bool:
+        """Whether its workspace is the host's directory itself."""
+        return self.share == "live"
 
     @property
     def persistent(self) -> bool:

@@ -10,10 +10,11 @@ repository of its own making below the directory's. Names that differ in case al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Self
 
 from capsule.overlay.change import Change, Guard, guarded
-from capsule.policy.glob import Pattern
+from capsule.policy.glob import Pattern, split
 from capsule.policy.model import Policy
 
 PRESETS = ("workspace", "secret-files")
@@ -33,6 +34,7 @@ class Guards:
         self._root = root.rstrip("/")
         self._denied: list[tuple[Pattern, str]] = []
         self._kept: list[tuple[Pattern, str]] = []
+        self._rows: tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]] = ([], [])
         seen: set[tuple[str, bool]] = set()
         for policy in policies:
             files = policy.sections.filesystem
@@ -45,7 +47,11 @@ class Guards:
                     for anchor, tail in self._places(entry.path, home):
                         if (key := (f"{anchor}\0{tail}", into is self._denied)) not in seen:
                             seen.add(key)
-                            into.append((Guard(anchor, tail, why).pattern(), why))
+                            self._add(into is self._kept, anchor, tail, why)
+
+    def _add(self, kept: int, anchor: str, tail: str, why: str) -> None:
+        (self._denied, self._kept)[kept].append((Guard(anchor, tail, why).pattern(), why))
+        self._rows[kept].append((anchor, tail, why))
 
     def _places(self, path: str, home: str) -> list[tuple[str, str]]:
         for word, anchor in (
@@ -65,6 +71,31 @@ class Guards:
     def withheld(self, path: str) -> str | None:
         """Why a name is not sent, or None."""
         return self._covered(path, self._denied)
+
+    def kept(self, path: str) -> str | None:
+        """Why a name is never changed, or None."""
+        return self._covered(path, [*self._denied, *self._kept])
+
+    def leads(self, path: str) -> str | None:
+        """Why the directory of that name is never moved or removed: a guarded name lies below it; or None."""
+        segments = tuple(split(f"{self._root}/{path}"))
+        for pattern, why in [*self._denied, *self._kept]:
+            if pattern.anchor[: len(segments)] == segments:
+                return f"it leads to a guarded name: {why}"
+        return None
+
+    def told(self) -> dict[str, object]:
+        """All of it as plain values, for another process; `of_told` is the way back."""
+        return {"root": self._root, "denied": self._rows[0], "kept": self._rows[1]}
+
+    @classmethod
+    def of_told(cls, told: Mapping[str, Any]) -> Self:
+        """What `told` gave."""
+        guards = cls(told["root"], "/", [])
+        for which, rows in enumerate((told["denied"], told["kept"])):
+            for anchor, tail, why in rows:
+                guards._add(which, anchor, tail, why)
+        return guards
 
     def _covered(self, path: str, patterns: Sequence[tuple[Pattern, str]]) -> str | None:
         name = f"{self._root}/{path}"

@@ -13,7 +13,7 @@ from capsule.policy.model import Source
 
 NAMES: Final = (
     "anthropic", "c", "crates", "debian", "egress", "git", "github", "go", "google-ai", "node", "npm", "openai", "pypi",
-    "proxy", "python", "qemu", "readonly", "rust", "secret-files", "strict", "toolchains", "workspace",
+    "proxy", "python", "qemu", "readonly", "rust", "secret-files", "share", "strict", "toolchains", "workspace",
 )  # fmt: skip
 
 

@@ -133,6 +133,11 @@ def _life(what: str, event: Json) -> Step | None:
             return Step("copied", "for a branch" if event.get("memory") is True else "for a fork")
         case "branched":
             return Step("began", f"as a branch of {text(event.get('machine')) or '?'}")
+        case "shared":
+            return Step("noted", f"shares {text(event.get('directory')) or '?'} live", "host")
+        case "share_refused":
+            act, path = text(event.get("act")) or "?", text(event.get("path")) or ""
+            return Step("refused", f"{act} {path} in the share", "host", text(event.get("why")) or "")
         case _:
             problems = event.get("problems")
             said = [found for one in problems if (found := text(one))] if isinstance(problems, list) else []

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from capsem.errors import CapsemError, ConflictError, UsageError
 from capsem.processes.service import copies
-from capsem.processes.service.admission import allowed, fits, image_files, with_disk_of
+from capsem.processes.service.admission import allowed, fits, image_files, not_live, with_disk_of
 from capsem.vm.network import NetworkSpec
 from capsem.vm.settings import Settings, read
 from capsem.vm.spec import MachineSpec
@@ -20,6 +21,20 @@ def test_what_is_locked() -> None:
     for spec in (MachineSpec(memory_mib=512, network=network), MachineSpec(memory_mib=1024)):
         with pytest.raises(UsageError, match=r"is locked to .* by corp.toml:"):
             allowed(spec, held)
+
+
+@pytest.mark.asyncio
+async def test_a_machine_with_a_live_share_is_not_copied() -> None:
+    registry, record = await standing()
+    not_live(record, "forked")
+    live = msgspec.structs.replace(record, spec=MachineSpec(name="build", workspace="/w", share="live"))
+    acts = {
+        "suspended": registry.suspend(live), "forked": copies.fork(registry, live, "x"),
+        "branched": copies.branch(registry, live, 1),
+    }  # fmt: skip
+    for act, doing in acts.items():
+        with pytest.raises(ConflictError, match=f"build shares /w live, so it cannot be {act}"):
+            await doing
 
 
 @pytest.mark.asyncio

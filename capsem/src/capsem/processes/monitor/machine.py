@@ -37,11 +37,13 @@ from capsem.processes.monitor.deciding import Rules
 from capsem.processes.monitor.evidence import Evidence
 from capsem.processes.monitor.memory import Memory
 from capsem.processes.monitor.network import Network
+from capsem.processes.monitor.sharing import Sharing
 from capsem.vm.commandline import boot, restore
 from capsem.vm.lifecycle import Act, Event, Life, State
-from capsem.vm.plan import Accelerator, MachinePlan
+from capsem.vm.plan import SHARE, Accelerator, MachinePlan
 from capsem.vm.record import End, Record, decode
 from capsem.wire.guest import NETWORK, Ready, Shutdown, Sync
+from capsem.wire.guest import PORTS as WIRE_PORTS
 from capsem.wire.monitor import Copied, Status
 
 # From the first question to the last byte on the disk; memory of some GiB on a slow disk is within it.
@@ -97,6 +99,7 @@ class Machine:
         self._watching: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
         self.network = Network(record, self._write, directory)
+        self.sharing = Sharing(directory, self._write)
 
     @property
     def channel(self) -> Channel:
@@ -251,6 +254,8 @@ class Machine:
         )
         assert self._qemu is not None
         self.network.attach(self._qemu.ports[NETWORK])
+        if self.record.spec.live:
+            await self.sharing.start(str(self.record.spec.workspace), self._qemu.ports[SHARE], self._agent)
         self._used.unlink(missing_ok=True)
 
     async def _begin(self) -> None:
@@ -266,7 +271,7 @@ class Machine:
         memory = self._memory
         with contextlib.ExitStack() as stack:
             root, disk = open_disks(stack, self._plan, self._directory / "disk")
-            files = Files(memory.file, root, disk)
+            files = Files(memory.file, root, disk, self._plan.ports)
             if memory.state is None:
                 self._qemu = await launch(
                     lambda d: boot(self._plan, d, program=program, shared=memory.shared), files,
@@ -310,7 +315,7 @@ class Machine:
     async def _open_channel(self, qemu: Qemu) -> None:
         self._keeping = asyncio.create_task(keep(qemu.console, self._directory / "console.log"))
         # What the guest sends to the network is read by the proxy alone.
-        ports = {number: port for number, port in qemu.ports.items() if number != NETWORK}
+        ports = {number: qemu.ports[number] for number in WIRE_PORTS if number != NETWORK}
         self._channel = await Channel(ports).__aenter__()
 
     async def _watch(self) -> None:
@@ -338,6 +343,7 @@ class Machine:
         await self.evidence.write(kind, fields)
 
     async def _let_go(self) -> None:
+        await self.sharing.close()
         await self.network.close()
         if self._channel is not None:
             await self._channel.__aexit__(None, None, None)
@@ -527,6 +533,9 @@ class Machine:
         if act is Act.SHUT_DOWN and not force:
             with contextlib.suppress(CapsemError, TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
+                    if self.record.spec.live:
+                        # What is mapped and changed is on its way to the host as long as the share is there.
+                        await self._agent.lifecycle(Sync)
                     await self._agent.lifecycle(Shutdown)
                     assert self._qemu is not None
                     await self._qemu.wait()

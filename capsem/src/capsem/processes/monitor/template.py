@@ -23,6 +23,7 @@ from capsem.processes.monitor.console import keep
 from capsem.processes.monitor.machine import BOOT_SECONDS
 from capsem.vm.commandline import boot
 from capsem.vm.plan import MachinePlan
+from capsem.wire.guest import PORTS as WIRE_PORTS
 
 TRIES = 3
 
@@ -65,12 +66,12 @@ async def _once(plan: MachinePlan, directory: Path) -> None:
     with contextlib.ExitStack() as stack:
         root, disk = open_disks(stack, plan, directory / "disk")
         qemu = await launch(
-            lambda d: boot(plan, d, program=program, shared=True), Files(memory, root, disk),
+            lambda d: boot(plan, d, program=program, shared=True), Files(memory, root, disk, plan.ports),
             confine=confined(directory / "qemu.log", reads=plan.image.kernel),
         )  # fmt: skip
     keeping = asyncio.create_task(keep(qemu.console, directory / "console.log"))
     try:
-        async with Channel(qemu.ports) as channel:
+        async with Channel({number: qemu.ports[number] for number in WIRE_PORTS}) as channel:
             await channel.hello()
             await qemu.execute("stop")
             await qemu.save(state)

@@ -8,6 +8,7 @@ from pathlib import Path
 from capsem.errors import ConflictError, UsageError
 from capsem.host.images import open_image
 from capsem.vm.plan import ImageFiles
+from capsem.vm.record import Record
 from capsem.vm.settings import Settings
 from capsem.vm.spec import DEFAULT_DISK, MachineSpec
 
@@ -45,6 +46,20 @@ def allowed(spec: MachineSpec, settings: Settings) -> None:
                 f"{name} is locked to {held.value!r} by {held.place}",
                 next_step="leave the option out, or ask who looks after this host",
             )
+
+
+def not_live(record: Record, act: str) -> None:
+    """Refuse what a machine with a live share cannot do: its kernel holds files of the host open.
+
+    Raises:
+        ConflictError: it has one.
+    """
+    if record.spec.live:
+        raise ConflictError(
+            f"{record.names[0]} shares {record.spec.workspace} live, so it cannot be {act}: its kernel holds files of "
+            "the host open, which a copy of its memory would not",
+            next_step="create it with --share copy; one with a live share can be stopped and started",
+        )
 
 
 def with_disk_of(spec: MachineSpec, image: ImageFiles, *, usual: int | None = DEFAULT_DISK) -> MachineSpec:

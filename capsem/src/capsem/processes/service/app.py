@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -72,6 +72,7 @@ class Asked(BaseModel):
     rules: list[Rules] = []
     workspace: str | None = None
     network: Networked | None = None
+    share: Literal["copy", "live"] = "copy"
 
 
 class Force(BaseModel):

@@ -23,6 +23,7 @@ from capsem.host import images, places
 from capsem.host.disk import copy_disk
 from capsem.host.whole import write_whole
 from capsem.processes.service import monitors
+from capsem.processes.service.admission import not_live
 from capsem.processes.service.registry import Registry
 from capsem.processes.service.room import of_copy
 from capsem.vm.image import check_name
@@ -41,6 +42,7 @@ async def fork(registry: Registry, record: Record, name: str) -> images.Image:
         ConflictError: it has no disk, or an image has this name.
         MachineError: it runs and could not be copied.
     """
+    not_live(record, "forked")
     check_name(name)
     if name in images.names():
         raise ConflictError(f"there is an image named {name}", next_step="choose another name")
@@ -105,6 +107,7 @@ async def branch(registry: Registry, record: Record, count: int, names: Sequence
         UsageError: too many or none, or another number of names.
         MachineError: it could not be copied, or a child did not answer; then none of them is left.
     """
+    not_live(record, "branched")
     if not 1 <= count <= MOST_CHILDREN or (names and len(names) != count) or len(set(names)) != len(names):
         raise UsageError(
             f"{count} branches with {len(names)} names",

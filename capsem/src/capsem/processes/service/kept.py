@@ -47,6 +47,7 @@ def shown(record: Record, status: Status | None) -> dict[str, Any]:
         "memory_mib": record.spec.memory_mib,
         "disk_mib": record.spec.disk_mib,
         "workspace": record.spec.workspace,
+        "share": record.spec.share if record.spec.workspace is not None else None,
         "accelerator": record.accelerator,
         "board": record.board,
         "template": record.template,

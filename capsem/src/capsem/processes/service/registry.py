@@ -33,7 +33,7 @@ from capsem.host.settings import load
 from capsem.host.usage import taken
 from capsem.host.whole import write_whole
 from capsem.processes.service import monitors
-from capsem.processes.service.admission import allowed, fits, image_files, with_disk_of
+from capsem.processes.service.admission import allowed, fits, image_files, not_live, with_disk_of
 from capsem.processes.service.kept import ended, starting
 from capsem.processes.service.nursery import Nursery
 from capsem.processes.service.pool import Ahead, Pool, size
@@ -172,6 +172,11 @@ class Registry:
         spec.checked()
         settings = await asyncio.to_thread(load)
         allowed(spec, settings)
+        if spec.live:
+            # What judges directories is loaded for a machine that shares one.
+            from capsem.host.sharing import shareable
+
+            await asyncio.to_thread(shareable, str(spec.workspace))
         image = await asyncio.to_thread(image_files, spec.image)
         spec = with_disk_of(spec, image, usual=settings.mebibytes("machine.disk"))
         fits(spec, settings)
@@ -322,6 +327,7 @@ class Registry:
             ConflictError: it does not run.
             MachineError: it could not be kept; it runs on.
         """
+        not_live(record, "suspended")
         async with self._turns[record.id]:
             record, status = await self.seen(self.find(record.id))
             if status is None:

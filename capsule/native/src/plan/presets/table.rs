@@ -1,7 +1,7 @@
 // Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
-    "87dbf395a08f764940465023bdcef440c5a4395bc40590c266cf274be98289f0";
+    "d377509890c5680e5873a15a71cf1c15056f9b33ab7485b4b299175675712642";
 /// All presets, by name.
 pub const ALL: &[Preset] = &[
     Preset {
@@ -117,6 +117,12 @@ pub const ALL: &[Preset] = &[
         source: "blake3:2efaa818e5f4eb25674e4e20c0fe43beeba92f8e1885ee71b1d1d6f6f94274ce",
         digest: "blake3:736b756f33f926bff6a6d6ebcd2abb37a2472b1aac055a17cbf7c250d997a964",
         plan: include_str!("secret-files.json"),
+    },
+    Preset {
+        name: "share",
+        source: "blake3:0de10fceed1fb9201ecc8b3daa2f633b9917c3345dfeb25d449c521662e178a6",
+        digest: "blake3:d18fbdfff235ff83ccb09c46418a57716bd7a78813035feb7006044e891fe3a3",
+        plan: include_str!("share.json"),
     },
     Preset {
         name: "strict",
