@@ -48,7 +48,8 @@ OFFERED = {
     "capsule", "capsule.cli.asks", "capsule.cli.files", "capsule.cli.lazy", "capsule.errors", "capsule.overlay.apply",
     "capsule.overlay.change", "capsule.overlay.layer", "capsule.overlay.manifest", "capsule.policy.glob",
     "capsule.policy.grants", "capsule.policy.model", "capsule.policy.quantities",
-    "capsule.rules.engine", "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler", "capsule.sandbox.launcher",
+    "capsule.rules.engine", "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler",
+    "capsule.sandbox.launcher",
     # The session database over a machine's log, and how it is told.
     "capsule.cli.sessions.query", "capsule.cli.sessions.show", "capsule.cli.sessions.story",
     "capsule.cli.sessions.timeline", "capsule.sessions.database", "capsule.sessions.ingest", "capsule.sessions.query",

@@ -32,7 +32,9 @@ def rule(action: str, when: str = '"true" == "true"', priority: int = 500, extra
     return f"  - {{{named}, priority: {priority}{extra}}}\n"
 
 
-@pytest.mark.parametrize("header", ["x-http-method-override", "x-http-method", "x-method-override", ""])
+@pytest.mark.parametrize(
+    "header", ["x-http-method-override", "x-http-method", "x-method-override", "x_http_method_override", ""]
+)
 def test_another_method_in_a_header_is_the_requests_own(header: str) -> None:
     """Servers that know the header do what it says; where the entry names no methods nothing is lost."""
     limited = judge(host("a.example", 443, methods=["GET", "POST"]))
@@ -47,6 +49,49 @@ def test_another_method_in_a_header_is_the_requests_own(header: str) -> None:
             event["http"]["query"] = f"a=1&_meth%6Fd={method}"
         assert limited.request(event, "request").verdict.allowed is passes
         assert open_.request(event, "request").verdict.allowed
+
+
+@pytest.mark.parametrize("header", ["x-original-url", "x-rewrite-url", "x_original-url"])
+def test_another_path_in_a_header_is_the_requests_own(header: str) -> None:
+    """Servers that know the header serve what it says; of two headers nobody knows which."""
+    limited = judge(host("a.example", paths=["/v1/**"]))
+    open_ = judge(host("a.example"))
+    blocks = judge(host("a.example"), rules=rule("block", 'http.path.startsWith("/admin")'))
+    for path, passes in (
+        ("/v1/y", True), ("/admin", False), ("/v1/../admin", False), ("/v1/y, /admin", False), ("/v1/%2e%2e/a", False),
+        ("https://a.example/admin", False),
+    ):  # fmt: skip
+        event = request(path="/v1/x")
+        event["http"]["headers"][header] = path
+        verdict = limited.request(event, "request").verdict
+        assert verdict.allowed is passes, path
+        if not passes:
+            assert verdict.reason.startswith(f"header {header} asks the server for /") or "https" in path
+        assert open_.request(event, "request").verdict.allowed
+        # What a rule decides by is not known then.
+        assert not blocks.request(event, "request").verdict.allowed, path
+    event = request(path="/v1/x")
+    event["http"]["headers"][header] = "/v1/x"
+    assert blocks.request(event, "request").verdict.allowed
+
+
+def test_a_method_and_a_path_asked_for_otherwise_count_together() -> None:
+    limited = judge(
+        host("a.example", methods=["POST", "DELETE"], paths=["/a"]),
+        host("a.example", methods=["POST"], paths=["/b"]),
+    )
+    event = request(method="POST", path="/a")
+    event["http"]["headers"] = {"x-original-url": "/b"}
+    assert limited.request(event, "request").verdict.allowed
+    event["http"]["headers"] = {"x-http-method-override": "DELETE"}
+    assert limited.request(event, "request").verdict.allowed
+    event["http"]["headers"]["x-original-url"] = "/b"
+    verdict = limited.request(event, "request").verdict
+    assert not verdict.allowed
+    assert verdict.reason == (
+        "header x-http-method-override and header x-original-url ask the server for DELETE /b: "
+        "no entry of a.example has the path /b"
+    )
 
 
 SPELLINGS = ["/%67ists", "/./gists", "/x/../gists", "//gists", "/gists;x", "/x/%2e%2e/gists", "/%2567ists",

@@ -99,3 +99,26 @@ def test_a_person_is_told(capsule: Capsule, port: int) -> None:
     assert told[at + 1].startswith("capsule:         to allow: ")
     assert any("resolve  evil.example" in line for line in told)
     assert "capsule:         to allow: network: hosts: [evil.example]" in told
+
+
+def test_what_egress_relies_on_is_refused_by_its_own_line(
+    capsule: Capsule, port: int, workspace: Path, home: Path
+) -> None:
+    """No line of `deny` or `protect` says so, and none could be taken out: a secret's file stays outside."""
+    (home / ".token").write_text("value-of-the-secret")
+    policy = POLICY.format(port=port) + (
+        "secrets:\n"
+        "  - {name: key, from: {file: ~/.token}, to: [a.example], as: header, field: Authorization, env: KEY}\n"
+        "filesystem: {read: ['~'], protect: [./kept]}\n"
+    )
+    script = "cat ~/.token; echo >> rules.yaml; echo >> kept; true"
+    ran = capsule.run("sh", "-c", script, options=capsule.policy(policy))
+    assert (ran.code, ran.out) == (0, ""), ran.err
+    found = {Path(denial["target"]).name: denial for denial in ran.report["denials"]}
+    for name, text in ((".token", 'secrets: ["~/.token"]'), ("rules.yaml", 'rules: ["./rules.yaml"]')):
+        assert found[name]["rule"]["text"] == text, found[name]
+        assert found[name]["rule"]["line"] in (10, 8), found[name]
+        assert found[name]["allow"] is None, found[name]
+    control = found["kept"]
+    assert control["rule"]["text"] == 'protect: ["./kept"]'
+    assert "take" in control["allow"]

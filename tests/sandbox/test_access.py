@@ -77,6 +77,20 @@ def test_a_decision_names_its_line_and_the_line_that_would_change_it() -> None:
     assert access.path("/srv/x", "write").allow == 'filesystem: write: ["/srv/x"]'
 
 
+def test_what_egress_relies_on_is_kept_by_its_own_line_which_nothing_takes_out() -> None:
+    access = access_of(
+        "filesystem: {read: ['.'], write: ['.']}\nnetwork: {hosts: [a.example]}\nrules: [./r.yaml]\nsecrets:\n"
+        "  - {name: key, from: {file: ./token}, to: [a.example], as: header, field: X-Key, env: KEY}\n"
+    )
+    for path, want, text in (
+        ("/w/token", "read", 'secrets: ["./token"]'),
+        ("/w/r.yaml", "write", 'rules: ["./r.yaml"]'),
+    ):
+        decision = access.path(path, "read" if want == "read" else "write")
+        assert decision.rule is not None
+        assert (decision.granted, decision.rule.text, decision.allow) == (False, text, None)
+
+
 def test_lines_about_repositories_hold_everywhere_but_in_private_places() -> None:
     access = access_of(
         "filesystem:\n  write: [., /srv]\n  private: [/tmp]\n  protect: [/**/.git/hooks, /**/.git/config, ./.husky]\n"

@@ -6,7 +6,7 @@ from capsule.errors import PolicyError
 from capsule.policy.grants import Grants, Refusal
 from capsule.policy.merge import with_tool
 from capsule.sandbox.compiler import compile_policy
-from capsule.sandbox.hosts import compile_hosts
+from capsule.sandbox.hosts import compile_hosts, relied_on
 from capsule.sandbox.plan import Plan, PlanEgress, decode_plan, encode_plan
 from tests.policy.documents import resolve_text
 
@@ -134,6 +134,13 @@ def test_what_egress_relies_on_is_kept_from_the_command() -> None:
     ]  # fmt: skip
     assert [entry.pattern for entry in plan.filesystem.deny] == ["${workspace}/token"]
     assert [entry.origin.line for entry in plan.filesystem.deny] == [7]
+    relied = relied_on(plan.network.egress)
+    # What a person protected is that line, whatever else is relied on.
+    assert [relied.get((entry.pattern, entry.origin)) for entry in plan.filesystem.protect] == [
+        None, "network: authorities", "detect", "secrets",
+    ]  # fmt: skip
+    assert [relied[entry.pattern, entry.origin] for entry in plan.filesystem.deny] == ["secrets"]
+    assert relied_on(None) == {}
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,9 @@ impl Access {
         }
         for (field, denies, rules) in [("deny", true, &fs.deny), ("protect", false, &fs.protect)] {
             for line in rules {
-                let rule = access.rule(field, &line.pattern, &line.origin);
+                let egress = plan.network.egress.as_ref();
+                let section = egress.and_then(|e| e.relies_on(&line.pattern, &line.origin));
+                let rule = access.rule(section.unwrap_or(field), &line.pattern, &line.origin);
                 let pattern = Pattern::new(&line.pattern, variables)?;
                 access.guard(pattern, rule, denies, extras);
             }

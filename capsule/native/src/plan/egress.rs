@@ -225,6 +225,32 @@ impl Egress {
         ports.dedup();
         ports
     }
+
+    /// The section that a line of `deny` or `protect` only follows from: it keeps from the command what egress relies on.
+    #[must_use]
+    pub fn relies_on(&self, pattern: &str, origin: &Origin) -> Option<&'static str> {
+        let here = |path: Option<&str>, at: &Origin| path == Some(pattern) && at == origin;
+        let secret = |secret: &Secret| {
+            let program = secret.from.command.as_ref().and_then(|words| words.first());
+            [secret.from.file.as_ref(), program]
+                .into_iter()
+                .any(|path| here(path.map(String::as_str), &secret.origin))
+        };
+        if self
+            .rules
+            .iter()
+            .any(|one| here(Some(&one.path), &one.origin))
+        {
+            Some("rules")
+        } else if self.secrets.iter().any(secret) {
+            Some("secrets")
+        } else if (self.detect.iter()).any(|one| here(one.path.as_deref(), &one.origin)) {
+            Some("detect")
+        } else {
+            let named = |one: &Grant| here(Some(&one.path), &one.origin);
+            (self.authorities.iter().any(named)).then_some("network: authorities")
+        }
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ from capsule.rules.engine import RuleSet
 from capsule.rules.rewrite import Edit
 
 ASK_TIMEOUT_MS = 120_000
+ANOTHER_PATH = ("x-original-url", "x-rewrite-url")
 OVERRIDING = ("x-http-method-override", "x-http-method", "x-method-override")
 Stage = Literal["request", "body", "response"]
 # What rules are told of a request where the record is silent: that it is not so.
@@ -113,28 +114,44 @@ class Judge:
     def request(self, event: Mapping[str, Any], stage: Stage) -> Judgement:
         """Whether a request, or its answer, goes on."""
         http = event["http"]
-        target = _target(http)
+        target, paths = _target(http), tuple(_another_path(http))
         found = self._grants.request(http["host"], http["port"], http["method"], target)
         entry: Host | None = None
         if not isinstance(found, Refusal):
             entry = found
             verdict = Verdict("allow", "grant", "", rule=place_of(found))
-            for name, method in overriding(http) if found.methods is not None else ():
-                other = self._grants.request(http["host"], http["port"], method, target)
-                if isinstance(other, Refusal):
-                    reason = f"{name} asks the server for {method[:20]}: {other.reason}"
-                    return Judgement(Verdict("block", "grant", reason, allow=other.allow))
+            if found.methods is not None or found.paths is not None:
+                refused = self._asked_otherwise(http, target, paths)
+                if refused is not None:
+                    return Judgement(refused)
         elif self._grants.names(http["host"]) is not None or self.unlisted == "deny":
             return Judgement(Verdict("block", "grant", found.reason, allow=found.allow))
         else:
             verdict = Verdict("block", "default", found.reason, allow=found.allow)
         seen = {**_NEITHER, **http}
-        if certain_path(target) is None:  # then it is not known: for a rule it is missing
-            del seen["path"]
+        certain = certain_path(target)
+        if certain is None or any(certain_path(path) != certain for _, path in paths):
+            del seen["path"]  # it is not known which one the server takes: for a rule it is missing
         judged = _ruled(self.rules.decide({**event, "http": seen}, stage), verdict, entry)
         if entry is None and judged.verdict.by == "default" and not judged.pending:
             return Judgement(verdict, asks=ASK_TIMEOUT_MS, edits=judged.edits, findings=judged.findings)
         return judged
+
+    def _asked_otherwise(
+        self, http: Mapping[str, Any], target: str, paths: tuple[tuple[str, str], ...]
+    ) -> Verdict | None:
+        """Why a request is refused that asks the server for another method or path than its own, or None."""
+        methods = [("", http["method"]), *overriding(http)]
+        for said, method in methods:
+            for where, path in (("", target), *paths):
+                other = self._grants.request(http["host"], http["port"], method, path)
+                if isinstance(other, Refusal):
+                    names = " and ".join(filter(None, (said, where)))
+                    verb = "ask" if said and where else "asks"
+                    what = " ".join(([method[:20]] if said else []) + ([path[:80]] if where else []))
+                    reason = f"{names} {verb} the server for {what}: {other.reason}"
+                    return Verdict("block", "grant", reason, allow=other.allow)
+        return None
 
 
 def _target(http: Mapping[str, Any]) -> str:
@@ -145,14 +162,26 @@ def _target(http: Mapping[str, Any]) -> str:
 
 def overriding(http: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Other methods that some servers take for the request's own, and where they are said."""
-    for name in OVERRIDING:
-        for value in http.get("headers", {}).get(name, "").split(","):
-            if value.strip():
-                yield f"header {name}", value.strip().upper()
+    for name, value in _said(http, OVERRIDING):
+        yield name, value.upper()
     for part in http.get("query", "").replace(";", "&").split("&"):
         field, _, value = part.partition("=")
         if unquote_plus(field).lower() == "_method" and value:
             yield "parameter _method", unquote_plus(value).strip().upper()
+
+
+def _another_path(http: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Other paths that some servers take for the request's own (IIS, Symfony, Zend), and where they are said."""
+    return _said(http, ANOTHER_PATH)
+
+
+def _said(http: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The values of headers, one by one, also under names with `_`, which gateways take for `-` (RFC 3875 4.1.18)."""
+    for name, values in http.get("headers", {}).items():
+        if name.replace("_", "-") in names:
+            for value in values.split(","):
+                if value.strip():
+                    yield f"header {name}", value.strip()
 
 
 def _ruled(decision: Decision, verdict: Verdict, entry: Host | None) -> Judgement:

@@ -22,6 +22,7 @@ from capsule.policy.model import DEFAULT_PORTS, Environment, Origin
 from capsule.policy.paths import shown
 from capsule.policy.request import Request
 from capsule.sandbox import syscalls
+from capsule.sandbox.hosts import relied_on
 from capsule.sandbox.plan import Plan, PlanHost, PlanOrigin
 
 Want = Literal["read", "write", "execute"]
@@ -106,11 +107,16 @@ class _Marks:
     patterns: list[tuple[Pattern, Rule, Guard]] = field(default_factory=list)
 
 
-def without(rules: list[Rule]) -> str:
-    """What takes lines out: an entry for the policy that extends a preset; for a file of one's own, where they are."""
+def without(rules: list[Rule]) -> str | None:
+    """What takes lines out: an entry for the policy that extends a preset; for a file of one's own, where they are.
+
+    None where egress relies on what is kept: there is no such line.
+    """
     removed: dict[str, list[str]] = {}
     said = []
     for rule in rules:
+        if not rule.text.startswith("filesystem: "):
+            return None
         field_name, _, text = rule.text.removeprefix("filesystem: ").partition(": ")
         if rule.origin.file.startswith("preset:"):
             removed.setdefault(field_name, []).append(text[1:-1])
@@ -177,10 +183,12 @@ class Access:
             named = [f'"{shown(program.path)}"' for program in programs[:_LISTED]]
             named += ["…"] if len(programs) > _LISTED else []
             self._programs = Rule(f"process: programs: [{', '.join(named)}]", programs[0].origin)
+        relied = relied_on(plan.network.egress)
         for name, rules in (("deny", fs.deny), ("protect", fs.protect)):
             for entry in rules:
                 pattern = Pattern.parse(variables.path(entry.pattern))
-                rule = Rule(f'filesystem: {name}: ["{shown(entry.pattern)}"]', entry.origin)
+                section = relied.get((entry.pattern, entry.origin), f"filesystem: {name}")
+                rule = Rule(f'{section}: ["{shown(entry.pattern)}"]', entry.origin)
                 guard: Guard = "deny" if name == "deny" else "protect"
                 if guard == "protect" and pattern.in_any_repository:
                     guard = "repository"
@@ -221,12 +229,14 @@ class Access:
             self._enter(state, marks.areas)
         return self._judge(path, want, state)
 
-    def _without_deny(self, rule: Rule, path: str, want: Want) -> str:
+    def _without_deny(self, rule: Rule, path: str, want: Want) -> str | None:
         """What would allow what a deny refuses: the line taken out, and where nothing else grants it, a grant."""
         state = _State()
         for marks, _ in self._walk(split(path)):
             self._enter(state, marks.areas)
         out = without([rule])
+        if out is None:
+            return None
         if {"read": state.read, "write": state.write, "execute": state.execute}[want] is not None:
             return out
         return f'{out} and filesystem: {want}: ["{self.variables.written(path)}"]'

@@ -148,6 +148,20 @@ def compile_hosts(policy: Policy) -> CompiledHosts:
     )
 
 
+def relied_on(egress: PlanEgress | None) -> dict[tuple[str, PlanOrigin], str]:
+    """The section of each line of `deny` and `protect` that only keeps from the command what egress relies on."""
+    if egress is None:
+        return {}
+    found = {(grant.path, grant.origin): "network: authorities" for grant in egress.authorities}
+    found |= {(one.path, one.origin): "detect" for one in egress.detect if one.path is not None}
+    for secret in egress.secrets:
+        source = secret.source
+        for path in (source.file, source.command[0] if source.command else None):
+            if path is not None:
+                found[path, secret.origin] = "secrets"
+    return found | {(rule.path, rule.origin): "rules" for rule in egress.rules}
+
+
 def _origin(origin: Origin) -> PlanOrigin:
     return PlanOrigin(origin.file, origin.line, origin.column)
 
