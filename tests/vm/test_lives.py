@@ -257,3 +257,21 @@ def test_a_machine_outlives_its_service(home: Home) -> None:
         assert home.info("on")["state"] == "running"
     finally:
         home.capsem("delete", "--force", "on")
+
+
+def test_a_kernel_that_panics_ends_the_machine_and_its_disk_is_kept(home: Home) -> None:
+    """A clone has nothing to start again from: it would stand there, and hold whoever waits for it."""
+    assert home.create("-n", "panics") == "panics"
+    home.capsem("exec", "panics", "--", "sh", "-c", "echo kept >/root/kept; sync")
+    code, complaint = answered(home, "exec", "panics", "--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 600")
+    assert code == 125, complaint
+    until = time.monotonic() + 120
+    while (found := home.info("panics"))["state"] == "running":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert found["state"] == "crashed"
+    assert found["problem"].startswith("its kernel started again")
+    assert qemus_of(home.path) == []
+    home.capsem("start", "panics")
+    assert home.text("exec", "panics", "--", "cat", "/root/kept") == "kept"
+    home.capsem("delete", "--force", "panics")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,77 @@ async def test_the_report_is_the_last_line_of_standard_error(tmp_path: Path) -> 
             assert (ended, found["exit"]["code"], found["exit"]["cause"]) == (code, code, cause)
             assert found["timed_out"] is (cause == "timeout")
         assert found["exit"]["next_step"] == "see capsem list"
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--timeout", "nan", "build", "true"], "nan is no time that a command may take"),
+        (["--timeout", "inf", "build", "true"], "inf is no time that a command may take"),
+        (["--timeout", "-1", "build", "true"], "-1 is no time that a command may take"),
+        (["--timeout", "0", "build", "true"], "0 is no time that a command may take"),
+        (["--timeout", "soon", "build", "true"], "'soon' is no number of seconds"),
+        (["-u", "-1", "build", "true"], "-1 is not in the range"),
+        (["-u", "4294967295", "build", "true"], "4294967295 is not in the range"),
+        (["-w", "here", "build", "true"], "-w here: no absolute directory"),
+        (["build", "--timeout", "1", "--", "true"], "--timeout stands behind the machine"),
+        (["build", "--"], "there is no command behind --"),
+        (["build", "--", *(["x"] * 5000)], "5000 arguments; a machine takes 4096"),
+    ],
+)
+async def test_what_makes_no_sense_is_the_command_lines_fault(
+    words: list[str], what: str, capsem_home: Path
+) -> None:
+    done = await capsem("exec", *words)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert what in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert not (capsem_home / "run").exists(), "no service was started for it"
+
+
+async def test_streams_that_are_closed_or_full_and_words_that_are_no_text(tmp_path: Path) -> None:
+    exec_ = f"{sys.executable} -m capsem.cli exec -u {USER} -w / build --"
+
+    async def shell(line: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            "/bin/bash", "-c", line, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        async with asyncio.timeout(120):
+            shown, _ = await process.communicate()
+        return process.returncode or 0, shown.decode()
+
+    async with served(tmp_path):
+        assert await shell(f"{exec_} sh -c 'cat; exit 3' <&-") == (3, ""), (
+            "an input that is closed is at its end"
+        )
+        assert await shell(f"{exec_} sh -c 'echo lost; exit 4' >&-") == (4, "")
+        assert await shell(f"{exec_} sh -c 'echo lost >&2; exit 5' 2>&-") == (5, "")
+        code, shown = await shell(f"{exec_} echo much >/dev/full")
+        assert (code, "No space left on device" in shown, "Traceback" in shown) == (125, True, False)
+        code, shown = await shell(f"{sys.executable} -m capsem.cli list >/dev/full")
+        assert (code, "No space left on device" in shown, "Traceback" in shown) == (125, True, False)
+        code, shown = await shell(f"{exec_} echo $'\\xff'")
+        assert (code, "is not UTF-8" in shown) == (2, True)
+        code, shown = await shell(f"{exec_} yes | head -1; echo ${{PIPESTATUS[0]}}")
+        assert shown == "y\n141\n"
+
+
+async def test_a_command_that_takes_no_signal_is_left_with_the_third(tmp_path: Path) -> None:
+    async with served(tmp_path) as machine:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "capsem.cli", "exec", *AS, "build", "--", "/bin/sh", "-c",
+            "trap 'echo no' INT TERM; echo here; while :; do sleep 0.05; done",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"here\n"
+            for _ in range(2):
+                process.send_signal(signal.SIGINT)
+                assert await process.stdout.readline() == b"no\n"
+            process.send_signal(signal.SIGINT)
+            _, complained = await process.communicate()
+            assert (process.returncode, b"is left, and killed there" in complained) == (130, True)
+            while machine.jobs:
+                await asyncio.sleep(0.01)

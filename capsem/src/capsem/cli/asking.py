@@ -232,3 +232,46 @@ def variables(pairs: Sequence[str]) -> dict[str, str]:
         if "=" not in pair or pair.startswith("="):
             raise UsageError(f"-e {pair}: no NAME=VALUE", next_step="write -e NAME=VALUE")
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+_ARGUMENTS = 4096
+_YEAR = 366 * 86400
+
+
+class Seconds(click.ParamType[int]):
+    """A time that ends, as milliseconds."""
+
+    name = "SECONDS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The time.
+
+        Raises:
+            click.UsageError: it is none, or one that is over before it begins.
+        """
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        if not 0.001 <= seconds <= _YEAR:
+            self.fail(
+                f"{value} is no time that a command may take: from 0.001 to {_YEAR} seconds", param, ctx
+            )
+        return int(seconds * 1000)
+
+
+def command_of(argv: Sequence[str]) -> tuple[str, ...]:
+    """What is to be run, without the `--` before it.
+
+    Raises:
+        UsageError: there is nothing, or more than a machine takes.
+    """
+    words = tuple(argv[1:] if argv[0] == "--" else argv)
+    if not words:
+        raise UsageError("there is no command behind --", next_step="write it there, or: capsem shell")
+    if len(words) > _ARGUMENTS:
+        raise UsageError(
+            f"{len(words)} arguments; a machine takes {_ARGUMENTS}",
+            next_step="pass them on standard input, to xargs",
+        )
+    return words

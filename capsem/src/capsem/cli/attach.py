@@ -24,6 +24,8 @@ from capsem.host.operation import Operation, Output, begin
 from capsem.wire.monitor import Exec, Exited, Size
 
 _CHUNK = 65536
+_LEAVING, _LEAVING_SECONDS = 3, 10.0
+"""With how many signals, within how long, a command is left that does not end of them."""
 _PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -57,22 +59,39 @@ async def attach(socket: Path, asked: Exec) -> Exited:
         work.add(task)
         task.add_done_callback(work.discard)
 
+    left: asyncio.Future[Exited] = loop.create_future()
+    came: list[float] = []
+
+    def passed_on(number: int) -> None:
+        came[:] = [one for one in came if loop.time() - one < _LEAVING_SECONDS]
+        if number != signal.SIGHUP:
+            came.append(loop.time())
+        if len(came) < _LEAVING:
+            later(operation.signal(number))
+        elif not left.done():
+            terminal.complain(
+                [f"the command did not end after {_LEAVING} signals: it is left, and killed there"]
+            )
+            left.set_result(Exited(None, number, False, 0, 0))
+
     if asked.tty is None:
         for number in _PASSED:
-            loop.add_signal_handler(number, lambda passed: later(operation.signal(passed)), number)
+            loop.add_signal_handler(number, passed_on, number)
     else:
         loop.add_signal_handler(
             signal.SIGWINCH, lambda: later(operation.resize(window().rows, window().columns))
         )
     if asked.stdin:
         later(_feed(operation))
+    coming = asyncio.create_task(_output(operation))
     try:
         with _raw(asked.tty is not None):
-            return await _output(operation)
+            await asyncio.wait({coming, left}, return_when=asyncio.FIRST_COMPLETED)
+            return coming.result() if coming.done() else left.result()
     finally:
-        for task in list(work):
+        for task in (coming, *work):
             task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
+        await asyncio.gather(coming, *work, return_exceptions=True)
         await operation.close()
 
 
@@ -105,9 +124,12 @@ async def _feed(operation: Operation) -> None:
     pieces: asyncio.Queue[bytes] = asyncio.Queue(4)
 
     def read() -> None:
-        with contextlib.suppress(OSError, RuntimeError):
+        with contextlib.suppress(RuntimeError):
             while True:
-                data = os.read(0, _CHUNK)
+                try:
+                    data = os.read(0, _CHUNK)
+                except OSError:
+                    data = b""  # what cannot be read has ended
                 asyncio.run_coroutine_threadsafe(pieces.put(data), loop).result()
                 if not data:
                     return

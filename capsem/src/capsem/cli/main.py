@@ -5,8 +5,10 @@ main(["list", "--json"])
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -15,9 +17,24 @@ from capsule.cli.lazy import LazyGroup
 from capsule.errors import CapsuleError
 
 
+class _GoneError(Exception):
+    """Whoever read our output has gone."""
+
+
+class _Verbs(LazyGroup):
+    """The verbs."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one. Of a pipe that broke click would make the exit code 1, which is an answer here."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _GoneError from None
+
+
 @click.group(
     "capsem",
-    cls=LazyGroup,
+    cls=_Verbs,
     verbs={
         "apply": ("capsem.cli.apply", "Take over what a machine changed in its workspace."),
         "answer": ("capsem.cli.answer", "Allow or deny what a machine waits for."),
@@ -67,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: a command's own where a verb runs one; else 0 done, 1 the answer is no, 2 the command line or the
     policy is wrong, 124 a command's time is over, 125 anything else of ours, 126 refused by a rule.
     """
+    _open_streams()
     try:
         code = root.main(args=arguments, prog_name="capsem", standalone_mode=False)
     except CapsuleError as error:
@@ -77,7 +95,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing more can be said to it.
+    except (BrokenPipeError, _GoneError):
+        # Nothing more can be said to it, at the interpreter's end either.
+        _let_go()
         sys.exit(141)
+    except OSError as error:
+        _unwritten(error)
+        sys.exit(125)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Put nothing where a standard stream is closed: a socket of ours would get its number, and its bytes."""
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # the least number that is free
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor
+
+
+def _let_go() -> None:
+    """What is written to standard output from now on goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _unwritten(error: OSError) -> None:
+    """Say what the system refused; what of the answer could not be written is let go."""
+    _let_go()
+    place = f"{error.filename}: " if error.filename else ""
+    terminal.complain(
+        [f"{place}{error.strerror or error}", "see that there is room and that it can be written"]
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from capsem.cli import terminal
-from capsem.cli.asking import machine_body, machine_options, made
+from capsem.cli.asking import Seconds, command_of, machine_body, machine_options, made
 from capsem.cli.attach import attached, window
 from capsem.cli.report import Course, reported
 from capsem.errors import CapsemError, UsageError
@@ -83,20 +83,17 @@ apply_option = click.option(
 @machine_options
 @apply_option
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal, which is this one.")
-@click.option(
-    "--timeout", type=float, metavar="SECONDS", help="Kill it after this long; the exit code is then 124."
-)
+@click.option("--timeout", type=Seconds(), help="Kill it after this long; the exit code is then 124.")
 @click.option(
     "--json", "as_json", is_flag=True, help="A report as one line of JSON, the last of standard error."
 )
 @click.argument("argv", nargs=-1, required=True)
 def command(
-    *, argv: tuple[str, ...], tty: bool, timeout: float | None, apply: bool, as_json: bool, **options: Any
+    *, argv: tuple[str, ...], tty: bool, timeout: int | None, apply: bool, as_json: bool, **options: Any
 ) -> int:
     """Run a command in a machine of its own, which is gone afterwards."""
     asked = Exec(
-        argv=argv[1:] if argv[0] == "--" else argv, stdin=True, tty=window() if tty else None,
-        timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
+        argv=command_of(argv), stdin=True, tty=window() if tty else None, timeout_ms=timeout,
     )  # fmt: skip
     body = machine_body(**options)
 

@@ -61,6 +61,8 @@ class Link:
 
     async def send(self, data: bytes) -> None:
         """Send, and wait while the other side lags. A side that has hung up takes nothing, which is no error here."""
+        if self.lost:
+            return  # asyncio would warn of every further write
         with contextlib.suppress(OSError):
             self._writer.write(data)
             await self._writer.drain()

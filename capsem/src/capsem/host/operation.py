@@ -153,6 +153,10 @@ async def begin(path: Path, asked: ClientMessage) -> Operation:
     """
     try:
         sentence = encode(asked)
+    except UnicodeEncodeError as error:
+        raise errors.UsageError(
+            f"{error.object!r} is not UTF-8", next_step="a machine is told what to do in UTF-8"
+        ) from error
     except ValueError as error:
         raise errors.UsageError(f"too much at once: {error}", next_step="pass less") from error
     link = await connect(path)

@@ -174,6 +174,11 @@ class Qemu:
         """Its exit code, once it has ended."""
         return await self.process.wait()
 
+    def was_reset(self) -> bool:
+        """Whether it ended since the guest started again: a panic, or a reboot that was asked for inside."""
+        told: list[Any] = [event.get("data") for event in self.qmp.events.clear()]
+        return any(isinstance(one, dict) and one.get("reason") == "guest-reset" for one in told)
+
     def kill(self) -> None:
         """End it at once, if it runs."""
         if self.process.returncode is None:
@@ -252,6 +257,8 @@ async def launch(
     for ours, _ in pairs.values():
         ours.setblocking(False)
     qmp = QMPClient("machine")
+    # Others are not kept: nobody reads them, and a guest brings them about.
+    qmp.events.names = {"SHUTDOWN"}
     qemu = Qemu(process, qmp, {port: pairs[port][0] for port in files.ports}, pairs["console"][0])
     qemu._reading = asyncio.create_task(_keep_errors(qemu))
     try:

@@ -54,6 +54,8 @@ def _machine(plan: MachinePlan, descriptors: Descriptors, *, program: str, share
         raise MachineError("a machine's disk is not the planned one", next_step="report this")
     kind = _suffix(plan)
     line = [program, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX]
+    # A clone has no kernel to start again with: after a panic it would stand there, and look as if it ran.
+    line.append("-no-reboot")
     if plan.board is Board.MICROVM:
         line += ["-global", "virtio-mmio.force-legacy=false"]
     line += [

@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from capsem.errors import NoSuchCommandError, NotExecutableError, NotFoundError, RefusedError, WireError
+from capsem.errors import (
+    MachineError,
+    NoSuchCommandError,
+    NotExecutableError,
+    NotFoundError,
+    RefusedError,
+    WireError,
+)
 from capsem.host import places
 from capsem.host.link import connect
 from capsem.host.operation import Output, ask, begin, read_file, write_file
@@ -289,3 +296,36 @@ async def test_one_operation_a_connection(tmp_path: Path) -> None:
             assert isinstance(said, Failed)
             assert said.kind == WireError.__name__
             await link.close()
+
+
+def agent_pid() -> int:
+    """Of the agent that this process started."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    (pid,) = [int(one) for one in children if b"capsem-agent" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return pid
+
+
+async def test_a_machine_that_stands_still_keeps_no_client_past_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with standing(tmp_path) as machine:
+        _, _, ended = await ran(shell("exit 3", timeout_ms=60_000))
+        assert ended.code == 3, "it answers"
+        monkeypatch.setattr("capsem.processes.monitor.acts._KILL_SECONDS", 0.5)
+        monkeypatch.setattr("capsem.processes.monitor.acts._ANSWER_SECONDS", 1.0)
+        operation = await begin(places.monitor_socket(ID), shell("exec sleep 60"))
+        assert isinstance(await anext(aiter(operation)), Started)
+        running = asyncio.create_task(ran(shell("exec sleep 60", timeout_ms=2000)))
+        async with asyncio.timeout(30):
+            while machine.jobs < 2 or [entry["type"] for entry in entries()].count("machine.exec") < 3:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            os.kill(agent_pid(), signal.SIGSTOP)
+            with pytest.raises(MachineError, match="does not"):
+                await running
+            with pytest.raises(MachineError, match="does not answer"):
+                await ran(shell("true"))
+            await operation.close()
+            while machine.jobs:
+                await asyncio.sleep(0.01)
+    assert [entry["errno"] for entry in entries() if "errno" in entry] == ["ETIMEDOUT"] * 3

@@ -35,6 +35,7 @@ from capsem.processes.monitor import archives
 from capsem.processes.monitor.deciding import Verdict
 from capsem.processes.monitor.machine import Machine
 from capsem.processes.monitor.seeing import Seeing
+from capsem.wire import guest
 from capsem.wire.frame import DATA_LIMIT, Credit, Data, End, FrameError, Message
 from capsem.wire.frame import encode as encode_frame
 from capsem.wire.monitor import (
@@ -60,8 +61,13 @@ DEFAULTS = {"PATH": PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "L
 INSIDE = "/workspace"
 # After its end, a command's children may hold its output open; what has come by then is passed on.
 _LINGER_SECONDS = 0.3
+# A machine whose programs run takes less by far, also where it is emulated on a busy host.
+_ANSWER_SECONDS = 60.0
+# After a command's time, or its client, is over the guest has killed it within this, or is not waited for.
+_KILL_SECONDS = 20.0
 # What is seen of a command that used the network is told when nothing new came for this long.
 _QUIET_SECONDS, _RECORDED_SECONDS = 0.1, 2.0
+_NO_ANSWER = "see capsem logs; its disk is kept: capsem stop --force, capsem start"
 _OPERATIONS = {
     "stat": "read",
     "list": "read",
@@ -128,18 +134,27 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
     act = verdict.event["event"]["id"]
     with machine.job(), machine.evidence.watched() as seeing:
         try:
-            job = await channel.exec(
-                asked.argv, env=env, cwd=cwd, uid=user, gid=user, stdin=asked.stdin,
-                tty=None if asked.tty is None else (asked.tty.rows, asked.tty.columns), timeout_ms=asked.timeout_ms,
-            )  # fmt: skip
+            async with asyncio.timeout(_within(asked) or _ANSWER_SECONDS):
+                job = await channel.exec(
+                    asked.argv, env=env, cwd=cwd, uid=user, gid=user, stdin=asked.stdin,
+                    tty=None if asked.tty is None else (asked.tty.rows, asked.tty.columns), timeout_ms=asked.timeout_ms,
+                )  # fmt: skip
         except GuestError as error:
             await machine.evidence.write("machine.exit", {"exec": act, "errno": error.errno})
             await link.send(encode(told(not_started(asked.argv[0], error), error.errno)))
             return
+        except TimeoutError:
+            await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT"})
+            raise MachineError("the machine does not answer", next_step=_NO_ANSWER) from None
         await link.send(encode(Started(job.pid)))
-        ended = await _attended(
-            link, job, stdin=asked.stdin or asked.tty is not None, tty=asked.tty is not None
-        )
+        ended = await _attended(link, job, asked)
+        if ended is None:
+            # The time is kept here, whatever the guest does with it.
+            await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT"})
+            raise MachineError(
+                "the command's time was over, and the machine does not say that it has ended",
+                next_step=_NO_ANSWER,
+            )
         await machine.evidence.write(
             "machine.exit",
             {
@@ -176,14 +191,36 @@ class _Passage:
             self.passed += len(untrusted)
 
 
-async def _attended(link: Link, job: Job, *, stdin: bool, tty: bool) -> Exited:
+def _within(asked: Exec) -> float | None:
+    """Seconds in which a machine that keeps a command's time has said that it ended; None: it may take any."""
+    return None if asked.timeout_ms is None else asked.timeout_ms / 1000 + _KILL_SECONDS
+
+
+async def _end_of(job: Job, client: asyncio.Task[None], within: float | None) -> guest.Exited | None:
+    """How it ended; None when its time, or its client, was over and the guest has not said that it killed it."""
+    waiting = asyncio.create_task(job.wait())
+    try:
+        await asyncio.wait({waiting, client}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            job.signal(signal.SIGKILL)
+            await asyncio.wait({waiting}, timeout=_KILL_SECONDS)
+        return waiting.result() if waiting.done() else None
+    finally:
+        waiting.cancel()
+
+
+async def _attended(link: Link, job: Job, asked: Exec) -> Exited | None:
+    """Pass its streams on until it has ended; None as of `_end_of`."""
     passages = [_Passage(link, job.stdout, OUTPUT)]
+    tty = asked.tty is not None
     if not tty:
         passages.append(_Passage(link, job.stderr, ERRORS))
     tasks = [passage.task for passage in passages]
-    client = asyncio.create_task(_obey(link, job, stdin=stdin))
+    client = asyncio.create_task(_obey(link, job, stdin=asked.stdin or tty))
     try:
-        ended = await job.wait()
+        ended = await _end_of(job, client, _within(asked))
+        if ended is None:
+            return None
         passed = -1
         while not all(task.done() for task in tasks) and passed != (
             now := sum(one.passed for one in passages)

@@ -322,10 +322,12 @@ class Machine:
         assert self._qemu is not None
         code = await self._qemu.wait()
         asked = self._life.state is not State.RUNNING
-        self._life.step(Event.QEMU_DIED if code else Event.QEMU_ENDED)
+        reset = not asked and self._qemu.was_reset()
+        self._life.step(Event.QEMU_DIED if code or reset else Event.QEMU_ENDED)
         state = self._life.state
         if state is State.CRASHED:
-            self._why = self._why or f"QEMU ended with {code}"
+            why = "its kernel started again: a panic, or a reboot from inside" if reset else ""
+            self._why = self._why or why or f"QEMU ended with {code}"
         await self._let_go()
         fields: dict[str, Any] = {"asked": asked, "qemu_exit": code}
         if state is State.SUSPENDED:
