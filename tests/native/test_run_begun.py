@@ -100,6 +100,26 @@ def test_what_was_lent_is_not_shared_once_the_command_runs(capsule_binary: Path,
         assert shared(run.pid) > 0, "the control: the supervisor has the range still"
 
 
+def open_to_others(pid: int) -> bool:
+    """Whether the same user can look into its memory."""
+    try:
+        return bool(Path(f"/proc/{pid}/maps").read_text())
+    except PermissionError:
+        return False
+
+
+@pytest.mark.needs("ordinary-user")
+def test_a_monitor_is_closed_to_others_once_a_program_runs(capsule_binary: Path, workspace: Path) -> None:
+    # Until its exec the command's process has its memory from the monitor.
+    argv = [str(capsule_binary), "run", "--log", str(workspace / "c.log"), "--", "/bin/sleep", "100"]
+    with started(argv, workspace, {}) as run:
+        monitor = soon(lambda: first_process(run.pid, capsule_binary), "a first process")
+        command = soon(lambda: next(iter(children(monitor)), None), "the command")
+        soon(lambda: "sleep" in Path(f"/proc/{command}/comm").read_text() or None, "the command's exec")
+        assert not open_to_others(monitor)
+        assert open_to_others(command), "the control: whose memory is its own, under the same user"
+
+
 def test_a_refused_run_leaves_nobody(capsule_binary: Path, workspace: Path) -> None:
     argv = [str(capsule_binary), "run", "--policy", "no-such-preset", "--", "/bin/true"]
     done = subprocess.Popen(argv, cwd=workspace, start_new_session=True, stderr=subprocess.PIPE, text=True)

@@ -11,7 +11,7 @@
 use capsule::arena::Arena;
 use capsule::plan;
 use capsule::sandbox::bpf::Instruction;
-use capsule::sandbox::command::{Command, Progress, become_command, find_program};
+use capsule::sandbox::command::{self, Command, Progress, find_program};
 use capsule::sandbox::landlock::{self, Rights, Rule};
 use capsule::sandbox::limits::Limits;
 use capsule::sandbox::view::{Link, Step};
@@ -338,9 +338,7 @@ fn first(
         mask: unsafe { std::mem::zeroed() },
     };
     // SAFETY: this process has one thread.
-    let Some(child) = (unsafe { system::clone3(0, None) })? else {
-        become_command(&command, progress)
-    };
+    let child = unsafe { command::begin(command, progress) }?;
     // SAFETY: one byte of our own memory.
     if unsafe { libc::recv(socket.as_raw_fd(), [0u8].as_mut_ptr().cast(), 1, 0) } != 1 {
         return Err("nobody is there".into());

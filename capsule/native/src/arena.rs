@@ -29,6 +29,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 const SIZE: usize = 1024 * 1024;
 /// Bytes that are made ready at a time.
 const STEP: usize = 64 * 1024;
+/// Bytes that are made ready at first: a launch copies its process before it needs more, and goes on elsewhere.
+const FIRST: usize = 32 * 1024;
 /// Anything larger, or aligned to more, is the C library's.
 const LARGE: usize = 96 * 1024;
 const PAGE: usize = 4096;
@@ -196,7 +198,8 @@ impl Order {
     /// `fork` each side makes its own.
     fn make_ready(&mut self, begin: *mut u8, end: usize) {
         if end > self.ready {
-            let until = end.next_multiple_of(STEP).min(SIZE);
+            let step = if self.ready == 0 { FIRST } else { STEP };
+            let until = end.next_multiple_of(step).min(SIZE);
             // SAFETY: the bytes between are of the range, and the call does not change them.
             unsafe {
                 let start = begin.add(self.ready).cast();

@@ -193,7 +193,6 @@ pub unsafe fn part() -> io::Result<Apart> {
         if own != range || libc::munmap(range.byte_add(OWN), SIZE - OWN) != 0 {
             return Err(io::Error::last_os_error());
         }
-        libc::madvise(range, 4 * STEP, libc::MADV_POPULATE_WRITE);
         Ok(Apart {
             shared: shared.cast(),
             own: OWN,
@@ -233,6 +232,15 @@ impl Apart {
                     return Err(io::Error::last_os_error());
                 }
                 self.own = SIZE;
+            }
+            // In one go; where this does nothing (before Linux 5.14) each page is made when it is touched.
+            let (first, end) = (
+                self.taken.next_multiple_of(PAGE),
+                length.next_multiple_of(PAGE),
+            );
+            if end > first {
+                let pages = range.add(first).cast();
+                libc::madvise(pages, end - first, libc::MADV_POPULATE_WRITE);
             }
             let new = length - self.taken;
             let (from, to) = (self.shared.add(self.taken), range.add(self.taken));

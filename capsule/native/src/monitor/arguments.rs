@@ -5,6 +5,7 @@
 
 use super::errno::Errno;
 use super::memory::Memory;
+use std::ffi::CStr;
 
 /// Arguments of a program that are recorded.
 pub const MOST_ARGUMENTS: usize = 64;
@@ -94,7 +95,8 @@ impl Window {
     fn string(&mut self, at: u64, limit: usize) -> Result<Vec<u8>, Errno> {
         let whole = |known: &[u8]| {
             let known = &known[..known.len().min(limit)];
-            memchr::memchr(0, known).map(|end| known[..end].to_vec())
+            let whole = CStr::from_bytes_until_nul(known).ok()?;
+            Some(whole.to_bytes().to_vec())
         };
         if let Some(text) = whole(self.known(at)) {
             return Ok(text);

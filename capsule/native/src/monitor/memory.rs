@@ -4,6 +4,7 @@
 //! may change them between two looks.
 
 use super::errno::Errno;
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
 /// The longest path, with its end (`PATH_MAX`).
@@ -99,7 +100,9 @@ impl Memory {
             let to_page_end = (PAGE - at % PAGE) as usize;
             let (before, length) = (text.len(), to_page_end.min(limit - text.len()).min(most));
             let read = self.append(at, length, &mut text)?;
-            if let Some(end) = memchr::memchr(0, &text[before..]) {
+            // What searches faster asks the processor what it can at its first search, which takes as long as many paths.
+            let end = CStr::from_bytes_until_nul(&text[before..]).map(CStr::count_bytes);
+            if let Ok(end) = end {
                 text.truncate(before + end);
                 return Ok(text);
             }

@@ -89,6 +89,7 @@ pub fn serve(
 fn run(mut broker: Broker, signals: &OwnedFd) -> ! {
     let command = broker.command;
     let mut listening = true;
+    let mut hidden = false;
     let mut flushed = Instant::now();
     let mut queued = None;
     loop {
@@ -116,7 +117,7 @@ fn run(mut broker: Broker, signals: &OwnedFd) -> ! {
             fail(&mut broker.events, &why);
         }
         if polled[0].revents & libc::POLLIN != 0 {
-            answer(&mut broker);
+            answer(&mut broker, &mut hidden);
         } else if polled[0].revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 {
             // Nobody is left who could call.
             listening = false;
@@ -160,7 +161,7 @@ fn run(mut broker: Broker, signals: &OwnedFd) -> ! {
 
 /// One call. Its caller may share our processor and goes on only once we wait again: so nothing is looked at between
 /// the answer and the wait.
-fn answer(broker: &mut Broker) {
+fn answer(broker: &mut Broker, hidden: &mut bool) {
     // Else the caller died before it was heard, or a signal came.
     let Ok(call) = broker.listener.receive() else {
         return;
@@ -168,11 +169,29 @@ fn answer(broker: &mut Broker) {
     broker.granted = None;
     drop(broker.resolver.crossed());
     let caller = Caller::new(call).told_apart(broker.command);
+    let first = !std::mem::replace(hidden, true);
+    let begins = first && i64::from(call.number) == libc::SYS_execve;
+    if first && !begins {
+        hide(&mut broker.events);
+    }
     let outcome = dispatch::dispatch(broker, caller);
+    if begins {
+        hide(&mut broker.events);
+    }
     if let Err(errno) = outcome {
         broker.tell_permissions(&Caller::new(call), errno);
     }
     workers::reply(&broker.listener, call.id, outcome);
+}
+
+/// From now on nothing of the sandbox can look into this process. Until the command's first `exec` its process has its
+/// memory from this one, so what that call names can be read only before; and before its answer no program runs.
+fn hide(events: &mut Events) {
+    // SAFETY: plain integers.
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } != 0 {
+        let why = format!("closing the monitor's memory: {}", Errno::last());
+        fail(events, &why);
+    }
 }
 
 fn tell_datagrams(broker: &mut Broker) {

@@ -1,13 +1,16 @@
 //! Classic BPF for seccomp: a decision per system call number, emitted as a balanced range search.
 //!
 //! Pure. A linear filter of the same rules costs five times more to load; the search tree needs about one
-//! comparison per bit. What it refuses: programs the kernel would not take (jumps are checked as they are laid out).
+//! comparison per bit (`layout`). It refuses nothing; that a program has no more instructions than the kernel takes is
+//! for who asks for it to see.
 //!
 //! ```
 //! use capsule::sandbox::bpf::{Action, Decision, emit};
 //! let program = emit(capsule::sandbox::bpf::ARCH, &[(0, Decision::always(Action::Allow))], Action::Errno(1));
 //! assert!(program.len() < 12);
 //! ```
+
+use super::layout::{Range, lay_out};
 
 /// `AUDIT_ARCH_X86_64` or `AUDIT_ARCH_AARCH64`, whichever this binary is built for.
 #[cfg(target_arch = "x86_64")]
@@ -18,14 +21,6 @@ pub const ARCH: u32 = 0xc000_00b7;
 
 /// First number of the x32 ABI; nothing at or above it is a call of ours.
 const X32: u32 = 0x4000_0000;
-
-const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_GREATER_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
 
 /// One instruction, laid out as `struct sock_filter`.
 #[repr(C)]
@@ -39,10 +34,6 @@ pub struct Instruction {
     pub jf: u8,
     /// Operand.
     pub k: u32,
-}
-
-const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
-    Instruction { code, jt, jf, k }
 }
 
 /// What happens to a system call.
@@ -133,25 +124,12 @@ impl Decision {
     }
 }
 
-/// A run of numbers with one decision: from `first` to before the next range's `first`.
-struct Range<'a> {
-    first: u32,
-    decision: std::borrow::Cow<'a, Decision>,
-}
-
 /// The whole filter: `decisions` sorted by number, anything else gets `default`.
 ///
 /// A wrong architecture kills the process; numbers of the x32 ABI fail with `ENOSYS`.
 #[must_use]
 pub fn emit(arch: u32, decisions: &[(u32, Decision)], default: Action) -> Vec<Instruction> {
-    let mut program = vec![
-        instruction(LOAD, 0, 0, 4),
-        instruction(JUMP_EQUAL, 1, 0, arch),
-        instruction(RETURN, 0, 0, Action::Kill.code()),
-        instruction(LOAD, 0, 0, 0),
-    ];
-    search(&ranges(decisions, default), &mut program);
-    program
+    lay_out(arch, &ranges(decisions, default))
 }
 
 fn ranges(decisions: &[(u32, Decision)], default: Action) -> Vec<Range<'_>> {
@@ -180,135 +158,18 @@ fn ranges(decisions: &[(u32, Decision)], default: Action) -> Vec<Range<'_>> {
     ranges
 }
 
-/// A balanced search: one comparison, then the lower half, then the upper half.
-fn search(ranges: &[Range<'_>], code: &mut Vec<Instruction>) {
-    if let [only] = ranges {
-        return decide(&only.decision, code);
-    }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let (at, pivot) = (code.len(), high[0].first);
-    // How far it jumps is known once the lower half is there.
-    code.push(instruction(JUMP, 0, 0, 0));
-    search(low, code);
-    let distance = code.len() - at - 1;
-    match u8::try_from(distance) {
-        Ok(near) => code[at] = instruction(JUMP_GREATER_EQUAL, near, 0, pivot),
-        // Conditional jumps reach 255 instructions; an unconditional one reaches anywhere.
-        Err(_) => {
-            code[at] = instruction(JUMP_GREATER_EQUAL, 0, 1, pivot);
-            code.insert(at + 1, instruction(JUMP, 0, 0, distance as u32));
-        }
-    }
-    search(high, code);
-}
-
-fn decide(decision: &Decision, code: &mut Vec<Instruction>) {
-    for (tests, action) in &decision.alternatives {
-        // A failed test jumps to the next alternative: the code is laid out backwards so that the distance is known.
-        let mut block = vec![instruction(RETURN, 0, 0, action.code())];
-        for test in tests.iter().rev() {
-            let mut checked = check(*test, block.len());
-            checked.append(&mut block);
-            block = checked;
-        }
-        code.extend(block);
-    }
-    code.push(instruction(RETURN, 0, 0, decision.otherwise.code()));
-}
-
-/// Code that falls through when the test holds and otherwise jumps `beyond` instructions further.
-fn check(test: Test, beyond: usize) -> Vec<Instruction> {
-    let beyond = u8::try_from(beyond).unwrap_or(u8::MAX - 8);
-    let low_offset = 16 + 8 * u32::from(test.argument);
-    let (low, high) = (test.value as u32, (test.value >> 32) as u32);
-    let load_low = instruction(LOAD, 0, 0, low_offset);
-    let load_high = instruction(LOAD, 0, 0, low_offset + 4);
-    match test.comparison {
-        Comparison::Equal => vec![
-            load_low,
-            instruction(JUMP_EQUAL, 0, beyond + 2, low),
-            load_high,
-            instruction(JUMP_EQUAL, 0, beyond, high),
-        ],
-        Comparison::NotEqual => vec![
-            load_low,
-            instruction(JUMP_EQUAL, 0, 2, low),
-            load_high,
-            instruction(JUMP_EQUAL, beyond, 0, high),
-        ],
-        Comparison::Masked(mask) => {
-            let mut code = Vec::new();
-            let high_mask = (mask >> 32) as u32;
-            let tail = if high_mask == 0 && high == 0 { 0 } else { 3 };
-            code.push(load_low);
-            code.push(instruction(AND, 0, 0, mask as u32));
-            code.push(instruction(JUMP_EQUAL, 0, beyond + tail, low));
-            if tail != 0 {
-                code.push(load_high);
-                code.push(instruction(AND, 0, 0, high_mask));
-                code.push(instruction(JUMP_EQUAL, 0, beyond, high));
-            }
-            code
-        }
-        // Compare the high words; only when they are equal do the low words decide.
-        Comparison::Greater => {
-            ordered(load_high, load_low, (high, low), JUMP_GREATER, true, beyond)
-        }
-        Comparison::GreaterEqual => ordered(
-            load_high,
-            load_low,
-            (high, low),
-            JUMP_GREATER_EQUAL,
-            true,
-            beyond,
-        ),
-        Comparison::Less => ordered(
-            load_high,
-            load_low,
-            (high, low),
-            JUMP_GREATER_EQUAL,
-            false,
-            beyond,
-        ),
-        Comparison::LessEqual => ordered(
-            load_high,
-            load_low,
-            (high, low),
-            JUMP_GREATER,
-            false,
-            beyond,
-        ),
-    }
-}
-
-/// `arg > value` and its kin: `last` compares the low words, `wanted` says which answer makes the test hold.
-fn ordered(
-    load_high: Instruction,
-    load_low: Instruction,
-    (high, low): (u32, u32),
-    last: u16,
-    wanted: bool,
-    beyond: u8,
-) -> Vec<Instruction> {
-    let (when_greater, when_less) = if wanted {
-        (3, beyond + 2)
-    } else {
-        (beyond + 3, 2)
-    };
-    let (hit, miss) = if wanted { (0, beyond) } else { (beyond, 0) };
-    vec![
-        load_high,
-        instruction(JUMP_GREATER, when_greater, 0, high),
-        instruction(JUMP_EQUAL, 0, when_less, high),
-        load_low,
-        instruction(last, hit, miss, low),
-    ]
-}
-
 #[cfg(test)]
 pub mod interpreter {
     //! A small interpreter of the instructions emitted here, so that filters are tested as the kernel runs them.
     use super::*;
+
+    const LOAD: u16 = 0x20;
+    const AND: u16 = 0x54;
+    const JUMP: u16 = 0x05;
+    const JUMP_EQUAL: u16 = 0x15;
+    const JUMP_GREATER: u16 = 0x25;
+    const JUMP_GREATER_EQUAL: u16 = 0x35;
+    const RETURN: u16 = 0x06;
 
     /// Run `program` on one system call.
     pub fn run(program: &[Instruction], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {

@@ -6,7 +6,7 @@
 
 use super::bpf::Instruction;
 use super::limits::{self, Limits};
-use super::{landlock, privileges, system};
+use super::{landlock, privileges, raw, system};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -138,8 +138,10 @@ impl Progress {
     fn tell(&self, may_wake: bool) {
         self.told.store(1, Ordering::Release);
         if may_wake {
-            // SAFETY: the word lives as long as the process; the call reads no other memory.
-            unsafe { libc::syscall(libc::SYS_futex, self.told.as_ptr(), libc::FUTEX_WAKE, 1) };
+            let (word, wake) = (raw::place(self.told.as_ptr()), raw::int(libc::FUTEX_WAKE));
+            // SAFETY: the word lives as long as the process; the call reads no other memory. Whom it wakes, or nobody,
+            // is nothing to this process.
+            let _ = unsafe { raw::call(libc::SYS_futex, [word, wake, 1, 0, 0, 0]) };
         }
     }
 
@@ -149,9 +151,7 @@ impl Progress {
         self.failed.store(stage as i32, Ordering::Release);
         // When `exec` fails the listener is long taken, and the filter may have no `futex`.
         self.tell(stage != Stage::Exec);
-        let code = if stage == Stage::Exec { 127 } else { 125 };
-        // SAFETY: ends this process at once.
-        unsafe { libc::_exit(code) }
+        raw::exit(if stage == Stage::Exec { 127 } else { 125 })
     }
 }
 
@@ -181,27 +181,81 @@ pub struct Command {
     pub mask: libc::sigset_t,
 }
 
-/// Become the command. Runs in the forked child.
-pub fn become_command(command: &Command, progress: &Progress) -> ! {
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings
-            .iter()
-            .map(|s| s.as_ptr())
-            .chain([ptr::null()])
-            .collect()
-    };
-    let (arguments, environment) = (pointers(&command.arguments), pointers(&command.environment));
+/// A command with what `execve` takes, and where its process tells what happened.
+struct Last {
+    command: Command,
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+    progress: &'static Progress,
+}
 
+/// Begin the process that becomes the command, a child of this one.
+///
+/// With a monitor it shares this process's memory until its `exec`, so that nothing has to be copied for it or because
+/// of it: until then it runs [`become_command`] and nothing else, on a stack of its own, and the monitor sees its `exec`
+/// before any program runs. Without one nobody would see when that is: it is a copy. What it was given stays in memory.
+///
+/// # Errors
+/// As `clone(2)`.
+///
+/// # Safety
+/// This process has one thread.
+pub unsafe fn begin(command: Command, progress: &'static Progress) -> io::Result<system::Child> {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        let strings = strings.iter().map(|s| s.as_ptr());
+        strings.chain([ptr::null()]).collect()
+    };
+    let last: &'static Last = Box::leak(Box::new(Last {
+        arguments: pointers(&command.arguments),
+        environment: pointers(&command.environment),
+        command,
+        progress,
+    }));
+    let child = if last.command.supervised && !last.command.filter.is_empty() {
+        // SAFETY: `enter` takes a `Last`, writes to nothing but the shared page and its own stack, and does not return.
+        unsafe { system::clone_beside(enter, ptr::from_ref(last).cast_mut().cast()) }
+    } else {
+        // SAFETY: as the caller promises.
+        match unsafe { system::clone3(0, None) } {
+            Ok(None) => become_command(last),
+            Ok(Some(child)) => Ok(child),
+            Err(error) => Err(error),
+        }
+    };
+    let Command {
+        terminal,
+        ruleset,
+        gate,
+        ..
+    } = &last.command;
+    let terminal = terminal.as_ref().map(|(terminal, _)| terminal);
+    for descriptor in [terminal, ruleset.as_ref(), gate.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        // SAFETY: what was leaked closes nothing and is used by the other process alone, whose descriptors are its own.
+        unsafe { libc::close(descriptor.as_raw_fd()) };
+    }
+    child
+}
+
+extern "C" fn enter(last: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `begin` passes a `Last` that stays where it is.
+    become_command(unsafe { &*last.cast::<Last>() })
+}
+
+/// Become the command, in a process that may have its memory from one that goes on beside it: so it allocates nothing,
+/// frees nothing, and makes system calls without the C library.
+fn become_command(last: &Last) -> ! {
+    let (command, progress) = (&last.command, last.progress);
     // SAFETY: takes nothing; fails only for a group leader, which a fresh child is not.
-    unsafe { libc::setsid() };
+    let _ = unsafe { raw::call(libc::SYS_setsid, [0; 6]) };
     if let Some((terminal, which)) = &command.terminal {
         take_terminal(terminal, *which)
             .unwrap_or_else(|error| progress.fail(Stage::Terminal, &error));
     }
-    reset_signals(&command.mask);
-    if let Err(fault) = limits::apply(&command.limits) {
-        progress.fail(Stage::Limits, &fault.error);
-    }
+    reset_signals(&command.mask).unwrap_or_else(|error| progress.fail(Stage::Limits, &error));
+    limits::apply(&command.limits).unwrap_or_else(|error| progress.fail(Stage::Limits, &error));
     if let Some(ruleset) = &command.ruleset {
         landlock::restrict(ruleset).unwrap_or_else(|error| progress.fail(Stage::Landlock, &error));
     }
@@ -219,51 +273,62 @@ pub fn become_command(command: &Command, progress: &Progress) -> ! {
             Err(error) => progress.fail(Stage::Seccomp, &error),
         }
     }
+    let program = raw::place(command.program.as_ptr());
+    let arguments = raw::place(last.arguments.as_ptr());
+    let environment = raw::place(last.environment.as_ptr());
     // SAFETY: both arrays are null-terminated and hold pointers to strings that outlive the call.
-    unsafe {
-        libc::execve(
-            command.program.as_ptr(),
-            arguments.as_ptr(),
-            environment.as_ptr(),
-        )
-    };
-    progress.fail(Stage::Exec, &io::Error::last_os_error())
+    let failed = unsafe { raw::call(libc::SYS_execve, [program, arguments, environment, 0, 0, 0]) };
+    match raw::check(failed) {
+        Err(error) => progress.fail(Stage::Exec, &error),
+        Ok(_) => raw::exit(125),
+    }
 }
 
 /// Make `terminal` the controlling terminal and put it where the caller's was.
 fn take_terminal(terminal: &OwnedFd, which: [bool; 3]) -> io::Result<()> {
+    let from = raw::int(terminal.as_raw_fd());
+    let control = libc::TIOCSCTTY as usize;
     // SAFETY: plain integers; we are a session leader without a terminal.
-    system::check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())?;
+    raw::check(unsafe { raw::call(libc::SYS_ioctl, [from, control, 0, 0, 0, 0]) })?;
     for (number, wanted) in which.into_iter().enumerate() {
         if wanted {
-            // SAFETY: plain integers; 0, 1 and 2 belong to nobody in this process.
-            system::check(unsafe { libc::dup2(terminal.as_raw_fd(), number as RawFd) }.into())?;
+            // SAFETY: plain integers; 0, 1 and 2 belong to nobody in this process, and `terminal` is none of them.
+            raw::check(unsafe { raw::call(libc::SYS_dup3, [from, number, 0, 0, 0, 0]) })?;
         }
     }
     Ok(())
 }
 
 /// Give the signals back as the caller had them: the supervisor blocks some, and Rust ignores `SIGPIPE`.
-fn reset_signals(mask: &libc::sigset_t) {
-    // SAFETY: resetting a disposition and a mask touches no memory of ours; `mask` is a valid set.
+fn reset_signals(mask: &libc::sigset_t) -> io::Result<()> {
+    /// As the kernel takes it; all zero is the default action. Architectures differ in what follows the flags.
+    const ACTION: [usize; 4] = [0; 4];
+    /// Bytes of a set of signals, for the kernel; the C library's is larger and begins with it.
+    const SET: usize = 8;
+    let pipe = [raw::int(libc::SIGPIPE), raw::place(&ACTION), 0, SET, 0, 0];
+    let (set, mask) = (raw::int(libc::SIG_SETMASK), raw::place(mask));
+    // SAFETY: resetting a disposition and a mask touches no memory of ours; both places are valid.
     unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::sigprocmask(libc::SIG_SETMASK, ptr::from_ref(mask), ptr::null_mut());
+        raw::check(raw::call(libc::SYS_rt_sigaction, pipe))?;
+        raw::check(raw::call(
+            libc::SYS_rt_sigprocmask,
+            [set, mask, 0, SET, 0, 0],
+        ))
+        .map(drop)
     }
 }
 
 fn wait_at(gate: RawFd) {
     let mut byte = 0u8;
+    let arguments = [raw::int(gate), raw::place(&raw mut byte), 1, 0, 0, 0];
     // SAFETY: one byte of our own memory.
-    let read = unsafe { libc::read(gate, (&raw mut byte).cast(), 1) };
-    if read != 1 {
+    if unsafe { raw::call(libc::SYS_read, arguments) } != 1 {
         // The monitor is gone: nothing runs.
-        // SAFETY: ends this process at once.
-        unsafe { libc::_exit(125) }
+        raw::exit(125)
     }
 }
 
-/// Install the filter; the listener's number when one was asked for, else 0.
+/// Install the filter; the listener's number when one was asked for, else 0. Allocates nothing.
 pub(super) fn install(filter: &[Instruction], listen: bool) -> io::Result<i32> {
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?,
@@ -274,16 +339,18 @@ pub(super) fn install(filter: &[Instruction], listen: bool) -> io::Result<i32> {
     } else {
         0
     };
+    let mode = libc::SECCOMP_SET_MODE_FILTER as usize;
+    let arguments = [
+        mode,
+        flags as usize,
+        raw::place(&raw const program),
+        0,
+        0,
+        0,
+    ];
     // SAFETY: `Instruction` is laid out as `sock_filter`; the program outlives the call, which copies it.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            ptr::from_ref(&program),
-        )
-    };
-    system::check(result).map(|number| number as i32)
+    let result = raw::check(unsafe { raw::call(libc::SYS_seccomp, arguments) });
+    result.map(|number| number as i32)
 }
 
 /// The file a shell would run for `name`: with a slash itself, else the first executable in `path`.

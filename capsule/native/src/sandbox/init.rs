@@ -6,7 +6,7 @@
 //! log first. It refuses to go on after any failure: it says which step failed and ends, and everything ends with it.
 
 use super::bpf::Instruction;
-use super::command::{Command, Progress, become_command, find_program};
+use super::command::{self, Command, Progress, find_program};
 use super::landlock::Rule;
 use super::limits::{self, Limits};
 use super::namespaces::Identity;
@@ -127,8 +127,9 @@ pub struct Awaited {
 }
 
 impl Awaited {
-    /// Wait for the supervisor's word, then for the listener, and take it; `None` when the command's process failed before it had one. From then on nothing of the
-    /// sandbox can look into this process. Ends it when the command's process is gone without a word.
+    /// Wait for the supervisor's word, then for the listener, and take it; `None` when the command's process failed before
+    /// it had one. That process shares our memory still: whoever serves closes it to others before the command's program
+    /// runs. Ends this process when the command's is gone without a word.
     #[must_use]
     pub fn take(self, supervisor: BorrowedFd<'_>) -> Option<OwnedFd> {
         let Self { command, progress } = self;
@@ -151,9 +152,6 @@ impl Awaited {
                     }
                 }
             }
-        }
-        if system::prctl(libc::PR_SET_DUMPABLE, 0).is_err() {
-            exit(125)
         }
         listener
     }
@@ -461,14 +459,10 @@ fn start(
     progress: &'static Progress,
 ) -> Handover {
     // SAFETY: this process has one thread.
-    let command = match unsafe { system::clone3(0, None) } {
-        // The supervisor sees the end of the socket before any exit status, and says so.
-        Err(_) => exit(125),
-        Ok(None) => become_command(&prepared.command, progress),
-        Ok(Some(command)) => command,
-    };
+    let begun = unsafe { command::begin(prepared.command, progress) };
+    // The supervisor sees the end of the socket before any exit status, and says so.
+    let command = begun.unwrap_or_else(|_| exit(125));
     let pid = command.pid;
-    drop(prepared.command);
     // SAFETY: `mask` is a valid set.
     unsafe {
         libc::sigprocmask(
@@ -486,7 +480,7 @@ fn start(
         command: command.pidfd,
         progress,
     });
-    // Where a listener is awaited, taking it does the same.
+    // Where a listener is awaited, whoever serves does the same.
     if listener.is_none() {
         wait_for_word(socket.as_fd());
         if let Some(gate) = prepared.gate {

@@ -5,7 +5,7 @@
 //! from within a granted directory: that is the monitor's work.
 
 use super::system::{self, check};
-use super::{Fault, at};
+use super::{Fault, at, raw};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -224,9 +224,9 @@ fn allow(ruleset: &OwnedFd, place: &OwnedFd, bits: u64) -> io::Result<()> {
 /// # Errors
 /// `EPERM` without `no_new_privs`; `E2BIG` above 16 layers.
 pub fn restrict(ruleset: &OwnedFd) -> io::Result<()> {
+    let arguments = [raw::int(ruleset.as_raw_fd()), 0, 0, 0, 0, 0];
     // SAFETY: plain integers.
-    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })
-        .map(drop)
+    raw::check(unsafe { raw::call(libc::SYS_landlock_restrict_self, arguments) }).map(drop)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! A limit is never raised above what the caller has. Core files are always off: they would hold the command's memory.
 
-use super::Fault;
-use super::system::check;
+use super::raw;
+use std::io;
 
 /// What the plan asks for; `None` leaves the caller's.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,21 +20,21 @@ pub struct Limits {
     pub file_size: Option<u64>,
 }
 
-/// Apply them to this process and all its future children.
+/// Apply them to this process and all its future children. Allocates nothing: whose memory it is may be another's.
 ///
 /// # Errors
-/// Which limit the kernel refused.
-pub fn apply(limits: &Limits) -> Result<(), Fault> {
-    lower(libc::RLIMIT_CORE, 0, "core")?;
-    for (resource, wanted, name) in [
-        (libc::RLIMIT_DATA, limits.memory, "memory"),
-        (libc::RLIMIT_CPU, limits.cpu_seconds, "cpu"),
-        (libc::RLIMIT_NPROC, limits.processes, "processes"),
-        (libc::RLIMIT_NOFILE, limits.open_files, "open_files"),
-        (libc::RLIMIT_FSIZE, limits.file_size, "file_size"),
+/// The kernel refused a limit.
+pub fn apply(limits: &Limits) -> io::Result<()> {
+    lower(libc::RLIMIT_CORE, 0)?;
+    for (resource, wanted) in [
+        (libc::RLIMIT_DATA, limits.memory),
+        (libc::RLIMIT_CPU, limits.cpu_seconds),
+        (libc::RLIMIT_NPROC, limits.processes),
+        (libc::RLIMIT_NOFILE, limits.open_files),
+        (libc::RLIMIT_FSIZE, limits.file_size),
     ] {
         if let Some(most) = wanted {
-            lower(resource, most, name)?;
+            lower(resource, most)?;
         }
     }
     Ok(())
@@ -44,30 +44,34 @@ pub fn apply(limits: &Limits) -> Result<(), Fault> {
 ///
 /// # Errors
 /// The kernel refused the limit.
-pub fn bound_files(most: Option<u64>) -> Result<(), Fault> {
+pub fn bound_files(most: Option<u64>) -> io::Result<()> {
     let Some(most) = most else { return Ok(()) };
     // SAFETY: ignoring a signal takes no pointer.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    lower(libc::RLIMIT_FSIZE, most, "file_size")
+    lower(libc::RLIMIT_FSIZE, most)
 }
 
-fn lower(resource: libc::__rlimit_resource_t, most: u64, name: &str) -> Result<(), Fault> {
-    let told = |error| Fault::new(format!("limits: {name}"), error);
-    let mut limit = libc::rlimit {
+fn lower(resource: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit64 {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: `limit` is a valid structure to fill.
-    check(unsafe { libc::getrlimit(resource, &raw mut limit) }.into()).map_err(told)?;
-    let ceiling = limit.rlim_max;
-    limit.rlim_max = ceiling.min(most);
-    limit.rlim_cur = limit.rlim_cur.min(limit.rlim_max);
-    if resource == libc::RLIMIT_CPU {
-        // The soft limit sends SIGXCPU, which names the cause; the hard one kills.
-        limit.rlim_max = limit.rlim_max.saturating_add(1).min(ceiling);
+    let (own, none) = (0, 0);
+    let resource_number = resource as usize;
+    let place = raw::place(&raw mut limit);
+    // SAFETY: `limit` is a valid structure to fill, and outlives both calls (prlimit(2)).
+    unsafe {
+        let asked = [own, resource_number, none, place, 0, 0];
+        raw::check(raw::call(libc::SYS_prlimit64, asked))?;
+        let ceiling = limit.rlim_max;
+        limit.rlim_max = ceiling.min(most);
+        limit.rlim_cur = limit.rlim_cur.min(limit.rlim_max);
+        if resource == libc::RLIMIT_CPU {
+            // The soft limit sends SIGXCPU, which names the cause; the hard one kills.
+            limit.rlim_max = limit.rlim_max.saturating_add(1).min(ceiling);
+        }
+        let place = raw::place(&raw const limit);
+        let told = [own, resource_number, place, none, 0, 0];
+        raw::check(raw::call(libc::SYS_prlimit64, told)).map(drop)
     }
-    // SAFETY: `limit` is a valid structure that outlives the call.
-    check(unsafe { libc::setrlimit(resource, &raw const limit) }.into())
-        .map(drop)
-        .map_err(told)
 }

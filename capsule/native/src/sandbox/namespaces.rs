@@ -6,6 +6,7 @@
 use super::system::{self, check};
 use super::{Fault, at};
 use std::fs;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
 
 /// The namespaces made by one `clone3`: all but that of the network.
@@ -48,13 +49,18 @@ impl Identity {
 /// When the kernel refuses the maps.
 pub fn map_identity(identity: Identity) -> Result<(), Fault> {
     let Identity { uid, gid } = identity;
-    let write = |path: &str, text: String| {
-        fs::write(path, text)
-            .map_err(|error| Fault::new(format!("namespaces: write {path}"), error))
+    let write = |path: &str, text: &str| {
+        put(path, text).map_err(|error| Fault::new(format!("namespaces: write {path}"), error))
     };
-    write("/proc/self/setgroups", "deny".to_owned())?;
-    write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
-    write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+    write("/proc/self/setgroups", "deny")?;
+    write("/proc/self/uid_map", &format!("{uid} {uid} 1"))?;
+    write("/proc/self/gid_map", &format!("{gid} {gid} 1"))
+}
+
+/// Write to a file of the kernel's, which is there or is not: asking to have it made takes longer.
+fn put(path: &str, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// No user namespace can be made inside, whatever a filter misses; and no more than `processes` pids exist where the
@@ -63,14 +69,14 @@ pub fn map_identity(identity: Identity) -> Result<(), Fault> {
 /// # Errors
 /// When the first cannot be written; the second is only a bound more.
 pub fn bound(processes: Option<u64>) -> Result<(), Fault> {
-    fs::write("/proc/sys/user/max_user_namespaces", "0")
+    put("/proc/sys/user/max_user_namespaces", "0")
         .map_err(at("namespaces: forbid further ones"))?;
     if let Some(most) = processes
         && Identity::own().uid == 0
     {
         // The kernel takes no smaller number than 301 here. On an older kernel this is the host's value, which
         // a user namespace may not write: then the supervisor's polling is the bound.
-        let _ = fs::write("/proc/sys/kernel/pid_max", most.max(301).to_string());
+        let _ = put("/proc/sys/kernel/pid_max", &most.max(301).to_string());
     }
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! themselves unreadable (`ssh-agent`, `gpg-agent`), and their arguments could not be copied without it. It reaches
 //! only processes of that namespace. The command keeps none.
 
-use super::system::{check, prctl};
-use super::{Fault, at};
+use super::system::prctl;
+use super::{Fault, at, raw};
 use std::io;
 
 /// `CAP_SYS_PTRACE` as a bit.
@@ -44,8 +44,16 @@ pub fn keep_capabilities(kept: u32) -> io::Result<()> {
         },
         Data::default(),
     ];
+    let places = [
+        raw::place(&raw const header),
+        raw::place(data.as_ptr()),
+        0,
+        0,
+        0,
+        0,
+    ];
     // SAFETY: version 3 takes one header and two data structures, which outlive the call.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+    raw::check(unsafe { raw::call(libc::SYS_capset, places) }).map(drop)
 }
 
 /// Empty the bounding set: a program run as user 0 of the namespace gains nothing by being run.

@@ -288,6 +288,53 @@ pub unsafe fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Res
     }))
 }
 
+/// Bytes of the stack of a process that shares our memory, the page that ends it not counted.
+const STACK: usize = 64 * 1024;
+const PAGE: usize = 4096;
+
+/// Begin a child that shares this process's memory, and nothing else, until it makes another program of itself or ends.
+/// It runs `entry` on a stack of its own, which stays.
+///
+/// # Errors
+/// As `mmap(2)`, `clone(2)`.
+///
+/// # Safety
+/// `entry` does with `argument`, and with all memory, what a second thread might that the C library knows nothing of: it
+/// allocates and frees nothing and uses nothing that belongs to the thread. It does not return.
+pub unsafe fn clone_beside(
+    entry: extern "C" fn(*mut libc::c_void) -> libc::c_int,
+    argument: *mut libc::c_void,
+) -> io::Result<Child> {
+    let (protection, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
+    );
+    // SAFETY: a fresh anonymous mapping, whose lowest page is made one that ends the process which reaches it; the
+    // child begins at its upper end. The pidfd's place is valid.
+    unsafe {
+        let length = PAGE + STACK;
+        let stack = libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0);
+        if stack == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        check(libc::mprotect(stack, PAGE, libc::PROT_NONE).into())?;
+        let mut pidfd: libc::c_int = -1;
+        let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;
+        let pid = libc::clone(
+            entry,
+            stack.byte_add(length),
+            flags,
+            argument,
+            &raw mut pidfd,
+        );
+        check(pid.into())?;
+        Ok(Child {
+            pid,
+            pidfd: OwnedFd::from_raw_fd(pidfd),
+        })
+    }
+}
+
 /// A copy of descriptor `number` of the process behind `pidfd`.
 ///
 /// # Errors

@@ -8,7 +8,7 @@
 //!
 //! Kernel: `Documentation/admin-guide/cgroup-v2.rst`, "Delegation" and "No Internal Process Constraint".
 
-use std::fs;
+use super::kernel_file;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,22 @@ fn lacks(controllers: &str) -> Vec<&'static str> {
     NEEDED.into_iter().filter(|name| !has(name)).collect()
 }
 
+/// Refuse controllers without those that are needed.
+fn lacking(controllers: &str) -> Result<(), String> {
+    let missing = lacks(controllers);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let has = match controllers.trim() {
+        "" => "none",
+        some => some,
+    };
+    let missing = missing.join(" and ");
+    Err(format!(
+        "the cgroup v2 here lacks the controllers {missing}; it has {has}"
+    ))
+}
+
 fn decide(own: &Facts, above: &Facts) -> Result<Where, String> {
     if own.ours && lacks(&own.gives).is_empty() {
         return Ok(Where::Within);
@@ -59,17 +75,7 @@ fn decide(own: &Facts, above: &Facts) -> Result<Where, String> {
             "no cgroup v2 is delegated to this process; run: {SYSTEMD}"
         ));
     }
-    let missing = lacks(&own.has);
-    if !missing.is_empty() {
-        let has = match own.has.trim() {
-            "" => "none",
-            some => some,
-        };
-        return Err(format!(
-            "the delegated cgroup lacks the controllers {}; it has {has}",
-            missing.join(" and ")
-        ));
-    }
+    lacking(&own.has)?;
     if own.lonely {
         return Ok(Where::Instead);
     }
@@ -88,8 +94,11 @@ fn own_path(text: &str) -> Option<&str> {
     usable.then_some(path)
 }
 
+/// Where version 2 is mounted beside version 1.
+const BESIDE: &str = "/sys/fs/cgroup/unified";
+
 fn hierarchy() -> Option<PathBuf> {
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+    ["/sys/fs/cgroup", BESIDE]
         .into_iter()
         .find(|place| {
             let Ok(path) = std::ffi::CString::new(*place) else {
@@ -141,7 +150,7 @@ fn facts(path: &Path) -> Facts {
     if !(writable(&path.join("cgroup.procs")) && writable(path) && given_away(path)) {
         return Facts::default();
     }
-    let read = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
+    let read = |name: &str| kernel_file::read(&path.join(name)).unwrap_or_default();
     let has = read("cgroup.controllers");
     let us = std::process::id().to_string();
     Facts {
@@ -161,10 +170,15 @@ fn facts(path: &Path) -> Facts {
 /// # Errors
 /// Why there is none: a sentence with the next step.
 pub fn find() -> Result<(PathBuf, Where), String> {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let (Some(path), Some(top)) = (own_path(&text), hierarchy()) else {
-        return Err("no cgroup v2 is mounted for this process".to_owned());
-    };
+    let none = || "no cgroup v2 is mounted for this process".to_owned();
+    let top = hierarchy().ok_or_else(none)?;
+    if top == Path::new(BESIDE) {
+        // Beside version 1, which has most controllers then, nothing more need be looked at.
+        let has = kernel_file::read(&top.join("cgroup.controllers")).unwrap_or_default();
+        lacking(&has)?;
+    }
+    let text = kernel_file::read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let path = own_path(&text).ok_or_else(none)?;
     let own = top.join(path.trim_start_matches('/'));
     let above = own.parent().filter(|_| own != top).map(Path::to_owned);
     let theirs = above.as_deref().map(facts).unwrap_or_default();

@@ -16,6 +16,7 @@ pub mod git;
 mod guard;
 pub mod job_control;
 pub mod journal;
+pub mod kernel_file;
 pub mod launch;
 pub mod ledger;
 pub mod listening;

@@ -6,9 +6,9 @@
 
 use crate::plan::{NetworkMode, Require};
 use crate::sandbox::{attempt, landlock};
+use crate::supervise::kernel_file;
 use crate::supervise::report::Enforced;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 /// Needed without the policy saying so.
 const DEFAULT: [Require; 5] = [
@@ -57,7 +57,7 @@ impl Host {
 
 fn namespaces(try_it: bool) -> Result<(), String> {
     let number = |path: &str| {
-        fs::read_to_string(path)
+        kernel_file::read(path.as_ref())
             .ok()
             .and_then(|text| text.trim().parse::<u64>().ok())
     };

@@ -4,8 +4,7 @@
 //! process that lives and dies between two looks is counted through its parent's totals. It refuses to guess: a process
 //! that cannot be read is gone.
 
-use std::fs::File;
-use std::io::Read;
+use super::kernel_file;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -93,13 +92,8 @@ impl Tree {
             {
                 continue;
             }
-            let read = |name: &str| {
-                let mut text = String::new();
-                File::open(entry.path().join(name))
-                    .and_then(|mut file| file.read_to_string(&mut text))
-                    .ok()?;
-                Some(text)
-            };
+            // A process may call itself anything, and is counted all the same.
+            let read = |name: &str| kernel_file::read(&entry.path().join(name)).ok();
             if let Some((ticks, threads)) = read("stat").as_deref().and_then(parse_stat) {
                 look.cpu += ticks * 1000 / self.tick;
                 look.processes += threads;
