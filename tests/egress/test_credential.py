@@ -32,7 +32,10 @@ def test_ones_own_credential(headers: tuple[tuple[bytes, bytes], ...]) -> None:
     assert foreign(session(), "github", sent) is None
 
 
-ACCOUNTS = (b"OpenAI-Organization", b"openai-project", b"X-Goog-User-Project", b"anthropic-workspace-id")
+ACCOUNTS = (
+    b"OpenAI-Organization", b"openai-project", b"X-Goog-User-Project", b"anthropic-workspace-id",
+    b"OpenAI_Organization", b"x_goog-user_project",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def foreign(secrets: Secrets, name: str, untrusted: Outgoing) -> str | None:
     own = 0
     for header, value in untrusted.headers:
         lower = header.decode("latin-1").lower()
-        if not HEADER.search(lower) and not _is_field(spec, "header", lower):
+        # Gateways take `_` in a name for `-` (RFC 3875 4.1.18).
+        if not HEADER.search(lower.replace("_", "-")) and not _is_field(spec, "header", lower):
             continue
         if not _carries(spec, lower, value.strip(), placeholder):
             return f"header {lower} does not carry secret {name} alone"

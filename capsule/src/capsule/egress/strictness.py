@@ -3,8 +3,8 @@
 Pure, for both directions and both versions (RFC 9110 §5, §9.1; RFC 9112 §3, §5.2, §6; RFC 9113 §8.2). Comes after a
 parser that has split the head: what it let through is looked at again, because the same bytes are written into
 HTTP/1.1 lines. Refuses by saying why: control characters and line ends in values (folded lines too), names and methods
-that are no tokens, a target that is not a path, a length that is not a plain number, versions that are neither 1.0 nor
-1.1 where HTTP/1 is spoken.
+that are no tokens, `content_length` and its like, of which a gateway makes the header (RFC 3875 §4.1.18), a target that
+is not a path, a length that is not a plain number, versions that are neither 1.0 nor 1.1 where HTTP/1 is spoken.
 
     request_problem(b"GE(T", b"/", "HTTP/1.1", fields, http2=False)     # "the method b'GE(T' is not a token"
 """
@@ -43,7 +43,11 @@ def request_problem(
         return f"the target {untrusted_target[:80]!r} has a space or a control character"
     if not untrusted_target.startswith(b"/") and (untrusted_method, untrusted_target) != (b"OPTIONS", b"*"):
         return f"the target {untrusted_target[:80]!r} is not a path"
-    return fields_problem(untrusted_fields)
+    fields = tuple(untrusted_fields)
+    for name, _ in fields:
+        if b"_" in name and name.lower().replace(b"_", b"-") in _FRAMING:
+            return f"header {name[:40]!r} is one about framing to servers that take '_' for '-'"
+    return fields_problem(fields)
 
 
 def fields_problem(untrusted_fields: Fields) -> str | None:
