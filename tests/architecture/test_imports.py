@@ -57,7 +57,7 @@ OFFERED = {
     # The egress of a run, which a machine's proxy is made of.
     "capsule.egress.certificates", "capsule.egress.dialer", "capsule.egress.encryption", "capsule.egress.frames",
     "capsule.egress.lean", "capsule.egress.recording", "capsule.egress.session", "capsule.egress.story",
-    "capsule.egress.verdict",
+    "capsule.egress.verdict", "capsule.egress.watching",
 }  # fmt: skip
 
 CAPSEM_DEPENDENCIES = {

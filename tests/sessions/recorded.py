@@ -174,3 +174,21 @@ def machine(run: str = "r-m-0badcafe") -> list[Json]:
         {"type": "machine.dial", "run": run, "dial": {"host": "b.example", "port": 25}, "decision": BLOCK},
         {"type": "machine.stopped", "run": run, "asked": True, "qemu_exit": 0},
     ]  # fmt: skip
+
+
+def guest(run: str = "r-m-0badcafe") -> list[Json]:
+    """What a machine's monitor records of the guest's word about itself."""
+    word = {"run": run, "reported_by": "guest"}
+    process = {"path": "/bin/ls", "name": "ls", "argv": ["ls", "-l"], "command": "ls -l", "pid": 7, "uid": 0}
+    file = {"operation": "rename", "path": "/w/b", "name": "b", "from": "/w/a"}
+    return [
+        {
+            "type": "guest.process", "event": {"id": "guest-1", "type": "process"}, "process": process,
+            "program": {"pid": 1, "path": "/bin/sh", "name": "sh", "reported_by": "guest"}, **word,
+        },
+        {"type": "guest.exit", "process": {"pid": 7, "path": "/bin/ls", "name": "ls"}, "code": 0, **word},
+        {"type": "guest.file", "event": {"id": "guest-2", "type": "file"}, "file": file, **word},
+        {"type": "guest.lost", "what": "changes", "count": 3, "by": "guest", **word},
+        {"type": "guest.lost", "what": "processes", "count": 4, "by": "host", "run": run},
+        {"type": "guest.lost", "what": "directories", "count": 5, "by": "guest", **word},
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from capsule.sessions.machine import Machine, Step
 from capsule.sessions.timeline import tell
-from tests.sessions.recorded import machine
+from tests.sessions.recorded import guest, machine
 from tests.sessions.test_timeline import happened
 
 RUN = {"run": "r-m-0badcafe", "started": "2026-11-25T19:13:30.000000Z", "cwd": None}
@@ -29,6 +29,20 @@ def test_the_story_of_a_machine() -> None:
     assert dict(told.programs) == {"ls": 1}, "what was refused did not run"
     assert {place: dict(counts) for place, counts in told.files.items()} == {"/root": {"write": 1}}
     assert (len(told.refusals), dict(told.unknown)) == (2, {})
+
+
+def test_what_the_guest_says_of_itself_is_told_as_its_word() -> None:
+    told = tell(RUN, happened(*guest()))
+    assert [(beat.verb, beat.who, *beat.names, beat.note) for beat in told.beats] == [
+        ("ran", "guest", "ls -l", ""),
+        ("renamed", "guest", "/w/a → /w/b", ""),
+        ("noted", "guest", "reports of changes are lost", "3 at least: the guest did not send them"),
+        ("noted", "", "reports of processes are lost", "4 at least: too many to record"),
+        ("noted", "guest", "5 directories are not watched", ""),
+    ]
+    assert dict(told.programs) == {"ls (guest)": 1}, "counted apart from what the host saw"
+    assert {place: dict(counts) for place, counts in told.files.items()} == {"/w": {"rename": 1}}
+    assert (told.refusals, dict(told.unknown)) == ([], {})
 
 
 def test_an_end_belongs_to_the_newest_command_of_its_id() -> None:
@@ -55,12 +69,26 @@ def test_a_live_share_is_told_with_what_it_refused() -> None:
     "entry",
     [
         "machine.exec", "machine.exit", "machine.file", "machine.dial", "machine.started", "machine.shared",
-        "machine.share_refused",
+        "machine.share_refused", "guest.process", "guest.exit", "guest.file", "guest.lost", "guest.odd",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("odd", [None, 3, "\x1b[2J", [], {"a": 1}, {"bytes": "/w=="}])
 def test_odd_values_are_no_error(entry: str, odd: Any) -> None:
-    names = ("event", "process", "file", "dial", "decision", "exec", "code", "signal", "reason", "problems")
+    names = (
+        "event",
+        "process",
+        "file",
+        "dial",
+        "decision",
+        "exec",
+        "code",
+        "signal",
+        "reason",
+        "problems",
+        "what",
+        "count",
+        "by",
+    )
     Machine().step(entry, dict.fromkeys(names, odd))
     Machine().step(
         entry, {name: dict.fromkeys(("action", "rule", "id", "path", "host"), odd) for name in names}

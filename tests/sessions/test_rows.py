@@ -11,7 +11,7 @@ from capsule.audit.entry import EntryError, parse
 from capsule.sessions.rows import Batch, integer, listed, read_line, scalar
 from capsule.sessions.schema import INDEXED, SEQ_BITS
 from tests.audit.forge import entry
-from tests.sessions.recorded import exec_, machine, session
+from tests.sessions.recorded import exec_, guest, machine, session
 
 
 def batch(*entries: dict[str, Any]) -> Batch:
@@ -190,6 +190,21 @@ def test_what_was_asked_of_a_machine_has_its_rows_and_what_was_refused_was_never
         ("machine.dial", "block"),
     ]  # fmt: skip
     assert (decided[1]["rule"], decided[1]["line"]) == ("no-rm", 3)
+
+
+def test_what_a_guest_says_has_its_rows_with_that_word_in_them() -> None:
+    made = batch(*guest())
+    (process,) = (row("process", one) for one in made.rows["process"])
+    assert (process["pid"], process["path"], process["command"], process["reported_by"]) == (
+        7, "/bin/ls", "ls -l", "guest",
+    )  # fmt: skip
+    (file,) = (row("file", one) for one in made.rows["file"])
+    assert (file["operation"], file["path"], file["source"], file["reported_by"]) == (
+        "rename", "/w/b", "/w/a", "guest",
+    )  # fmt: skip
+    assert made.rows["decisions"] == made.rows["commands"] == []
+    kinds = [(row("events", one)["type"], row("events", one)["entry"]) for one in made.rows["events"]]
+    assert kinds[:3] == [("process", "guest.process"), ("guest.exit", "guest.exit"), ("file", "guest.file")]
 
 
 @pytest.mark.parametrize(

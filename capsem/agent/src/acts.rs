@@ -83,12 +83,11 @@ impl Agent {
             }
             Host::Shutdown { id } => self.begin_ending(id, false),
             Host::Reboot { id } => self.begin_ending(id, true),
-            Host::Watch { id, .. } => self.failed(
-                port,
+            Host::Watch {
                 id,
-                libc::EOPNOTSUPP,
-                "this agent reports nothing".to_owned(),
-            ),
+                processes,
+                changes,
+            } => self.watch(id, processes, &changes),
             Host::Serve {} => self.network_served(port),
             Host::Opened { stream } => {
                 self.answers(port, stream)?;
@@ -102,7 +101,7 @@ impl Agent {
         Ok(())
     }
 
-    fn failed(&mut self, port: u16, id: u32, number: i32, reason: String) {
+    pub(crate) fn failed(&mut self, port: u16, id: u32, number: i32, reason: String) {
         let name = errno::name(number);
         self.say(
             port,
@@ -186,6 +185,7 @@ impl Agent {
             }
             None => self.jobs.values().for_each(|job| job.signal(libc::SIGSTOP)),
         }
+        self.settle_reports();
         self.frozen = true;
         Ok(())
     }
@@ -445,6 +445,7 @@ impl Agent {
         }
         let now = Instant::now();
         self.network_time(now);
+        self.report_time(now);
         for job in self.jobs.values_mut() {
             if !job.timed_out && job.deadline.is_some_and(|at| at <= now) {
                 job.timed_out = true;

@@ -16,6 +16,7 @@ use crate::line::Line;
 use crate::message::{Guest, VERSION};
 use crate::network::{NETWORK, Network};
 use crate::port::{HIGH_WATER, Port};
+use crate::reports::Reports;
 use crate::stream::{Stream, Taken, Written};
 use crate::sys;
 
@@ -38,6 +39,8 @@ pub(crate) enum Place {
     Questions,
     Resolver,
     Asking(RawFd),
+    Processes,
+    Changes,
 }
 
 /// The end of the machine that was asked for.
@@ -74,6 +77,7 @@ pub struct Agent {
     pub(crate) capabilities: Vec<&'static str>,
     /// What leads to the host's network, where this machine has it.
     pub(crate) network: Option<Network>,
+    pub(crate) reports: Reports,
     signals: OwnedFd,
     pub(crate) scratch: Vec<u8>,
 }
@@ -102,7 +106,7 @@ impl Agent {
         if ports.contains_key(&5004) && (freezer.is_some() || !machine) {
             capabilities.push("freeze");
         }
-        Ok(Self {
+        let mut this = Self {
             ports,
             streams: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -116,9 +120,12 @@ impl Agent {
             facts,
             capabilities,
             network: None,
+            reports: Reports::new(Instant::now()),
             signals: sys::signals(&[libc::SIGCHLD])?,
             scratch: vec![0; CHUNK],
-        })
+        };
+        this.offer_reports();
+        Ok(this)
     }
 
     /// Begins what leads to the host's network; a machine without the port for it has none.
@@ -257,6 +264,7 @@ impl Agent {
             }
         }
         self.network_interests(&mut add);
+        self.report_interests(&mut add);
         (interests, places)
     }
 
@@ -271,6 +279,7 @@ impl Agent {
         let mut wait = deadlines
             .chain(self.ending.map(|ending| ending.at))
             .chain(self.network_deadline())
+            .chain(self.report_deadline(now).filter(|_| !self.frozen))
             .min()
             .map(|at| at.saturating_duration_since(now));
         if self.ports.values().any(Port::must_be_asked) {
@@ -296,6 +305,10 @@ impl Agent {
             Place::Questions => self.take_questions(),
             Place::Resolver => self.take_resolver(),
             Place::Asking(fd) => self.read_question(fd),
+            Place::Processes => {
+                self.take_lines();
+            }
+            Place::Changes => self.changes_woken(),
         }
     }
 

@@ -5,7 +5,9 @@
 
 mod acts;
 pub mod agent;
+pub mod allowance;
 pub mod boot;
+pub mod changes;
 pub mod doctor;
 pub mod errno;
 pub mod files;
@@ -18,9 +20,12 @@ pub mod line;
 pub mod message;
 pub mod network;
 pub mod port;
+pub mod processes;
 pub mod redirect;
+pub mod reports;
 pub mod share;
 pub mod stream;
 pub mod sys;
 pub mod trust;
 pub mod whose;
+pub mod window;

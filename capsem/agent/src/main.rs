@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use capsem_agent::agent::{AGENT, Agent};
-use capsem_agent::{boot, doctor, identity, line, share, sys};
+use capsem_agent::{boot, doctor, identity, line, processes, share, sys};
 
 const USAGE: &str = "usage: capsem-agent serve --sockets DIR [--network] | doctor [--json] | share DIR | --version\nAs process 1 it takes no arguments.";
 
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         ["serve", "--sockets", directory] => serve(directory, false),
         // In a network namespace that is its own, with an interface named dummy0.
         ["serve", "--sockets", directory, "--network"] => serve(directory, true),
+        [processes::WORD] => processes::report(),
         ["share", directory] => share::serve(directory),
         ["doctor"] | ["doctor", "--json"] => match doctor::report(arguments.len() > 1) {
             Ok(true) => Ok(()),

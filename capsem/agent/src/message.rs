@@ -191,20 +191,26 @@ pub enum Guest<'a> {
         uid: Option<u32>,
         program: Option<String>,
     },
-    Process {
-        what: &'a str,
+    Ran {
         pid: u32,
         parent: Option<u32>,
         uid: Option<u32>,
         program: Option<String>,
         argv: Option<Vec<String>>,
+        cut: bool,
+    },
+    Ended {
+        pid: u32,
         code: Option<i32>,
+        signal: Option<i32>,
     },
     Change {
         what: &'a str,
         path: String,
+        from: Option<String>,
     },
     Lost {
+        what: &'a str,
         count: u64,
     },
 }

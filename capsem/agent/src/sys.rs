@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub mod net;
+pub mod notices;
 
 fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result < 0 {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use capsem_agent::frame::{self, Frame, Reader};
-use capsem_agent::message;
+use capsem_agent::{message, processes, window};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -158,6 +158,45 @@ proptest! {
     #[test]
     fn any_text_is_a_message_or_refused(port in 4999u16..5007, text in "\\{\"type\":\"[a-z]{0,8}\"[ -~]{0,60}\\}") {
         let _ = message::parse(port, text.as_bytes());
+    }
+
+    #[test]
+    fn any_notice_of_the_kernel_is_read_or_left(data in proptest::collection::vec(any::<u8>(), 0..120), head in any::<bool>()) {
+        let mut data = data;
+        if head && data.len() >= 24 {
+            data[16..24].copy_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0]);
+        }
+        let _ = processes::notice(&data);
+        let mut seen = 0;
+        for raw in window::notices(&data) {
+            seen += 16 + raw.name.len();
+        }
+        prop_assert!(seen <= data.len());
+    }
+
+    #[test]
+    fn any_arguments_fit_what_the_host_takes(data in proptest::collection::vec(any::<u8>(), 0..2049), more in any::<bool>()) {
+        let (argv, cut) = processes::arguments(&data, more);
+        prop_assert!(argv.len() <= 32);
+        prop_assert!(argv.iter().map(|text| text.chars().count()).sum::<usize>() <= 2048);
+        prop_assert!(cut || argv.len() <= 32);
+        let (pid, parent, uid, program) = (1, None, None, None);
+        let line = processes::Line::Exec { pid, parent, uid, program, argv: Some(argv), cut };
+        prop_assert!(processes::written(&line).len() <= 4096);
+    }
+
+    #[test]
+    fn any_path_is_shown_or_counted(names in proptest::collection::vec(proptest::collection::vec(1u8.., 0..300), 1..20)) {
+        let mut window = window::Window::default();
+        for name in &names {
+            let path = std::path::Path::new("/w").join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name));
+            window.add(window::What::Write, &path, None);
+        }
+        let (changes, lost) = window.close();
+        prop_assert!(!changes.is_empty() && lost == 0);
+        for change in changes {
+            prop_assert!(change.path.starts_with('/') && change.path.len() <= 4095);
+        }
     }
 
     #[test]

@@ -13,12 +13,16 @@ from hypothesis import strategies as st
 
 from capsem.wire.frame import FrameError, FrameReader, Message
 from capsem.wire.guest import (
+    ARGUMENTS_LIMIT,
     CONTROL,
+    LIFECYCLE,
     MAY_SAY,
     PORTS,
+    Change,
     Exec,
     Hello,
     Ping,
+    Ran,
     decode,
     decode_host,
     encode,
@@ -76,6 +80,44 @@ def test_any_bytes_are_a_message_or_refused(port: int, body: bytes) -> None:
     except FrameError:
         return
     assert isinstance(said, MAY_SAY[port])
+
+
+_ODD = (
+    st.none()
+    | st.integers()
+    | st.text(max_size=30)
+    | st.lists(st.text(max_size=3), max_size=40)
+    | st.booleans()
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.sampled_from([
+        {"type": "ran", "pid": 5, "parent": 1, "uid": 0, "program": "/bin/sh", "argv": ["sh"], "cut": False},
+        {"type": "ended", "pid": 5, "code": 0, "signal": None},
+        {"type": "change", "what": "write", "path": "/w/a", "from": None},
+        {"type": "lost", "what": "changes", "count": 3},
+    ]),
+    st.dictionaries(
+        st.sampled_from(["pid", "parent", "uid", "program", "argv", "cut", "code", "signal", "what", "path", "from"]),
+        _ODD, max_size=3,
+    ),
+)  # fmt: skip
+def test_any_report_is_bounded_or_refused(good: dict[str, Any], odd: dict[str, Any]) -> None:
+    body = json.dumps(good | odd).encode()
+    try:
+        said = decode(LIFECYCLE, Message(body))
+    except FrameError:
+        return
+    assert json.loads(encode(said)[5:]) == good | odd, (
+        "nothing is added, dropped or turned into something else"
+    )
+    if isinstance(said, Ran):
+        assert sum(map(len, said.argv or ())) <= ARGUMENTS_LIMIT
+    if isinstance(said, Change):
+        assert said.path.startswith("/")
+        assert len(said.path) <= 4095
 
 
 def test_depth_is_refused_and_not_run_out_of() -> None:

@@ -24,6 +24,7 @@ from typing import Any, Self
 from capsem.errors import CapsemError, MachineError
 from capsem.host.flow import Incoming, Outgoing, StreamResetError
 from capsem.host.jobs import GuestError, GuestStream, Job, Request
+from capsem.host.reports import Reports
 from capsem.wire import guest
 from capsem.wire.frame import Credit, Data, End, Frame, FrameError, FrameReader, Message, Reset
 from capsem.wire.frame import encode as encode_frame
@@ -31,8 +32,6 @@ from capsem.wire.guest import BULK, CONTROL, LIFECYCLE, MCP, NETWORK, TERMINAL, 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a job's program is looked for when `env` says nothing else."""
-_REPORTS = 10_000
-"""Reports that wait for a reader before the guest's port is not read any more."""
 _GUEST_STREAMS = 256
 
 
@@ -97,8 +96,8 @@ class Channel:
         self._ready: asyncio.Future[guest.Ready] | None = None
         self.opened: asyncio.Queue[GuestStream] = asyncio.Queue()
         """Streams that the guest opened; each waits for `accept` or `refuse`."""
-        self.reports: asyncio.Queue[guest.Process | guest.Change | guest.Lost] = asyncio.Queue()
-        """What the guest reports, as the guest says."""
+        self.reports = Reports(pause=lambda: self._hear(False), resume=lambda: self._hear(True))
+        """What the guest tells of itself; who asks for it with `watch` takes it."""
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -318,7 +317,15 @@ class Channel:
         await request.done
 
     async def watch(self, *, processes: bool = False, changes: Sequence[str] = ()) -> None:
-        """What the guest is to report to `reports`."""
+        """What the guest is to tell `reports` from now on, in place of what it did.
+
+        Args:
+            processes: programs that start and end.
+            changes: directories; what changes in them and below.
+
+        Raises:
+            GuestError: it cannot.
+        """
         request = self._request(LIFECYCLE)
         self._say(LIFECYCLE, guest.Watch(request.id, processes, tuple(changes)))
         await request.done
@@ -398,10 +405,8 @@ class Channel:
             )
         elif isinstance(said, guest.Open):
             self._open(port, said)
-        elif isinstance(said, guest.Process | guest.Change | guest.Lost):
-            self.reports.put_nowait(said)
-            if self.reports.qsize() > _REPORTS:
-                raise FrameError("more reports than can be kept; nobody reads them")
+        elif isinstance(said, guest.Report):
+            self.reports.put(said)
         else:
             request = self._requests.get(said.id)
             if request is None or request.port != port:
@@ -409,6 +414,11 @@ class Channel:
             if request.take(said):
                 del self._requests[said.id]
                 self._concluded(said)
+
+    def _hear(self, more: bool) -> None:
+        transport = self._ports[LIFECYCLE].transport
+        if transport is not None and not transport.is_closing():
+            transport.resume_reading() if more else transport.pause_reading()
 
     def _concluded(self, said: guest.GuestMessage) -> None:
         # A job that never started has no streams; one that ended takes no more input.

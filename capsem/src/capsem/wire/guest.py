@@ -24,12 +24,15 @@ WINDOWS = {TERMINAL: 64 << 10, NETWORK: 128 << 10, MCP: 128 << 10, BULK: 1 << 20
 JOB_LIMIT = 64
 """Jobs that live at once."""
 ID_LIMIT = (1 << 30) - 1
+ARGUMENTS_LIMIT = 2048
+"""Characters of a program's arguments, together, that the guest reports."""
 INPUT, OUTPUT, ERRORS = 0, 1, 2
 """Which stream of a job."""
 
 Id = Annotated[int, msgspec.Meta(ge=1, le=ID_LIMIT)]
 Stream = Annotated[int, msgspec.Meta(ge=1, le=(1 << 32) - 1)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Pid = Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)]
 User = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
 Cells = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -261,30 +264,57 @@ class Open(_Said, frozen=True):
     program: Text | None
 
 
-class Process(_Said, frozen=True):
-    """A process of the guest, as the guest says."""
+class Ran(_Said, frozen=True):
+    """A process of the guest runs a program now, as the guest says."""
 
-    what: Literal["start", "exec", "exit"]
-    pid: Natural
+    pid: Pid
     parent: Natural | None
     uid: User | None
-    program: Text | None
-    argv: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] | None
-    code: int | None
+    program: Annotated[str, msgspec.Meta(max_length=1024)] | None
+    argv: Annotated[tuple[Text, ...], msgspec.Meta(max_length=32)] | None
+    cut: bool
+
+    def __post_init__(self) -> None:
+        """The arguments are bounded together."""
+        if self.argv is not None and sum(map(len, self.argv)) > ARGUMENTS_LIMIT:
+            raise ValueError(f"arguments of more than {ARGUMENTS_LIMIT} characters together")
+
+
+class Ended(_Said, frozen=True):
+    """A process that was told of has ended, as the guest says."""
+
+    pid: Pid
+    code: Annotated[int, msgspec.Meta(ge=0, le=255)] | None
+    signal: Annotated[int, msgspec.Meta(ge=1, le=127)] | None
+
+    def __post_init__(self) -> None:
+        """One of code and signal is null."""
+        if (self.code is None) == (self.signal is None):
+            raise ValueError("exactly one of code and signal must be null")
 
 
 class Change(_Said, frozen=True):
-    """A file in a watched directory, as the guest says."""
+    """A name in a watched directory, as the guest says."""
 
     what: Literal["create", "write", "remove", "rename", "attributes"]
-    path: Text
+    path: AbsolutePath
+    from_: AbsolutePath | None = msgspec.field(name="from")
+
+    def __post_init__(self) -> None:
+        """A rename has a name before, and nothing else has."""
+        if (self.from_ is None) == (self.what == "rename"):
+            raise ValueError("of a rename 'from' is there, of anything else it is null")
 
 
 class Lost(_Said, frozen=True):
-    """Reports that were not sent."""
+    """Reports that were not sent, or directories that are not watched."""
 
-    count: Natural
+    what: Literal["processes", "changes", "directories"]
+    count: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
+
+Report = Ran | Ended | Change | Lost
+"""What the guest tells of itself."""
 
 HostMessage = (
     Identity
@@ -304,7 +334,20 @@ HostMessage = (
     | Refused
 )
 GuestMessage = (
-    Hello | Ready | Pong | Started | Exited | Result | Failed | Fault | Done | Open | Process | Change | Lost
+    Hello
+    | Ready
+    | Pong
+    | Started
+    | Exited
+    | Result
+    | Failed
+    | Fault
+    | Done
+    | Open
+    | Ran
+    | Ended
+    | Change
+    | Lost
 )
 
 _ANYWHERE: tuple[type, ...] = (Done, Failed, Fault)
@@ -314,7 +357,7 @@ MAY_SAY: dict[int, tuple[type, ...]] = {
     TERMINAL: _ANYWHERE,
     NETWORK: _STREAMS_FROM_GUEST,
     MCP: _STREAMS_FROM_GUEST,
-    LIFECYCLE: (Process, Change, Lost, *_ANYWHERE),
+    LIFECYCLE: (Ran, Ended, Change, Lost, *_ANYWHERE),
     BULK: _ANYWHERE,
 }
 """What a guest may say, by port."""

@@ -47,7 +47,7 @@ const TYPES: [&str; 10] = [
     "policy.changed",
     "gap",
 ];
-const PREFIXES: [&str; 2] = ["egress.", "machine."];
+const PREFIXES: [&str; 3] = ["egress.", "machine.", "guest."];
 /// Entries wait at most this long to be written …
 const WAIT: Duration = Duration::from_millis(100);
 /// … and at most this long to be signed.

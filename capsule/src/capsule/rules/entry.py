@@ -26,7 +26,9 @@ EGRESS = {
 }
 MACHINE = {"machine.exec": "process", "machine.file": "file"}
 """What is asked of a machine: events too, decided before they happened."""
-_EVENTS = EGRESS | MACHINE
+GUEST = {"guest.process": "process", "guest.file": "file"}
+"""What a machine says of itself (`reported_by`): events too, that happened as far as it is to be believed."""
+_EVENTS = EGRESS | MACHINE | GUEST
 FILE_OPERATIONS = frozenset({"read", "write", "create", "remove", "rename", "link", "change"})
 NETWORK_OPERATIONS = frozenset({"connect", "bind", "send"})
 

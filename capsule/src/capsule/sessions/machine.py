@@ -15,7 +15,7 @@ from typing import Any
 
 from capsule.rules.entry import section, text
 
-PREFIX = "machine."
+PREFIX, GUEST = "machine.", "guest."
 MOST_COMMANDS = 4096
 """Whose end is awaited."""
 _REFUSING = {"block", "ask"}
@@ -62,10 +62,16 @@ class Machine:
                 return _file(event)
             case "machine.dial":
                 return _dial(event)
-            case "machine.marked":
+            case "guest.process":
+                return _ran(event)
+            case "guest.file":
+                return _changed(event)
+            case "guest.lost":
+                return _lost(event)
+            case "machine.marked" | "guest.exit":
                 return None
             case _:
-                return _life(entry.removeprefix(PREFIX), event)
+                return _life(entry.removeprefix(PREFIX).removeprefix(GUEST), event)
 
     def _exec(self, event: Json) -> Step:
         process = section(event, "process")
@@ -105,6 +111,30 @@ def _file(event: Json) -> Step:
         return Step("refused", f"{operation} {path}", "host", why)
     done = None if operation == "read" else (path.rpartition("/")[0] or "/", operation)
     return Step(_VERBS.get(operation, "wrote"), path, "host", file=done)
+
+
+def _ran(event: Json) -> Step:
+    process = section(event, "process")
+    name = text(process.get("command")) or text(process.get("path")) or "?"
+    program = text(process.get("name")) or "?"
+    return Step("ran", name, "guest", program=f"{program} (guest)")
+
+
+def _changed(event: Json) -> Step:
+    file = section(event, "file")
+    operation, path = text(file.get("operation")) or "write", text(file.get("path")) or "?"
+    source = text(file.get("from"))
+    done = (path.rpartition("/")[0] or "/", operation)
+    return Step(_VERBS.get(operation, "wrote"), f"{source} → {path}" if source else path, "guest", file=done)
+
+
+def _lost(event: Json) -> Step:
+    what, count = text(event.get("what")) or "?", event.get("count")
+    by = "guest" if event.get("by") == "guest" else ""
+    if what == "directories":
+        return Step("noted", f"{count} directories are not watched", by)
+    why = "the guest did not send them" if by else "too many to record"
+    return Step("noted", f"reports of {what} are lost", by, f"{count} at least: {why}")
 
 
 def _dial(event: Json) -> Step | None:

@@ -205,7 +205,7 @@ def _record(run: Mapping[str, Any], each: Happened) -> Json:
     rule = each.event.get("rule")
     severity = 13 if _refused(each.event) else 9
     body = subject_of({**each.event, "event": {"type": each.type}})
-    if each.entry == "egress.finding" and isinstance(rule, dict):
+    if each.entry in {"egress.finding", "guest.finding"} and isinstance(rule, dict):
         severity = SEVERITIES.get(str(rule.get("level")), 13)
         body = text(rule.get("title")) or body
     program = each.event.get("process" if each.entry == "exec" else "program")

@@ -314,5 +314,8 @@ _MAKERS: dict[str, Callable[[Rows, int, str | None, Json], None]] = {
     "machine.exec": _exec,
     "machine.exit": _exit,
     "machine.file": _handled,
+    "guest.process": _process,
+    "guest.file": _file,
+    "guest.finding": _finding,
 }
 _DECIDED = {*MACHINE, "machine.dial"}

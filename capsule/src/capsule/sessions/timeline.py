@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from capsule.rules.entry import section, text, words
-from capsule.sessions.machine import PREFIX, Machine
+from capsule.sessions.machine import GUEST, PREFIX, Machine
 
 MAX_BEATS = 20_000
 MAX_NAMES = 200
@@ -155,7 +155,7 @@ def tell(run: Json, events: Iterable[Happened]) -> Told:
         told.end = max(told.end, at)
         told.events += 1
         told.offsets.append(at)
-        teller = _machine if happened.entry.startswith(PREFIX) else _other
+        teller = _machine if happened.entry.startswith((PREFIX, GUEST)) else _other
         _TELLERS.get(happened.entry, teller)(told, at, happened)
     return told
 
@@ -388,6 +388,7 @@ _TELLERS = {
     "call.started": _tool,
     "call.ended": _quiet,
     "egress.finding": _finding,
+    "guest.finding": _finding,
     "egress.ask": _ask,
     "egress.answer": _answer,
     "egress.budget": _budget,

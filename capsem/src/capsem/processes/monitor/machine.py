@@ -37,6 +37,7 @@ from capsem.processes.monitor.deciding import Rules
 from capsem.processes.monitor.evidence import Evidence
 from capsem.processes.monitor.memory import Memory
 from capsem.processes.monitor.network import Network
+from capsem.processes.monitor.reporting import take, watch
 from capsem.processes.monitor.sharing import Sharing
 from capsem.vm.commandline import boot, restore
 from capsem.vm.lifecycle import Act, Event, Life, State
@@ -98,6 +99,7 @@ class Machine:
         self._one_copy = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._reports: list[asyncio.Task[None]] = []
         self.network = Network(record, self._write, directory)
         self.sharing = Sharing(directory, self._write)
 
@@ -249,6 +251,9 @@ class Machine:
             await self._begin()
         hostname = self.record.spec.name or self.record.id
         authority = await self.network.authority()
+        self._reports.append(asyncio.create_task(watch(self._agent, self._write)))
+        # It is asked before anything can run that is to be told of.
+        await asyncio.sleep(0)
         self._ready = await self._agent.identify(
             os.urandom(ENTROPY_BYTES), hostname, time.time_ns(), authority
         )
@@ -317,6 +322,11 @@ class Machine:
         # What the guest sends to the network is read by the proxy alone.
         ports = {number: qemu.ports[number] for number in WIRE_PORTS if number != NETWORK}
         self._channel = await Channel(ports).__aenter__()
+        # What a machine that is nobody's tells is nobody's, too.
+        reports = take(
+            self._channel.reports, self._write, now, lambda: self.record.spec if self._evidence else None
+        )
+        self._reports.append(asyncio.create_task(reports))
 
     async def _watch(self) -> None:
         assert self._qemu is not None
@@ -347,6 +357,10 @@ class Machine:
     async def _let_go(self) -> None:
         await self.sharing.close()
         await self.network.close()
+        reports, self._reports = self._reports, []
+        for task in reports:
+            task.cancel()
+        await asyncio.gather(*reports, return_exceptions=True)
         if self._channel is not None:
             await self._channel.__aexit__(None, None, None)
             self._channel = None

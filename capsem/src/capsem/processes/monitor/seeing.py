@@ -42,7 +42,7 @@ class Seeing:
             model = section(entry, "model")
             self._counts["tokens"] += _count(model, "input_tokens") + _count(model, "output_tokens")
             self._counts["cost_microdollars"] += _count(model, "cost_microdollars")
-        if kind == "egress.finding" and len(self._findings) < FINDINGS:
+        if kind in {"egress.finding", "guest.finding"} and len(self._findings) < FINDINGS:
             rule = section(entry, "rule")
             self._findings.append(Finding(*(_text(rule, name) for name in ("id", "title", "level"))))
         decision = section(entry, "decision")

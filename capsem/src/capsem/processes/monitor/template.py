@@ -17,10 +17,12 @@ from capsem.host import memory as memories
 from capsem.host.channel import Channel
 from capsem.host.confinement import confined
 from capsem.host.disk import blank_disk, copy_disk, open_disks
+from capsem.host.jobs import GuestError
 from capsem.host.programs import find_qemu
 from capsem.host.qemu import Files, launch
 from capsem.processes.monitor.console import keep
 from capsem.processes.monitor.machine import BOOT_SECONDS
+from capsem.processes.monitor.reporting import WATCHED
 from capsem.vm.commandline import boot
 from capsem.vm.plan import MachinePlan
 from capsem.wire.guest import PORTS as WIRE_PORTS
@@ -73,6 +75,9 @@ async def _once(plan: MachinePlan, directory: Path) -> None:
     try:
         async with Channel({number: qemu.ports[number] for number in WIRE_PORTS}) as channel:
             await channel.hello()
+            # Its clones tell from their first moment. One that cannot says so to whoever asks it again.
+            with contextlib.suppress(GuestError):
+                await channel.watch(processes=True, changes=WATCHED)
             await qemu.execute("stop")
             await qemu.save(state)
             await qemu.execute("quit")
