@@ -263,7 +263,9 @@ def test_a_kernel_that_panics_ends_the_machine_and_its_disk_is_kept(home: Home) 
     """A clone has nothing to start again from: it would stand there, and hold whoever waits for it."""
     assert home.create("-n", "panics") == "panics"
     home.capsem("exec", "panics", "--", "sh", "-c", "echo kept >/root/kept; sync")
-    code, complaint = answered(home, "exec", "panics", "--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 600")
+    code, complaint = answered(
+        home, "exec", "panics", "--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 600"
+    )
     assert code == 125, complaint
     until = time.monotonic() + 120
     while (found := home.info("panics"))["state"] == "running":

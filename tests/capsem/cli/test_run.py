@@ -20,6 +20,7 @@ from capsem.cli.main import main
         (["--workspace", "/"], "/ is more than a workspace"),
         (["--workspace", "/usr", "--share", "live"], "/usr is not shared live"),
         (["--share", "live"], "--share live without a workspace"),
+        (["--workspace", "/srv", "--share", "live", "--apply"], "--apply with a live share"),
         (["--apply"], "--apply without a workspace"),
     ],
 )

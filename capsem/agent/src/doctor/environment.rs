@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Group, line};
+use crate::share;
 
 pub(super) fn examine(group: &mut Group) {
     let variable = |name: &str| std::env::var(name).ok();
@@ -154,18 +155,26 @@ fn workspace(group: &mut Group, place: &Path) {
         step.as_ref().is_ok_and(std::process::ExitStatus::success),
         format!("{step:?}"),
     );
-    let step = std::os::unix::fs::symlink("a", ours.join("b"));
-    group.check(
-        "a link can be made in the workspace",
-        step.is_ok(),
-        format!("{step:?}"),
-    );
-    let step = fs::hard_link(&file, ours.join("c"));
-    group.check(
-        "a hard link can be made in the workspace",
-        step.is_ok(),
-        format!("{step:?}"),
-    );
+    let link = std::os::unix::fs::symlink("a", ours.join("b"));
+    let hard = fs::hard_link(&file, ours.join("c"));
+    if share::mounted() {
+        // What is made there is made on the host.
+        let rights = fs::set_permissions(&file, fs::Permissions::from_mode(0o4755));
+        for (name, step) in [
+            ("no link can be made in the live share", link),
+            ("no hard link can be made in the live share", hard),
+            ("no file of the live share gives another's rights", rights),
+        ] {
+            group.check(name, step.is_err(), format!("{step:?}"));
+        }
+    } else {
+        for (name, step) in [
+            ("a link can be made in the workspace", link),
+            ("a hard link can be made in the workspace", hard),
+        ] {
+            group.check(name, step.is_ok(), format!("{step:?}"));
+        }
+    }
     let step = fs::rename(&file, ours.join("d"));
     group.check(
         "a file can be renamed in the workspace",

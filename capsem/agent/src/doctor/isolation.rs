@@ -136,8 +136,7 @@ pub(super) fn examine(group: &mut Group) {
 fn channels(group: &mut Group) {
     let found = names("/sys/class/virtio-ports");
     let mut known = true;
-    let shared = line("/proc/mounts")
-        .is_ok_and(|mounts| mounts.lines().any(|row| row.contains(" fuse.capsem ")));
+    let shared = share::mounted();
     for port in &found {
         let name = line(&format!("/sys/class/virtio-ports/{port}/name")).unwrap_or_default();
         let number = name

@@ -244,3 +244,10 @@ async def test_a_machine_that_does_not_fit_is_not_made(monkeypatch: pytest.Monke
         put(name, "none")
         assert await registry.list() == []
         assert list(paths.sessions().iterdir()) == []
+
+
+async def test_a_directory_that_no_machine_is_let_into_is_not_shared_whoever_asks() -> None:
+    with pytest.raises(UsageError, match="/etc is not shared live"):
+        await Registry().create(MachineSpec(workspace="/etc", share="live"))
+    with pytest.raises(UsageError, match="Capsem and Capsule keep logs"):
+        await Registry().create(MachineSpec(workspace=str(places.prepare() / "logs"), share="live"))
