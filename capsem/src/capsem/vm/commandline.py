@@ -72,7 +72,8 @@ def _machine(plan: MachinePlan, descriptors: Descriptors, *, program: str, share
             "-add-fd", f"fd={descriptors.disk},set=2",
             # Only for writing: the set has one descriptor, and QEMU would first ask it for one for reading.
             "-drive", "if=none,id=disk,file=/dev/fdset/2,format=raw,cache=writeback,discard=unmap,auto-read-only=off",
-            "-device", f"virtio-blk-{kind},drive=disk",
+            # What the host has no room for is an error of that write; else the machine stands still, and nobody knows.
+            "-device", f"virtio-blk-{kind},drive=disk,werror=report,rerror=report",
         ]  # fmt: skip
     line += ["-device", f"virtio-rng-{kind}", "-device", f"virtio-serial-{kind},id=serial,max_ports=8"]
     for place, port in enumerate(plan.ports, 1):

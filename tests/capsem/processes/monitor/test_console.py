@@ -26,6 +26,18 @@ async def test_a_console_that_never_stops_fills_no_disk(tmp_path: Path) -> None:
     ours.close()
 
 
+@pytest.mark.parametrize("place", ["/dev/full", "/nonexistent/console.log"])
+async def test_where_there_is_no_room_the_guest_does_not_wait(place: str) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    keeping = asyncio.create_task(keep(ours, Path(place)))
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(theirs.sendall, b"x" * 5_000_000)
+    theirs.close()
+    await keeping
+    ours.close()
+
+
 async def test_a_second_life_goes_on_in_the_same_file(tmp_path: Path) -> None:
     for text in (b"one\n", b"two\n"):
         ours, theirs = socket.socketpair()

@@ -45,12 +45,13 @@ def asked(ours: socket.socket, said: Begin, log: Path) -> int:
 
 
 def test_each_monitor_is_a_process_of_its_own_and_the_nursery_keeps_nothing(tmp_path: Path) -> None:
-    (tmp_path / "session.json").write_text("{}")
     with nursery() as (process, ours):
         before: set[str] | None = None
         for number in range(3):
             log = tmp_path / f"{number}.log"
-            told = asked(ours, Begin(session=str(tmp_path)), log)
+            (directory := tmp_path / str(number)).mkdir()
+            (directory / "session.json").write_text("{}")
+            told = asked(ours, Begin(session=str(directory)), log)
             with os.fdopen(told, "rb") as file:
                 said = json.loads(file.read())
             assert "no record of a machine" in said["message"]

@@ -38,6 +38,7 @@ async def test_what_a_monitor_says_went_wrong_is_raised_as_it_was(nursery: Nurse
 async def test_a_monitor_that_dies_without_a_word_is_told_with_its_last_line(
     nursery: Nursery, tmp_path: Path
 ) -> None:
+    (tmp_path / "none").mkdir()
     with pytest.raises(MachineError, match=r"before it was ready: .*FileNotFoundError"):
         await nursery.run(Begin(session=str(tmp_path / "none")), tmp_path / "monitor.log")
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
+import signal
+import sys
 from pathlib import Path
 
 import msgspec
@@ -18,6 +21,7 @@ from capsem.vm.plan import HostFacts, work_out
 from capsem.vm.record import End, Record, decode, encode
 from capsem.vm.spec import MachineSpec
 from tests.capsem.host.made import made_image
+from tests.capsem.host.test_hold import HOLDS
 from tests.capsem.processes.monitor.standing import ID, standing
 from tests.capsem.vm.test_plan import FACTS, IMAGE
 
@@ -251,3 +255,76 @@ async def test_a_directory_that_no_machine_is_let_into_is_not_shared_whoever_ask
         await Registry().create(MachineSpec(workspace="/etc", share="live"))
     with pytest.raises(UsageError, match="Capsem and Capsule keep logs"):
         await Registry().create(MachineSpec(workspace=str(places.prepare() / "logs"), share="live"))
+
+
+async def test_what_was_never_begun_goes_and_what_cannot_be_read_is_passed_over(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    left("m-0000000a", "half", State.CREATED)
+    left("m-0000000b", "whole", State.STOPPED)
+    left("m-0000000c", "torn")
+    torn = places.session("m-0000000c") / "session.json"
+    torn.write_bytes(b"")
+    registry = Registry()
+    await registry.adopt()
+    assert [record.spec.name for record, _ in await registry.list()] == ["whole"]
+    assert not places.session("m-0000000a").exists()
+    assert torn.exists(), "it may be mended"
+    assert f"{torn} is no record of a machine" in capfd.readouterr().err
+
+
+async def test_a_monitor_that_does_not_listen_yet_is_left_alone_and_ended_by_force() -> None:
+    """A service was killed while it started a machine, and another one came before that had ended."""
+    left("m-0000000a", None, State.STARTING)
+    directory = places.session("m-0000000a")
+    (directory / "copies/x").mkdir(parents=True)
+    monitor = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        HOLDS,
+        str(directory),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert monitor.stdout is not None
+    child = int(await monitor.stdout.readline())
+    try:
+        registry = Registry()
+        await registry.adopt()
+        ((record, status),) = await registry.list()
+        assert (record.state, status) == (State.STARTING, None)
+        assert (directory / "copies/x").exists()
+        await registry.delete(record, force=True)
+        assert await monitor.wait() == -signal.SIGKILL
+        assert not directory.exists()
+        assert await registry.list() == []
+    finally:
+        os.kill(child, signal.SIGKILL)
+        if monitor.returncode is None:
+            monitor.kill()
+
+
+async def test_what_is_being_begun_is_not_taken_for_ended() -> None:
+    record = left("m-0000000a", None, State.STARTING)
+    registry = Registry()
+    registry._records[record.id] = record
+    with registry._begun(record):
+        assert await registry.list() == [(record, None)]
+    assert await registry.list() == [], "the control: one that nobody begins has ended"
+
+
+async def test_a_machine_that_is_being_removed_is_none_from_the_first_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = left("m-0000000a", "named", State.STOPPED)
+    (places.session(record.id) / "disk").touch()
+    registry = Registry()
+    await registry.adopt()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        await registry.delete(registry.find("named"))
+    assert (places.session(record.id) / "disk").exists(), "killed in the middle of it"
+    again = Registry()
+    await again.adopt()
+    assert await again.list() == []
+    assert not places.session(record.id).exists()

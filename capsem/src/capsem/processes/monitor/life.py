@@ -12,12 +12,14 @@ import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from capsem.errors import CapsemError
-from capsem.host import places
+from capsem.errors import CapsemError, MachineError
+from capsem.host import hold, places
 from capsem.host.operation import told
 from capsem.host.plans import read_plan
 from capsem.processes.monitor.door import Door
@@ -34,7 +36,7 @@ async def watch_over(directory: Path, ready: int, memory: int | None, state: int
     place = directory / "session.json"
     record = decode(place.read_bytes(), str(place))
     machine = Machine(record, read_plan(directory), directory, memory=memory, state=state)
-    await machine.start()
+    await _while_asked_for(machine.start(), ready, past=lambda: machine.went_on, undo=machine.abandon)
     async with Door(machine, places.monitor_socket(record.id)):
         say(ready, b"ready\n")
         await machine.ended.wait()
@@ -64,32 +66,83 @@ async def wait_to_become(directory: Path, ready: int, memory: int, state: int) -
 
 async def _until_decided(machine: Machine, ready: int) -> None:
     """Returns when it is somebody's, or will not be."""
-    gone = asyncio.Event()
-    # The other end of a pipe that is only written to: what comes is that nobody reads it any more.
-    asyncio.get_running_loop().add_reader(ready, gone.set)
-    waiting = [asyncio.create_task(one) for one in (gone.wait(), machine.died(), machine.became.wait())]
+    waiting = [asyncio.create_task(one) for one in (_unread(ready), machine.died(), machine.became.wait())]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    asyncio.get_running_loop().remove_reader(ready)
     for one in waiting:
         one.cancel()
+    await asyncio.wait(waiting)
+
+
+async def _unread(ready: int) -> None:
+    """Returns when the service has ended: a pipe that is only written to says when nobody reads it any more."""
+    gone, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(ready, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(ready)
+
+
+async def _while_asked_for(
+    work: Coroutine[Any, Any, None],
+    ready: int,
+    *,
+    past: Callable[[], bool],
+    undo: Callable[[str], Awaitable[None]],
+) -> None:
+    """Work that is undone when the service ends before it is done: nobody was told of it, and nobody asks for it.
+
+    Args:
+        work: what to do.
+        ready: where the service waits.
+        past: whether it has come so far that something would be lost; then it is done to its end.
+        undo: with why, after the work was broken off.
+
+    Raises:
+        MachineError: it was undone.
+    """
+    working, unread = asyncio.create_task(work), asyncio.create_task(_unread(ready))
+    await asyncio.wait({working, unread}, return_when=asyncio.FIRST_COMPLETED)
+    unread.cancel()
+    await asyncio.wait({unread})
+    if working.done() or past():
+        await working
+        return
+    working.cancel()
+    await asyncio.wait({working})
+    if not working.cancelled() and working.exception() is None:
+        return
+    why = "the service ended while it started"
+    await undo(why)
+    raise MachineError(why, next_step="any verb starts the service again")
+
+
+async def _made(directory: Path, ready: int) -> None:
+    async def nothing(why: str) -> None:
+        del why
+
+    await _while_asked_for(make(read_plan(directory), directory), ready, past=lambda: False, undo=nothing)
 
 
 def say(ready: int, text: bytes) -> None:
-    """The one thing that the service waits for."""
-    os.write(ready, text)
+    """The one thing that the service waits for; one that has ended does not, and the next one finds the machine."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(ready, text)
     os.close(ready)
 
 
 def live(asked: Begin, ready: int, *, memory: int | None, state: int | None) -> int:
     """Do what is asked for; returns the exit code."""
     try:
+        if asked.session is not None:
+            hold.take(Path(asked.session))
         if asked.ahead and memory is not None and state is not None:
             asyncio.run(wait_to_become(Path(asked.session or ""), ready, memory, state))
         elif asked.session is not None:
             asyncio.run(watch_over(Path(asked.session), ready, memory, state))
         else:
             directory = Path(asked.template or "")
-            asyncio.run(make(read_plan(directory), directory))
+            asyncio.run(_made(directory, ready))
             say(ready, b"ready\n")
     except CapsuleError as error:
         mine = error if isinstance(error, CapsemError) else CapsemError(str(error), next_step=error.next_step)

@@ -199,6 +199,21 @@ class Machine:
         """End one that is nobody's."""
         await self._let_go()
 
+    @property
+    def went_on(self) -> bool:
+        """Whether what was kept of it is used up: it has to run, or that is lost."""
+        return self._used.exists()
+
+    async def abandon(self, why: str) -> None:
+        """End one whose start was broken off."""
+        await self._let_go()
+        if self._evidence is not None:
+            with contextlib.suppress(MachineError):
+                await self._evidence.write("machine.boot_failed", {"try": self._life.tries, "reason": why})
+            await self._evidence.close()
+        with contextlib.suppress(OSError):
+            write_whole(places.end(self._directory), msgspec.json.encode(End(State.CRASHED, why)))
+
     async def start(self) -> None:
         """Launch it, and try again while its boot hangs; returns when commands may be run.
 
@@ -495,7 +510,8 @@ class Machine:
     async def copy(self, name: str, *, memory: bool) -> AsyncIterator[Copied]:
         """Copy its disk as it is now to `copies/NAME`, and where `memory` its memory and devices; it runs on.
 
-        Memory and devices are descriptors of this process, named in the answer, until the context is left.
+        Memory and devices are descriptors of this process, named in the answer. They and what nobody took of the disk
+        are there until the context is left.
 
         Raises:
             MachineError: it does not run, or the copy could not be made; nothing of it is left.
@@ -518,6 +534,7 @@ class Machine:
                     yield Copied(paused, checkpoint, os.getpid(), room, state)
         finally:
             os.close(state)
+            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
     async def _copied(self, place: Path, state: int, room: int) -> int:
         """What has to be done while it stands still; returns how long it did, ms."""

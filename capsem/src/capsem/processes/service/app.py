@@ -9,6 +9,7 @@ monitor does.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from importlib import metadata
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
-from capsem.errors import CapsemError, ConflictError, NotFoundError, UsageError
+from capsem.errors import CapsemError, ConflictError, NotFoundError, ServiceError, UsageError
 from capsem.host import keeping, places
 from capsem.host.operation import told
 from capsem.processes.service import copies
@@ -126,9 +127,8 @@ def _networked(asked: Networked | None) -> NetworkSpec | None:
     return NetworkSpec(asked.policy, asked.digest, json.dumps(asked.egress), sources)
 
 
-def build(registry: Registry) -> FastAPI:
-    """The application over one registry."""
-    app = FastAPI(title="capsem-service", version=metadata.version("capsem"), docs_url=None, redoc_url=None)
+def _say_faults(app: FastAPI) -> None:
+    """What went wrong, as the error that it is."""
 
     @app.exception_handler(CapsuleError)
     async def fault(_: Request, error: Exception) -> JSONResponse:
@@ -140,12 +140,31 @@ def build(registry: Registry) -> FastAPI:
         )
         return JSONResponse({"error": msgspec.to_builtins(said)}, _CODES.get(type(error), 500))
 
+    @app.exception_handler(OSError)
+    async def no_room(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, OSError)
+        where = "" if error.filename is None else f"{error.filename}: "
+        fault = ServiceError(
+            f"it could not be done: {where}{error.strerror or error or type(error).__name__}",
+            next_step="make room where CAPSEM_HOME is: capsem disk, capsem clean --dry-run"
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}
+            else f"see {places.run() / 'service.log'}",
+        )
+        return JSONResponse({"error": msgspec.to_builtins(told(fault))}, 500)
+
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: Exception) -> JSONResponse:
         said = told(
             UsageError(f"the request is not of the documented form: {error}", next_step="see /openapi.json")
         )
         return JSONResponse({"error": msgspec.to_builtins(said)}, 422)
+
+
+def build(registry: Registry) -> FastAPI:
+    """The application over one registry."""
+    app = FastAPI(title="capsem-service", version=metadata.version("capsem"), docs_url=None, redoc_url=None)
+
+    _say_faults(app)
 
     @app.get("/version")
     async def version() -> dict[str, Any]:

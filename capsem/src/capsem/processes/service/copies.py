@@ -66,11 +66,11 @@ async def _forked(
     record: Record, status: Status | None, place: Path, base: images.Image, name: str
 ) -> images.Image:
     if status is not None:
+        # The copy is there as long as the monitor is asked for it: it goes with us, if we are ended.
         async with monitors.copy(record.id, place.name, memory=False):
-            pass
-    else:
-        place.mkdir(mode=0o700, parents=True)
-        await asyncio.to_thread(copy_disk, places.session(record.id) / "disk", place / "disk")
+            return await asyncio.to_thread(images.fork, base, place / "disk", name)
+    place.mkdir(mode=0o700, parents=True)
+    await asyncio.to_thread(copy_disk, places.session(record.id) / "disk", place / "disk")
     return await asyncio.to_thread(images.fork, base, place / "disk", name)
 
 

@@ -10,15 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from capsem.errors import CapsemError, MachineError
+from capsem.errors import CapsemError, ConflictError, MachineError
+from capsem.host import hold, places
 from capsem.host import memory as memories
-from capsem.host import places
 from capsem.host.operation import ask, begin
 from capsem.wire.monitor import Become, Copied, Info, Status, Stop, Suspend
 from capsem.wire.monitor import Copy as Asked
+
+# A start takes up to three boots of a minute each where everything is emulated; a monitor that is to end, this.
+SETTLE_SECONDS = 60.0
 
 
 async def status_of(machine: str) -> Status | None:
@@ -32,6 +36,46 @@ async def status_of(machine: str) -> Status | None:
     except (CapsemError, TimeoutError):
         return None
     return said if isinstance(said, Status) else None
+
+
+def at_work(machine: str) -> bool:
+    """Whether a machine's monitor is there and has not said how the machine ended; it may not listen yet."""
+    directory = places.session(machine)
+    return hold.holder(directory) is not None and not places.end(directory).exists()
+
+
+async def settled(machine: str, *, force: bool) -> None:
+    """Returns when a monitor that is at work listens, or has gone.
+
+    Args:
+        machine: whose.
+        force: end it if it does neither within a second.
+
+    Raises:
+        ConflictError: it does neither in time.
+    """
+    until = time.monotonic() + (1.0 if force else SETTLE_SECONDS)
+    while at_work(machine) and await status_of(machine) is None:
+        if time.monotonic() > until:
+            if not force:
+                raise ConflictError(f"{machine} is being started", next_step="wait for it, see capsem list")
+            hold.kill(places.session(machine))
+            await released(machine)
+            return
+        await asyncio.sleep(0.02)
+
+
+async def released(machine: str) -> None:
+    """Returns when no process holds a machine's directory.
+
+    Raises:
+        MachineError: one that ought to end does not.
+    """
+    until = time.monotonic() + SETTLE_SECONDS
+    while (pid := hold.holder(places.session(machine))) is not None:
+        if time.monotonic() > until:
+            raise MachineError(f"the machine's monitor {pid} does not end", next_step=f"kill {pid}")
+        await asyncio.sleep(0.005)
 
 
 async def become(machine: str) -> None:
@@ -114,13 +158,24 @@ def _sealed(pid: int | None, number: int) -> int:
 
 
 async def stop(machine: str, *, force: bool) -> None:
-    """End a machine; returns when its monitor has gone."""
+    """End a machine; returns when its monitor has gone. One that does not answer is ended where `force` is given.
+
+    Raises:
+        TimeoutError: it has not gone in time.
+    """
     path = places.monitor_socket(machine)
     if not path.exists():
         return
-    with contextlib.suppress(MachineError):
-        await ask(path, Stop(force=force))
-    await gone(machine)
+    try:
+        async with asyncio.timeout(SETTLE_SECONDS if force else None):
+            with contextlib.suppress(MachineError):
+                await ask(path, Stop(force=force))
+            await gone(machine)
+    except TimeoutError:
+        if not force:
+            raise
+        hold.kill(places.session(machine))
+        await released(machine)
 
 
 async def gone(machine: str) -> None:

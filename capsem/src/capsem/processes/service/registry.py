@@ -15,7 +15,9 @@ import contextlib
 import re
 import secrets
 import shutil
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from capsem.errors import CapsemError, ConflictError, MachineError, NotFoundError, UsageError
-from capsem.host import places
+from capsem.host import hold, places
 from capsem.host.disk import copy_disk
 from capsem.host.facts import host_facts, without_accelerator
 from capsem.host.keeping import remove
@@ -63,6 +65,8 @@ class Registry:
         self.room = Room()
         self.pool = Pool(size(), self._ahead)
         self._naming = asyncio.Lock()
+        # Machines whose monitor was asked for and has not said how it went.
+        self._beginning: set[str] = set()
         # One act at a time on one machine.
         self._turns: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
 
@@ -137,8 +141,10 @@ class Registry:
         return self._facts
 
     async def seen(self, record: Record) -> tuple[Record, Status | None]:
-        """A machine as its monitor says it is now."""
+        """A machine as its monitor says it is now; while one begins, as it was when that was asked for."""
         status = await monitors.status_of(record.id)
+        if status is None and (record.id in self._beginning or monitors.at_work(record.id)):
+            return self._records.get(record.id, record), None
         if status is not None and State(status.state) not in ALIVE:
             # It has ended and puts its log in order; what it leaves is its last word.
             with contextlib.suppress(TimeoutError):
@@ -207,8 +213,9 @@ class Registry:
         try:
             record = await self.added(spec, ahead.plan.image.digest, made=ahead.id)
             try:
-                record = self.put(starting(record, ahead.plan, template=True))
-                await monitors.become(record.id)
+                with self._begun(record):
+                    record = self.put(starting(record, ahead.plan, template=True))
+                    await monitors.become(record.id)
                 return self.put(msgspec.structs.replace(record, state=State.RUNNING))
             except BaseException:
                 await self._remove(record)
@@ -262,7 +269,19 @@ class Registry:
                 created=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             )  # fmt: skip
             places.session(record.id).mkdir(mode=0o700, exist_ok=made is not None)
-            return self.put(record)
+            try:
+                return self.put(record)
+            except OSError:
+                await asyncio.to_thread(shutil.rmtree, places.session(record.id), ignore_errors=True)
+                raise
+
+    @contextlib.contextmanager
+    def _begun(self, record: Record) -> Iterator[None]:
+        self._beginning.add(record.id)
+        try:
+            yield
+        finally:
+            self._beginning.discard(record.id)
 
     def turn(self, record: Record) -> asyncio.Lock:
         """For one who acts on a machine: one at a time."""
@@ -315,6 +334,7 @@ class Registry:
             return await self.launched(record, plan, template=record.template)
 
     async def _standing(self, record: Record) -> Record:
+        await monitors.settled(record.id, force=False)
         record, status = await self.seen(self.find(record.id))
         if status is not None:
             raise ConflictError(f"{record.names[0]} is {record.state}", next_step="see capsem info")
@@ -420,10 +440,13 @@ class Registry:
         write_plan(directory, plan)
         asked = Begin(session=str(directory), clone=start_from is not None)
         descriptors = start_from or ()
+        # The monitor of the time before may still be on its way out.
+        await monitors.released(record.id)
         places.end(directory).unlink(missing_ok=True)
-        record = self.put(starting(record, plan, template=template))
         try:
-            await self.nursery.run(asked, directory / "monitor.log", descriptors)
+            with self._begun(record):
+                record = self.put(starting(record, plan, template=template))
+                await self.nursery.run(asked, directory / "monitor.log", descriptors)
         except CapsemError as error:
             # What was kept is still there unless the machine ran on from it.
             kept = places.suspended(directory).exists()
@@ -439,6 +462,7 @@ class Registry:
             ConflictError: it is suspended, and `force`, which forgets its memory, was not given.
         """
         async with self._turns[record.id]:
+            await monitors.settled(record.id, force=force)
             record, status = await self.seen(self.find(record.id))
             if status is None and record.state is State.SUSPENDED and not force:
                 name = record.names[0]
@@ -461,6 +485,7 @@ class Registry:
             ConflictError: it runs, and `force` was not given.
         """
         async with self._turns[record.id]:
+            await monitors.settled(record.id, force=force)
             await self._deleted(*await self.seen(self.find(record.id)), force=force)
 
     async def _deleted(self, record: Record, status: Status | None, *, force: bool) -> None:
@@ -478,6 +503,9 @@ class Registry:
         self._turns.pop(record.id, None)
         with contextlib.suppress(FileNotFoundError):
             places.monitor_socket(record.id).unlink()
+        # Without it the rest is of no machine, however far we get.
+        with contextlib.suppress(FileNotFoundError):
+            (places.session(record.id) / "session.json").unlink()
         await asyncio.to_thread(shutil.rmtree, places.session(record.id), ignore_errors=True)
 
     async def adopt(self) -> None:
@@ -485,21 +513,37 @@ class Registry:
         from capsem.host import paths
 
         for directory in sorted(paths.sessions().iterdir()):
-            place = directory / "session.json"
-            if not place.exists():
-                # One that was made ahead and is nobody's, or half of one.
-                if places.is_id(directory.name) and await monitors.status_of(directory.name) is None:
-                    shutil.rmtree(directory, ignore_errors=True)
-                continue
-            record = decode(place.read_bytes(), str(place))
-            self._records[record.id] = record
-            for part in ("session.json.new", "suspended.new", "suspended.used"):
-                (directory / part).unlink(missing_ok=True)
-            shutil.rmtree(directory / "copies", ignore_errors=True)
+            await self._taken_over(directory)
         for left in places.run().glob("m-*.sock"):
             if await monitors.status_of(left.stem) is None:
                 left.unlink(missing_ok=True)
         await self.list()
+
+    async def _taken_over(self, directory: Path) -> None:
+        place, known = directory / "session.json", places.is_id(directory.name)
+        alive = known and (
+            hold.holder(directory) is not None or await monitors.status_of(directory.name) is not None
+        )
+        try:
+            record = decode(place.read_bytes(), str(place))
+        except FileNotFoundError:
+            # One that was made ahead and is nobody's, or half of one.
+            if known and not alive:
+                shutil.rmtree(directory, ignore_errors=True)
+            return
+        except (CapsemError, OSError) as error:
+            # The others are not to suffer from it, and it may be mended.
+            sys.stderr.write(f"capsem-service: a machine is passed over: {error}\n")
+            return
+        if record.state is State.CREATED and not alive:
+            # Its maker was ended before it was begun, and nobody was told of it.
+            shutil.rmtree(directory, ignore_errors=True)
+            return
+        self._records[record.id] = record
+        if not alive:
+            for part in ("session.json.new", "suspended.new", "suspended.used"):
+                (directory / part).unlink(missing_ok=True)
+            shutil.rmtree(directory / "copies", ignore_errors=True)
 
     def put(self, record: Record) -> Record:
         """Keep what is known of a machine."""
