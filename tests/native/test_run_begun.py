@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
@@ -97,7 +98,9 @@ def test_what_was_lent_is_not_shared_once_the_command_runs(capsule_binary: Path,
         command = soon(lambda: next(iter(children(monitor)), None), "the command")
         soon(lambda: "sleep" in Path(f"/proc/{command}/comm").read_text() or None, "the command's exec")
         assert shared(monitor) == 0
-        assert shared(run.pid) > 0, "the control: the supervisor has the range still"
+        soon(lambda: shared(run.pid) == 0 or None, "the supervisor lets go of it too")
+    with mmap.mmap(-1, 1 << 20):
+        assert shared(os.getpid()) >= 1 << 20, "the control: what is shared is seen"
 
 
 def open_to_others(pid: int) -> bool:

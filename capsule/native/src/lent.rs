@@ -133,6 +133,25 @@ impl Lent {
     }
 }
 
+impl Lent {
+    /// Let go of the range, once the child has [taken](Apart::take) all that was put there.
+    ///
+    /// # Errors
+    /// As `munmap(2)`: it is still there then.
+    pub fn end(self) -> io::Result<()> {
+        let range = ptr::with_exposed_provenance_mut(BEGIN.load(Ordering::Relaxed));
+        // SAFETY: the mapping was made in `new`; what lies there was given away, and nothing here points to it.
+        if unsafe { libc::munmap(range, SIZE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for of_range in [&BEGIN, &LENGTH, &GIVEN, &READY] {
+            of_range.store(0, Ordering::Relaxed);
+        }
+        MISSED.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 impl Filled {
     /// As bytes of a message.
     #[must_use]

@@ -136,4 +136,8 @@ fn a_child_takes_what_was_lent_and_shares_nothing_afterwards() {
     // SAFETY: as above.
     let refused = unsafe { lent.fill(|| vec![0u8; 65 << 20]) }.unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::ENOMEM));
+    // What was lent is let go of, and there can be another range.
+    lent.end().unwrap();
+    assert_eq!(shared(), 0);
+    Lent::new().unwrap().end().unwrap();
 }

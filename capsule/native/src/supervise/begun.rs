@@ -30,6 +30,8 @@ pub struct Sandbox {
     pub progress: &'static Progress,
     /// The control group it is in.
     pub group: Option<Group>,
+    /// The range that everything was lent in; it has taken it when it says that everything stands.
+    pub lent: Option<Lent>,
 }
 
 /// A first process that waits to be handed the rest. Dropping it ends it.
@@ -66,6 +68,7 @@ impl Begun {
             socket: ours,
             progress,
             group: None,
+            lent: None,
         })))
     }
 
@@ -85,7 +88,7 @@ impl Begun {
     /// When it does not fit what can be lent.
     pub fn hand_over(
         mut self,
-        lent: &mut Lent,
+        mut lent: Lent,
         spec: &Spec,
         monitored: &Monitored,
         group: Option<Group>,
@@ -94,7 +97,11 @@ impl Begun {
         self.send(unsafe { lent.fill(|| (spec.clone(), monitored.clone())) })?;
         let sandbox = self.0.take();
         sandbox
-            .map(|sandbox| Sandbox { group, ..sandbox })
+            .map(|sandbox| Sandbox {
+                group,
+                lent: Some(lent),
+                ..sandbox
+            })
             .ok_or_else(|| refuse("the sandbox's first process was handed everything before"))
     }
 

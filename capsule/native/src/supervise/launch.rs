@@ -239,7 +239,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     // The process ends soon: freeing what has no end of its own would only take time.
     let (spec, monitored) = (ManuallyDrop::new(spec), ManuallyDrop::new(monitored));
     let control = control(request)?;
-    let sandbox = begun.hand_over(&mut lent, &spec, &monitored, group.ok())?;
+    let sandbox = begun.hand_over(lent, &spec, &monitored, group.ok())?;
     if let Some(egress) = &mut egress {
         egress.gather().map_err(refuse)?;
     }
@@ -556,6 +556,8 @@ fn supervise(
         egress: session,
     };
     messages::send(relay.socket.as_fd(), GO, &[]).map_err(failed("the sandbox's first process"))?;
+    // While the command begins there is time for it; where it fails, it is done when this process ends.
+    let _ = sandbox.lent.map(Lent::end);
     let ended = relay.run(journal);
     let Relay { child, group, .. } = relay;
     let rest = Rest::new(child, group);
