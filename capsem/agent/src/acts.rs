@@ -169,6 +169,9 @@ impl Agent {
                 network.start_over();
             }
         }
+        if !self.ready {
+            self.take_reports();
+        }
         self.ready = true;
         self.introduce(false);
     }

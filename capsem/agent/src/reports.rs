@@ -190,13 +190,18 @@ impl Agent {
     /// Everything that has happened by now is told, or counted.
     pub(crate) fn settle_reports(&mut self) {
         self.answer_watch();
+        self.take_reports();
+        self.tell_lost(Instant::now());
+    }
+
+    /// Takes everything that has happened by now; before the identity that is nobody's.
+    pub(crate) fn take_reports(&mut self) {
         for _ in 0..LAST_READS {
             if !self.take_lines() {
                 break;
             }
         }
         self.look();
-        self.tell_lost(Instant::now());
     }
 
     fn reports_are_heard(&self) -> bool {

@@ -79,7 +79,6 @@ async def test_everything_is_told_before_it_stands_still_and_the_watch_outlives_
             await channel.watch(changes=[str(place)])
             # Before the identity it is nobody's.
             (place / "early").write_text("x")
-            await asyncio.sleep(0.5)
             await channel.identify(os.urandom(32), "vm-1", time.time_ns())
             (place / "first").write_text("x")
             await channel.freeze()
