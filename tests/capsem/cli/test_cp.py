@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from capsem.cli.cp import _out
 from capsem.cli.main import main
+from capsem.errors import MachineError
+from capsem.host import places
+from capsem.wire.archive import Limits
 from tests.capsem.cli.served import capsem, served
-from tests.capsem.processes.monitor.standing import USER
+from tests.capsem.processes.monitor.standing import ID, USER
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,33 @@ async def test_a_directory_goes_in_without_its_secrets_and_out_again(
         assert b"capsem cp -r" in done.stderr
         done = await capsem("cp", str(source / ".env"), f"build:{tmp_path}/named")
         assert (tmp_path / "named").read_text() == "secret", "what is named itself is copied"
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("capsem_home")
+@pytest.mark.skipif(
+    USER != 0, reason="files of a machine are root's, and its agent is an ordinary process here"
+)
+async def test_a_file_takes_its_name_when_it_is_whole_and_none_without_end_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    here.mkdir()
+    there.write_bytes(b"x" * 100_000)
+    (here / "a").symlink_to("/etc/passwd")
+    async with served(tmp_path):
+        for _ in range(2):
+            done = await capsem("cp", f"build:{there}", str(here / "a"))
+            assert done.returncode == 0, done.stderr
+        assert (here / "a").read_bytes() == b"x" * 100_000
+        assert not (here / "a").is_symlink()
+        done = await capsem("cp", "build:/dev/zero", str(here / "zero"))
+        assert done.returncode == 125
+        assert b"Invalid argument" in done.stderr
+        monkeypatch.setattr("capsem.cli.cp.Limits", lambda: Limits(size=99_999))
+        with pytest.raises(MachineError, match="may have no end"):
+            await _out(places.monitor_socket(ID), str(there), here / "b")
+        monkeypatch.setattr("os.O_TMPFILE", 0)
+        with pytest.raises(MachineError, match="may have no end"):
+            await _out(places.monitor_socket(ID), str(there), here / "b")
+        assert [path.name for path in here.iterdir()] == ["a"]

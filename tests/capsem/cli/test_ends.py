@@ -24,3 +24,17 @@ def test_machines_that_stand_are_removed(capsys: pytest.CaptureFixture[str]) -> 
     assert said("stop", "two") == {"id": "m-00000001", "state": "stopped"}
     assert said("purge") == {"deleted": ["m-00000001", "m-00000002"], "logs": []}
     assert said("list") == []
+
+
+@pytest.mark.usefixtures("capsem_home")
+def test_several_are_deleted_at_once_and_one_that_cannot_be_keeps_no_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number, name in enumerate(("one", "two")):
+        left(f"m-0000000{number}", name, State.STOPPED)
+    with pytest.raises(SystemExit) as ended:
+        main(["delete", "one", "none", "two"])
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.out == "m-00000000 deleted\nm-00000001 deleted\n"
+    assert said.err.startswith("capsem: no machine named 'none'\n")

@@ -213,6 +213,11 @@ async def test_files(channel: Channel, tmp_path: Path) -> None:
         assert caught.value.errno == errno
     with pytest.raises(GuestError, match="directory"):
         await (await channel.read_file(str(tmp_path), **USER)).result()
+    os.mkfifo(tmp_path / "pipe")
+    for endless in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(GuestError) as caught:
+            await asyncio.wait_for((await channel.read_file(endless, **USER)).result(), 60)
+        assert caught.value.errno == "EINVAL", endless
 
 
 async def test_an_abandoned_write_leaves_the_file(channel: Channel, tmp_path: Path) -> None:

@@ -139,6 +139,8 @@ async def test_a_file_is_read_whole(tmp_path: Path) -> None:
     script = says(encode_frame(Data(OUTPUT, b"a")), encode_frame(Data(OUTPUT, b"b")), Result({"size": 2}))
     async with monitor(tmp_path / "s", script) as path:
         assert await read_file(path, File("read", "/x")) == b"ab"
+        with pytest.raises(MachineError, match="/x has more than the 1 bytes"):
+            await read_file(path, File("read", "/x"), limit=1)
 
 
 async def test_too_much_at_once_is_refused_before_it_is_sent(tmp_path: Path) -> None:

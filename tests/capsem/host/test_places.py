@@ -29,6 +29,15 @@ def test_a_home_too_long_for_sockets_is_refused(capsem_home: Path, monkeypatch: 
         places.prepare()
 
 
+def test_a_home_where_a_file_is_in_the_way_is_refused(
+    capsem_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (capsem_home / "file").touch()
+    monkeypatch.setenv("CAPSEM_HOME", str(capsem_home / "file/home"))
+    with pytest.raises(UsageError, match="Not a directory"):
+        places.prepare()
+
+
 @pytest.mark.needs("root")
 def test_a_home_of_another_user_is_refused(capsem_home: Path) -> None:
     os.chown(capsem_home, 65534, 65534)

@@ -55,3 +55,16 @@ async def test_a_service_that_was_killed_is_replaced(capsem_home: Path) -> None:
         await asyncio.sleep(0.01)
     assert await call("GET", "/machines") == []
     assert int((capsem_home / "run/service.lock").read_text()) != pid
+
+
+async def test_a_home_in_which_no_service_can_be_is_told_as_such(
+    capsem_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPSEM_HOME", str(capsem_home / ("x" * 90)))
+    with pytest.raises(UsageError, match="too long for the name of a socket"):
+        await call("GET", "/machines")
+    (capsem_home / "file").touch()
+    (capsem_home / "link").symlink_to("file")
+    monkeypatch.setenv("CAPSEM_HOME", str(capsem_home / "link"))
+    with pytest.raises(UsageError, match="link"):
+        await call("GET", "/machines")

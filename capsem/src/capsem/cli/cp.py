@@ -22,12 +22,13 @@ import click
 
 from capsem.cli import terminal
 from capsem.cli.asking import MachineName, ask
-from capsem.errors import ConflictError, NotFoundError, UsageError
+from capsem.errors import ConflictError, MachineError, NotFoundError, UsageError
 from capsem.host.extract import Extraction
 from capsem.host.operation import Output, begin, write_file
 from capsem.host.packing import Packing
 from capsem.host.transfer import fetch, send
 from capsem.host.workspace import guards_of
+from capsem.wire.archive import Limits
 from capsem.wire.monitor import File
 
 _CHUNK = 1 << 18
@@ -137,28 +138,54 @@ async def _into(socket: Path, source: Path, path: str) -> int:
 
 
 async def _out(socket: Path, path: str, target: Path) -> int:
-    """Its size. The content goes to a new file beside the target, which takes its name when it is whole."""
-    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    """Its size. The content goes to a file that has no name until it is whole, and then takes the target's."""
     operation = await begin(socket, File("read", path))
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(
-            fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-        )
-    except OSError as error:
+        descriptor, named = _fresh(target, fresh)
+        try:
+            size = 0
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+                async for said in operation:
+                    if not isinstance(said, Output):
+                        continue
+                    size += len(said.content)
+                    if size > Limits().size:
+                        raise MachineError(
+                            f"{path} has more than {terminal.megabytes(Limits().size)}, and may have no end",
+                            next_step="nothing was kept; look at it with capsem shell",
+                        )
+                    await asyncio.to_thread(file.write, said.content)
+                file.flush()
+                if not named:
+                    _name(file.fileno(), fresh)
+            fresh.replace(target)
+            return size
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    finally:
         await operation.close()
+
+
+def _name(descriptor: int, fresh: Path) -> None:
+    """Give a file without a name one; over a directory's descriptor, else Python's link does not follow /proc."""
+    directory = os.open(fresh.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", fresh.name, dst_dir_fd=directory, follow_symlinks=True)
+    finally:
+        os.close(directory)
+
+
+def _fresh(target: Path, fresh: Path) -> tuple[int, bool]:
+    """A new file beside `target`, and whether it has a name: one without leaves nothing when we are killed."""
+    with contextlib.suppress(OSError):
+        return os.open(target.parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666), False
+    try:
+        return os.open(
+            fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+        ), True
+    except OSError as error:
         raise UsageError(
             f"{target}: {error.strerror}", next_step="name a place that can be written"
         ) from error
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            async for said in operation:
-                if isinstance(said, Output):
-                    await asyncio.to_thread(file.write, said.content)
-            size = file.tell()
-        fresh.replace(target)
-        return size
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-    finally:
-        await operation.close()

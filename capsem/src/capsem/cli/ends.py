@@ -12,6 +12,7 @@ import click
 
 from capsem.cli import terminal
 from capsem.cli.asking import MachineName, ask
+from capsule.errors import CapsuleError
 
 
 def _answer(found: dict[str, Any], as_json: bool) -> None:
@@ -101,12 +102,22 @@ def stop(*, machine: str, force: bool, as_json: bool) -> None:
 
 
 @click.command("delete", epilog="Example: capsem delete build")
-@click.argument("machine", type=MachineName())
+@click.argument("machines", metavar="MACHINE...", type=MachineName(), nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Also when it runs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-def delete(*, machine: str, force: bool, as_json: bool) -> None:
-    """Remove a machine and its disk; its record stays."""
-    _answer(ask("POST", f"/machines/{machine}/delete", {"force": force}), as_json)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
+def delete(*, machines: tuple[str, ...], force: bool, as_json: bool) -> int:
+    """Remove machines and their disks; their records stay.
+
+    One that cannot be removed does not keep the others. Exits as the first of those does.
+    """
+    code = 0
+    for machine in machines:
+        try:
+            _answer(ask("POST", f"/machines/{machine}/delete", {"force": force}), as_json)
+        except CapsuleError as error:
+            terminal.fault(error)
+            code = code or error.exit_code
+    return code
 
 
 @click.command("purge", epilog="Example: capsem purge --logs 30")

@@ -43,6 +43,9 @@ from capsem.wire.monitor import (
     encode,
 )
 
+READ_LIMIT = 256 << 20
+"""Bytes of a file that are read into memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -176,8 +179,12 @@ async def ask(path: Path, asked: ClientMessage) -> MonitorMessage:
         await operation.close()
 
 
-async def read_file(path: Path, asked: File) -> bytes:
-    """The content of a file of the machine."""
+async def read_file(path: Path, asked: File, limit: int = READ_LIMIT) -> bytes:
+    """The content of a file of the machine.
+
+    Raises:
+        CapsemError: it is not there, or has more than `limit` bytes: a machine can send without end.
+    """
     operation = await begin(path, asked)
     content = bytearray()
     with contextlib.suppress(StopAsyncIteration):
@@ -185,6 +192,11 @@ async def read_file(path: Path, asked: File) -> bytes:
             async for said in operation:
                 if isinstance(said, Output):
                     content += said.content
+                    if len(content) > limit:
+                        raise MachineError(
+                            f"{asked.path} has more than the {limit} bytes that are read into memory",
+                            next_step="copy it to a file: capsem cp",
+                        )
         finally:
             await operation.close()
     return bytes(content)

@@ -84,8 +84,14 @@ def prepare() -> Path:
     """
     home = paths.home()
     for directory in (home, run(), paths.sessions(), templates(), home / "logs", home / "index"):
-        directory.mkdir(mode=0o700, parents=directory == home, exist_ok=True)
-        found = directory.stat()
+        try:
+            directory.mkdir(mode=0o700, parents=directory == home, exist_ok=True)
+            found = directory.stat()
+        except OSError as error:
+            raise UsageError(
+                f"{error.filename or directory}: {error.strerror}",
+                next_step="set CAPSEM_HOME to a directory of yours",
+            ) from error
         if found.st_uid != os.geteuid():
             raise UsageError(
                 f"{directory} belongs to user {found.st_uid}",
@@ -93,8 +99,18 @@ def prepare() -> Path:
             )
         if stat.S_IMODE(found.st_mode) & 0o022:
             raise UsageError(f"{directory} may be written by others", next_step=f"chmod 700 {directory}")
+    short_enough()
+    return home
+
+
+def short_enough() -> None:
+    """Look at the length of the home's path.
+
+    Raises:
+        UsageError: it is too long for a socket.
+    """
     if len(os.fsencode(monitor_socket("m-00000000"))) > _SOCKET_LIMIT:
         raise UsageError(
-            f"{home} is too long for the name of a socket", next_step="set CAPSEM_HOME to a shorter path"
+            f"{paths.home()} is too long for the name of a socket",
+            next_step="set CAPSEM_HOME to a shorter path",
         )
-    return home

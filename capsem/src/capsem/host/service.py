@@ -69,10 +69,11 @@ def _log() -> str:
 
 
 async def _connected(*, start: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    places.short_enough()
     path = places.service_socket()
     try:
         return await _open(path)
-    except (FileNotFoundError, ConnectionRefusedError):
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         if not start:
             raise ServiceError(
                 "the service does not run", next_step="any verb that needs it starts it"

@@ -17,6 +17,7 @@ import uvicorn
 
 from capsem.host import places
 from capsem.processes.service.app import build
+from capsem.processes.service.bodies import Bounded
 from capsem.processes.service.cleaning import clean_now_and_then
 from capsem.processes.service.idle import Idle, limit, until_idle
 from capsem.processes.service.peers import OwnPeersOnly
@@ -38,7 +39,7 @@ async def serve(ready: int | None) -> None:
     if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
-    idle, seconds = Idle(build(registry), time.monotonic), limit()
+    idle, seconds = Idle(Bounded(build(registry)), time.monotonic), limit()
     server = uvicorn.Server(
         uvicorn.Config(
             idle,

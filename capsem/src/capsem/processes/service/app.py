@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
 
 from capsem.errors import CapsemError, ConflictError, NotFoundError, ServiceError, UsageError
 from capsem.host import keeping, places
@@ -154,10 +155,20 @@ def _say_faults(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]
+        )
         said = told(
-            UsageError(f"the request is not of the documented form: {error}", next_step="see /openapi.json")
+            UsageError(f"the request is not of the documented form: {wrong}", next_step="see /openapi.json")
         )
         return JSONResponse({"error": msgspec.to_builtins(said)}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        said = told(UsageError(f"no such request: {error.detail}", next_step="see /openapi.json"))
+        return JSONResponse({"error": msgspec.to_builtins(said)}, error.status_code)
 
 
 def build(registry: Registry) -> FastAPI:
@@ -185,8 +196,11 @@ def build(registry: Registry) -> FastAPI:
         return [shown(*one) for one in await registry.list()]
 
     @app.post("/machines", status_code=201)
-    async def create(asked: Asked) -> dict[str, Any]:
+    async def create(asked: Asked, request: Request) -> dict[str, Any]:
         record = await registry.create(specified(asked))
+        if await request.is_disconnected():
+            # Nobody was told of it, and nobody would end it.
+            await registry.delete(record, force=True)
         return shown(record, None)
 
     @app.get("/machines/{name}")
