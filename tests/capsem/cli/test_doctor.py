@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from capsem.cli.main import main
+from tests.capsem.cli.served import capsem, served
 
 
 @pytest.mark.usefixtures("capsem_home")
@@ -24,3 +25,16 @@ def test_what_is_missing_is_named_with_the_line_that_helps(
     with pytest.raises(SystemExit):
         main(["doctor"])
     assert "missing  qemu" in capsys.readouterr().out
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("capsem_home")
+async def test_a_machine_is_looked_at_from_inside(tmp_path: Path) -> None:
+    async with served(tmp_path):
+        # Where no machine is around the agent, its program is not where an image has it.
+        looked = await capsem("doctor", "build")
+        assert (looked.returncode, looked.stdout) == (127, b"")
+        assert b"/capsem/capsem-agent" in looked.stderr
+        unknown = await capsem("doctor", "none")
+        assert unknown.returncode == 1
+        assert unknown.stderr.startswith(b"capsem: no machine named 'none'\n")

@@ -63,6 +63,7 @@ def test_an_image_is_what_its_manifest_says_and_again_the_same(inputs: list[str]
     assert set(images.names()) == {"tiny", "again"}
 
 
+@pytest.mark.needs("cpio")
 def test_the_parts_of_an_image(inputs: list[str], tmp_path: Path) -> None:
     image = subject.build(spec(), Silent())
     manifest = image.manifest

@@ -1,29 +1,46 @@
-"""`capsem doctor`: what this host runs machines with, and what is missing.
+"""`capsem doctor`: what this host runs machines with, and what is missing; or what holds inside of a machine.
 
 capsem doctor
+capsem doctor build
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+from pathlib import Path
 
 import click
 
 from capsem.cli import terminal
-from capsem.errors import CapsemError
+from capsem.cli.asking import MachineName
+from capsem.cli.attach import attached
+from capsem.cli.report import Course, reported
+from capsem.errors import CapsemError, ConflictError
 from capsem.host import paths, places
 from capsem.host.facts import host_facts
 from capsem.host.images import open_image
 from capsem.host.programs import find_qemu
+from capsem.host.service import call
 from capsem.host.settings import load
 from capsem.host.usage import measured
+from capsem.wire.monitor import Exec
+
+AGENT = "/capsem/capsem-agent"
+"""The guest's program, in every image, read-only."""
 
 
 @click.command("doctor", epilog="Example: capsem doctor --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-def command(*, as_json: bool) -> int:
-    """Try what a machine needs; exit 1 when something is missing."""
+@click.argument("machine", required=False, type=MachineName())
+def command(*, as_json: bool, machine: str | None) -> int:
+    """Try what a machine needs; exit 1 when something is missing.
+
+    With a machine that runs, its own agent looks at what has to hold inside: kernel, isolation, files, environment,
+    network, limits. That is the guest's word, and ends with 1 when something does not hold.
+    """
+    if machine is not None:
+        return _inside(machine, as_json=as_json)
     checks = [_qemu(), _image(), _disk(), _home()]
     if as_json:
         terminal.say_json([{"check": name, "ok": ok, "what": what} for name, ok, what in checks])
@@ -31,6 +48,18 @@ def command(*, as_json: bool) -> int:
         for name, ok, what in checks:
             terminal.say(f"{'ok' if ok else 'missing':<8} {name:<12} {what}")
     return 0 if all(ok for _, ok, _ in checks) else 1
+
+
+def _inside(machine: str, *, as_json: bool) -> int:
+    asked = Exec(argv=(AGENT, "doctor", *(("--json",) if as_json else ())))
+
+    async def work(course: Course) -> int:
+        found = course.machine = await call("GET", f"/machines/{machine}")
+        if found["status"] is None:
+            raise ConflictError(f"{machine} is {found['state']}", next_step=f"capsem start {machine}")
+        return await attached(Path(found["socket"]), asked, course, as_json=False)
+
+    return reported(asked.argv, work, Course(), as_json=False)
 
 
 def _qemu() -> tuple[str, bool, str]:
