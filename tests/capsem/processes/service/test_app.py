@@ -101,7 +101,7 @@ async def test_a_machine_whose_asker_went_away_before_it_was_told_is_removed(
 
     monkeypatch.setattr(registry, "create", create)
     monkeypatch.setattr(registry, "delete", delete)
-    body = {"type": "http.request", "body": b"{}", "more_body": False}
+    body: dict[str, object] = {"type": "http.request", "body": b"{}", "more_body": False}
 
     async def ask(*, leaves: bool) -> list[int]:
         come = [body, {"type": "http.disconnect"}] if leaves else [body]
@@ -122,7 +122,7 @@ async def test_a_machine_whose_asker_went_away_before_it_was_told_is_removed(
             "raw_path": b"/machines", "query_string": b"", "scheme": "http", "server": None, "client": None,
             "root_path": "", "headers": [(b"content-type", b"application/json"), (b"content-length", b"2")],
         }  # fmt: skip
-        await build(registry)(scope, receive, send)  # type: ignore[arg-type]
+        await build(registry)(scope, receive, send)
         return codes
 
     assert await ask(leaves=False) == [201]
