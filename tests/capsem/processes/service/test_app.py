@@ -104,7 +104,7 @@ async def test_a_machine_whose_asker_went_away_before_it_was_told_is_removed(
     body: dict[str, object] = {"type": "http.request", "body": b"{}", "more_body": False}
 
     async def ask(*, leaves: bool) -> list[int]:
-        come = [body, {"type": "http.disconnect"}] if leaves else [body]
+        come: list[dict[str, object]] = [body, *([{"type": "http.disconnect"}] if leaves else [])]
         codes: list[int] = []
 
         async def receive() -> dict[str, object]:
