@@ -102,9 +102,10 @@ async def test_a_machine_whose_asker_went_away_before_it_was_told_is_removed(
     monkeypatch.setattr(registry, "create", create)
     monkeypatch.setattr(registry, "delete", delete)
     body: dict[str, object] = {"type": "http.request", "body": b"{}", "more_body": False}
+    left: dict[str, object] = {"type": "http.disconnect"}
 
     async def ask(*, leaves: bool) -> list[int]:
-        come: list[dict[str, object]] = [body, *([{"type": "http.disconnect"}] if leaves else [])]
+        come = [body, left] if leaves else [body]
         codes: list[int] = []
 
         async def receive() -> dict[str, object]:
