@@ -60,6 +60,29 @@ def test_work_is_written(path: str) -> None:
     assert GUARDS.unwritable(Change(path, "added", ABSENT, Entry("file")), KNOWN) is None
 
 
+BARE = {"own.git", "own.git/HEAD", "own.git/objects", "own.git/refs", "half", "half/HEAD", "docs"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["HEAD", "bare/HEAD", "docs/head", "half/objects", "half/refs/heads/x", "half/Commondir", "own.git/config",
+     "own.git/hooks/update", "own.git/config.worktree", "own.git/worktrees/a/gitdir", "own.git/commondir"],
+)  # fmt: skip
+def test_no_bare_repository_is_made_or_ruled(path: str) -> None:
+    assert "git" in (GUARDS.unwritable(Change(path, "added", ABSENT, Entry("file")), BARE) or "")
+    assert "git" in (GUARDS.unwritable(Change(path, "changed", Entry("file"), Entry("file")), BARE) or "")
+
+
+@pytest.mark.parametrize(
+    "path", ["bare/objects", "docs/refs", "own.git/objects/aa/bb", "own.git/refs/heads/x", "own.git/HEAD",
+             "half/config", ".git/logs/HEAD", "docs/HEAD.md"]
+)  # fmt: skip
+def test_what_makes_no_repository_is_written(path: str) -> None:
+    known = {*BARE, ".git"}
+    assert GUARDS.unwritable(Change(path, "added", ABSENT, Entry("file")), known) is None
+    assert GUARDS.unwritable(Change(path, "removed", Entry("file"), ABSENT), known) is None
+
+
 def test_a_directory_that_leads_to_a_guarded_name_is_not_taken_away() -> None:
     gone = Change(".git", "removed", Entry("directory"), ABSENT)
     assert GUARDS.unwritable(gone, KNOWN)

@@ -1,7 +1,8 @@
 """What of a directory a machine never gets, and what it never writes: names, by Capsule's own policies.
 
 Pure. A machine is never sent what the policy denies; it never writes that, nor what the policy protects, nor a
-repository of its own making below the directory's. Names that differ in case alone are held for the same.
+repository of its own making below the directory's, with a `.git` or bare. Names that differ in case alone are held for
+the same.
 
     guards = Guards("/home/u/project", "/home/u", [load_policy("workspace"), load_policy("secret-files")])
     guards.withheld("services/.env")               # 'denied by preset:secret-files:8'
@@ -19,6 +20,9 @@ from capsule.policy.model import Policy
 
 PRESETS = ("workspace", "secret-files")
 """Whose names hold in any case."""
+MADE = "a repository that the machine made: git would take its settings and hooks from there"
+_MAKE_BARE = frozenset({"objects", "refs", "commondir"})
+_RULE_BARE = frozenset({"config", "config.worktree", "hooks", "commondir", "worktrees", "modules"})
 
 
 class Guards:
@@ -118,8 +122,8 @@ class Guards:
         parts = change.path.split("/")
         for place, part in enumerate(parts):
             if part.lower() == ".git" and "/".join(parts[: place + 1]) not in known:
-                return "a repository that the machine made: git would take its settings and hooks from there"
-        return None
+                return MADE
+        return None if change.after.kind == "absent" else _bare(change.path, known)
 
     @staticmethod
     def _holds_git(path: str, known: Collection[str]) -> bool:
@@ -127,3 +131,27 @@ class Guards:
         return path.lower().rpartition("/")[2] == ".git" or any(
             name.startswith(f"{path}/") and ".git" in name.lower().split("/") for name in known
         )
+
+
+def _bare(path: str, known: Collection[str]) -> str | None:
+    """Why a name would make a bare repository, or rule one that was sent; or None.
+
+    A directory is one when it has a HEAD, and objects and refs of its own or where its commondir says
+    (gitrepository-layout(5)). They can come one after the other, so the first is refused as the last is.
+    """
+    parts = path.split("/")
+    if ".git" in path.lower().split("/"):
+        return None
+    for place, part in enumerate(parts):
+        above = "".join(f"{one}/" for one in parts[:place])
+        name, new = part.lower(), above + part not in known
+        if name == "head" and new and place == len(parts) - 1:
+            return MADE
+        if f"{above}HEAD" not in known:
+            continue
+        if name in _MAKE_BARE and new:
+            return MADE
+        whole = f"{above}commondir" in known or (f"{above}objects" in known and f"{above}refs" in known)
+        if name in _RULE_BARE and whole:
+            return "git takes settings and hooks from there: it is a bare repository"
+    return None

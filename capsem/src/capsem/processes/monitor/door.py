@@ -39,7 +39,8 @@ from capsem.wire.monitor import (
 )
 
 CONNECTIONS = 128
-"""At once; the agent has at most 64 jobs."""
+"""Commands, files and copies at once; the agent has at most 64 jobs. As many again for what the guest cannot hold up:
+a guest that answers nothing is still asked about, and stopped."""
 
 
 class Door:
@@ -84,16 +85,18 @@ class Door:
             self._inside.discard(task)
 
     async def _serve(self, link: Link) -> None:  # noqa: PLR0912 - a table, one row a case
-        if len(self._inside) > CONNECTIONS:
-            raise ConflictError(
-                f"{CONNECTIONS} operations run in this machine", next_step="wait for one to end"
-            )
+        crowded = len(self._inside) > CONNECTIONS
+        if len(self._inside) > 2 * CONNECTIONS:
+            raise _crowded()
         first = await link.receive()
         if first is None:
             return
         if not isinstance(first, Message):
             raise WireError("the first frame is no message", next_step="see docs/formats/machine-monitor.md")
-        match decode_client(first):
+        asked = decode_client(first)
+        if crowded and isinstance(asked, Exec | File | Copy):
+            raise _crowded()
+        match asked:
             case Info():
                 await link.send(encode(self._machine.status()))
             case Stop(force):
@@ -115,12 +118,16 @@ class Door:
                 await link.send(encode(Done()))
             case Asks(wait_ms):
                 await link.send(encode(Waiting(await self._machine.network.asks(wait_ms / 1000))))
-            case Answer() as answer:
-                outcome = await self._machine.network.answer(answer)
+            case Answer():
+                outcome = await self._machine.network.answer(asked)
                 await link.send(encode(Result({"outcome": outcome})))
-            case Exec() as asked:
+            case Exec():
                 await run_command(self._machine, link, asked)
-            case File() as asked:
+            case File():
                 await work_on_file(self._machine, link, asked)
             case _:
                 raise WireError("that asks nothing", next_step="see docs/formats/machine-monitor.md")
+
+
+def _crowded() -> ConflictError:
+    return ConflictError(f"{CONNECTIONS} operations run in this machine", next_step="wait for one to end")
