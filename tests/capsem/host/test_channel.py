@@ -365,6 +365,25 @@ async def test_a_lying_guest_ends_the_channel(port: int, said: list[bytes | Fram
             end.close()
 
 
+async def test_a_guest_may_give_up_what_nobody_has_taken() -> None:
+    ours, theirs = {}, {}
+    for number in PORTS:
+        ours[number], theirs[number] = socket.socketpair()
+    async with Channel(ours) as channel:
+        theirs[NETWORK].setblocking(False)
+        for first in range(1, 2000, 200):
+            numbers = range(first, first + 200)
+            said = [opened(n) for n in numbers] + [frame_bytes(Reset(n)) for n in numbers]
+            await asyncio.get_running_loop().sock_sendall(theirs[NETWORK], b"".join(said))
+        await asyncio.get_running_loop().sock_sendall(theirs[NETWORK], opened(2001))
+        while (stream := await asyncio.wait_for(channel.opened.get(), 60)).number != 2001:
+            assert channel.opened.qsize() <= 512
+        assert not stream.over
+        assert channel.error is None
+    for end in theirs.values():
+        end.close()
+
+
 async def test_what_is_frozen_stands_still_and_runs_on_in_the_same_conversation(
     channel: Channel, tmp_path: Path
 ) -> None:

@@ -428,8 +428,14 @@ class Channel:
     def _open(self, port: int, said: guest.Open) -> None:
         if said.stream <= self._guest_last[port]:
             raise FrameError(f"port {port}: stream {said.stream} opened after {self._guest_last[port]}")
-        if max(len(self._guest_streams), self.opened.qsize()) >= 2 * _GUEST_STREAMS:
+        if len(self._guest_streams) >= 2 * _GUEST_STREAMS:
             raise FrameError("more streams of the guest than it may have")
+        if self.opened.qsize() >= 2 * _GUEST_STREAMS:
+            # The guest may give up what nobody has taken yet, and open others: those over count no more.
+            waiting = [self.opened.get_nowait() for _ in range(self.opened.qsize())]
+            for one in waiting:
+                if not one.over:
+                    self.opened.put_nowait(one)
         self._guest_last[port] = said.stream
         flows = (self._in(port, said.stream), self._out(port, said.stream))
         stream = GuestStream(port, said, flows, self)
