@@ -20,6 +20,7 @@ from tests.capsem.processes.monitor.standing import ID, USER
         (["a", "b"], "one of the two must be in a machine"),
         (["m:/a", "n:/b"], "one of the two must be in a machine"),
         (["m:a", "b"], "is not absolute"),
+        (["m:/a", "no-such-directory/"], "there is no such directory"),
     ],
 )
 def test_what_is_no_copy_is_refused_before_anything_is_asked(

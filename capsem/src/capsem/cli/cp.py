@@ -49,6 +49,8 @@ def command(*, source: str, target: str, recursive: bool, as_json: bool) -> None
         raise UsageError("one of the two must be in a machine", next_step="write it as MACHINE:/path")
     if inside is not None:
         machine, path = inside
+        if target.endswith("/") and not recursive and not Path(target).is_dir():
+            raise UsageError(f"{target}: there is no such directory", next_step=f"make it: mkdir {target}")
         here = Path(target) / Path(path).name if Path(target).is_dir() else Path(target)
         socket = _socket(machine)
         size = {} if recursive else {"size": asyncio.run(_out(socket, path, here))}
