@@ -99,9 +99,11 @@ def talk(
         os.chdir(place)
         os.execvp(words[0], list(words))
     said = b""
+    said_more = select.poll()
+    said_more.register(master, select.POLLIN)
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        if select.select([master], [], [], 0.2)[0]:
+        if said_more.poll(200):
             try:
                 part = os.read(master, 4096)
             except OSError:

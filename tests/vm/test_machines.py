@@ -25,6 +25,7 @@ import pytest
 from capsem.host import recipes
 from capsem.host.build import BuildSpec, build
 from capsem.host.progress import Silent
+from capsem.vm.image import Flavour
 from tests.capsem.conftest import end_service
 from tests.vm.machines import flavours
 from tests.vm.processes import alive, qemus_of, until_gone
@@ -66,6 +67,13 @@ class Home:
         )  # fmt: skip
         return done.stderr
 
+    def build(self, name: str, kernel: Flavour) -> None:
+        """An image of the recipe `minimal`, from what is kept of earlier ones."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CAPSEM_HOME", str(self.path))
+            patch.setenv("CAPSEM_CACHE", f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache/capsem")
+            build(BuildSpec(recipe=recipes.load("minimal"), kernel=kernel, name=name), Silent())
+
     def create(self, *words: str) -> str:
         return self.text("create", "--image", "minimal", *words)
 
@@ -92,17 +100,13 @@ class Home:
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Home]:
-    path = Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CAPSEM_HOME", str(path))
-        patch.setenv("CAPSEM_CACHE", f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache/capsem")
-        build(BuildSpec(recipe=recipes.load("minimal"), kernel=flavours()[0]), Silent())
-    home = Home(path)
+    home = Home(Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp")))
+    home.build("minimal", flavours()[0])
     try:
         yield home
     finally:
         home.end()
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(home.path, ignore_errors=True)
 
 
 @pytest.fixture

@@ -113,7 +113,9 @@ def copy_written(pid: int, base: int, target: int) -> int:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 if stretches := mapped(one, base):
                     copied = _copied(one, stretches, target, size)
-                    if select.select([watched], [], [], 0)[0]:
+                    ended = select.poll()
+                    ended.register(watched, select.POLLIN)
+                    if ended.poll(0):
                         raise MachineError(
                             "QEMU ended while its memory was copied", next_step="see capsem logs"
                         )

@@ -217,7 +217,9 @@ def _terminal_pushed(stage: Stage) -> str | None:
     assert isinstance(terminal, tuple)
     os.set_blocking(terminal[1], False)
     pushed = b""
-    if select.select([terminal[1]], [], [], 0.2)[0]:
+    came = select.poll()
+    came.register(terminal[1], select.POLLIN)
+    if came.poll(200):
         try:
             pushed = os.read(terminal[1], 200)
         except OSError:

@@ -79,5 +79,5 @@ verify = _declare(
     *(_flag(name) for name in ("--strict", "--quick", "--json", "--no-memory")),
     *(_file(name) for name in ("--key", "--since", "--proof", "--entry")),
 )
-prove = _declare("prove", _file("--out"))
+prove = _declare("prove", _file("--out"), _flag("--json"))
 record = _declare("record", _file("--log"), _flag("--json"))

@@ -62,7 +62,9 @@ class Ahead:
     @property
     def there(self) -> bool:
         """Whether its monitor has not ended."""
-        return not select.select([self.lease], [], [], 0)[0]
+        ended = select.poll()
+        ended.register(self.lease, select.POLLIN)
+        return not ended.poll(0)
 
     def end(self) -> None:
         """Let go of it."""
