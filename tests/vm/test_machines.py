@@ -38,6 +38,9 @@ pytestmark = [
 ]
 
 
+OF_THE_KERNEL = {"system calls", "kernel interfaces"}
+
+
 class Home:
     """One `CAPSEM_HOME` with an image, and the program that works in it."""
 
@@ -76,6 +79,16 @@ class Home:
 
     def create(self, *words: str) -> str:
         return self.text("create", "--image", "minimal", *words)
+
+    def doctor(self, machine: str) -> dict[str, tuple[str, str]]:
+        """What the agent found inside: group and outcome by name. Debian's kernel brings what ours has not."""
+        report = json.loads(self.capsem("doctor", "--json", machine, code=int(flavours()[0] == "stock")))
+        found = {check["name"]: (check["group"], check["outcome"]) for check in report["checks"]}
+        failed = {name: group for name, (group, outcome) in found.items() if outcome == "failed"}
+        if flavours()[0] == "stock":
+            failed = {name: failed[name] for name in failed if failed[name] not in OF_THE_KERNEL}
+        assert failed == {}
+        return found
 
     def info(self, machine: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.capsem("info", "--json", machine))

@@ -95,10 +95,7 @@ def test_both_sides_see_it_and_attacks_fail(home: Home, live: str, project: Path
     assert shell(home, "cat src/c.py; ls -A; ls -A ..") != ""
     assert ".env" not in shell(home, "ls -A")
     assert SECRET not in shell(home, "cat .env ../secret ../../secret /workspace/../secret 2>/dev/null; true")
-    told = shell(home, "/capsem/capsem-agent doctor --json; true")
-    checks = {one["name"]: one["outcome"] for one in json.loads(told)["checks"]}
-    assert [name for name, outcome in checks.items() if outcome == "failed"] == []
-    assert checks["no link can be made in the live share"] == "passed"
+    assert home.doctor(live)["no link can be made in the live share"][1] == "passed"
     # The positive control: on the machine's own file system all of it works.
     own = shell(home, f"mkdir -p /root/own; D=/root/own; {ATTACKS}").splitlines()
     assert own == [f"{name} done" for name in NAMES]
