@@ -21,6 +21,7 @@ from capsem.errors import MachineError
 from capsem.wire.frame import Frame, FrameReader
 
 _CHUNK = 1 << 18
+_PARTING_SECONDS = 5.0
 
 
 def peer_user(connection: socket.socket) -> int:
@@ -71,6 +72,18 @@ class Link:
     def lost(self) -> bool:
         """Whether the other side was seen to have hung up; only sending finds out."""
         return self._writer.transport.is_closing()
+
+    async def part(self) -> None:
+        """Hang up after the last word, once the other side has done so, or has had its time.
+
+        Who still sends into a connection that was closed gets an error, and loses with it what it has not read yet.
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            self._writer.write_eof()
+            async with asyncio.timeout(_PARTING_SECONDS):
+                while await self._reader.read(_CHUNK):
+                    pass
+        await self.close()
 
     async def close(self) -> None:
         """Hang up."""

@@ -8,10 +8,13 @@ import pytest
 
 from capsem.errors import ConflictError
 from capsem.host import places
+from capsem.host.link import connect
 from capsem.host.operation import ask
 from capsem.processes.monitor import door
-from capsem.wire.monitor import File, Info, Status
-from tests.capsem.processes.monitor.standing import ID, standing
+from capsem.wire.frame import Credit, Frame, Message
+from capsem.wire.frame import encode as encode_frame
+from capsem.wire.monitor import OUTPUT, Exec, Exited, File, Info, Status, decode_monitor, encode
+from tests.capsem.processes.monitor.standing import ID, USER, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
 
@@ -53,3 +56,27 @@ async def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.Monke
             one.close()
         await asyncio.sleep(0.1)
         assert isinstance(await ask(places.monitor_socket(ID), Info()), Status)
+
+
+async def test_who_sends_after_the_last_word_still_gets_to_read_it(tmp_path: Path) -> None:
+    """A client gives credit for what it read; where that failed, the end of its command was lost to it."""
+    async with standing(tmp_path) as machine:
+        link = await connect(places.monitor_socket(ID))
+        said = Exec(argv=("/bin/sh", "-c", "echo out; exit 5"), env={}, user=USER, cwd="/")
+        await link.send(encode(said))
+        started = await link.receive()
+        assert isinstance(started, Message)
+        while machine.jobs:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            await link.send(encode_frame(Credit(OUTPUT, 1)))
+            assert not link.lost
+            await asyncio.sleep(0.05)
+        frames: list[Frame] = [started]
+        while (frame := await link.receive()) is not None:
+            frames.append(frame)
+        ended = [decode_monitor(frame) for frame in frames if isinstance(frame, Message)][-1]
+        assert isinstance(ended, Exited)
+        assert ended.code == 5
+        await link.close()

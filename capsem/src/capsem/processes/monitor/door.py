@@ -76,9 +76,11 @@ class Door:
         try:
             if not is_ours(writer.get_extra_info("socket")):
                 return
-            await self._serve(link)
-        except CapsemError as error:
-            await link.send(encode(told(error, getattr(error, "errno", None))))
+            try:
+                await self._serve(link)
+            except CapsemError as error:
+                await link.send(encode(told(error, getattr(error, "errno", None))))
+            await link.part()
         finally:
             with contextlib.suppress(OSError):
                 await link.close()
