@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from capsem.cli.asking import machine_body, variables
-from capsem.errors import UsageError
+from capsem.cli.asking import machine_body, socket_of, variables
+from capsem.errors import ConflictError, UsageError
 
 
 def test_options_become_what_the_service_takes(tmp_path: Path) -> None:
@@ -38,3 +38,15 @@ def test_a_variable_has_a_name_and_a_value() -> None:
     for wrong in ("A", "=x", ""):
         with pytest.raises(UsageError):
             variables([wrong])
+
+
+def test_of_a_machine_that_stands_the_step_that_begins_it_is_named() -> None:
+    running = {"status": {"state": "running"}, "state": "running", "next_step": None, "socket": "/run/m.sock"}
+    assert socket_of(running, "build") == Path("/run/m.sock")
+    stands = {"status": None, "state": "suspended", "next_step": "capsem resume build", "socket": "/run/m.sock"}
+    with pytest.raises(ConflictError, match="build is suspended") as refused:
+        socket_of(stands, "build")
+    assert refused.value.next_step == "capsem resume build"
+    with pytest.raises(ConflictError) as refused:
+        socket_of({**stands, "state": "created", "next_step": None}, "build")
+    assert refused.value.next_step == "capsem start build"

@@ -18,7 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from capsem.cli import terminal
-from capsem.errors import NotFoundError, UsageError
+from capsem.errors import ConflictError, NotFoundError, UsageError
 from capsem.host import places
 from capsem.host.policy import network_of
 from capsem.host.service import call
@@ -37,6 +37,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 def ask(method: str, path: str, body: object = None, *, start: bool = True) -> Any:
     """One question to the service."""
     return asyncio.run(call(method, path, body, start=start))
+
+
+def socket_of(machine: dict[str, Any], named: str) -> Path:
+    """Where the monitor of a machine that runs answers.
+
+    Args:
+        machine: as the service tells it.
+        named: how the person called it.
+
+    Raises:
+        ConflictError: it does not run; the next step is the one that begins it.
+    """
+    if machine["status"] is None:
+        step = machine["next_step"] or f"capsem start {named}"
+        raise ConflictError(f"{named} is {machine['state']}", next_step=step)
+    return Path(machine["socket"])
 
 
 class MachineName(click.ParamType[str]):

@@ -21,8 +21,8 @@ from typing import Any
 import click
 
 from capsem.cli import terminal
-from capsem.cli.asking import MachineName, ask
-from capsem.errors import ConflictError, MachineError, NotFoundError, UsageError
+from capsem.cli.asking import MachineName, ask, socket_of
+from capsem.errors import MachineError, NotFoundError, UsageError
 from capsem.host.extract import Extraction
 from capsem.host.operation import Output, begin, write_file
 from capsem.host.packing import Packing
@@ -108,10 +108,7 @@ def _parted(text: str) -> tuple[str, str] | None:
 
 
 def _socket(machine: str) -> Path:
-    found = ask("GET", f"/machines/{MachineName().convert(machine, None, None)}")
-    if found["status"] is None:
-        raise ConflictError(f"{machine} is {found['state']}", next_step=f"capsem start {machine}")
-    return Path(found["socket"])
+    return socket_of(ask("GET", f"/machines/{MachineName().convert(machine, None, None)}"), machine)
 
 
 async def _into(socket: Path, source: Path, path: str) -> int:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from pathlib import Path
 
 import click
 
 from capsem.cli import terminal
-from capsem.cli.asking import MachineName
+from capsem.cli.asking import MachineName, socket_of
 from capsem.cli.attach import attached
 from capsem.cli.report import Course, reported
-from capsem.errors import CapsemError, ConflictError
+from capsem.errors import CapsemError
 from capsem.host import paths, places
 from capsem.host.facts import host_facts
 from capsem.host.images import open_image
@@ -55,9 +54,7 @@ def _inside(machine: str, *, as_json: bool) -> int:
 
     async def work(course: Course) -> int:
         found = course.machine = await call("GET", f"/machines/{machine}")
-        if found["status"] is None:
-            raise ConflictError(f"{machine} is {found['state']}", next_step=f"capsem start {machine}")
-        return await attached(Path(found["socket"]), asked, course, as_json=False)
+        return await attached(socket_of(found, machine), asked, course, as_json=False)
 
     return reported(asked.argv, work, Course(), as_json=False)
 

@@ -6,14 +6,13 @@ capsem exec build -- make -j2
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
-from capsem.cli.asking import MachineName, Seconds, command_of, variables
+from capsem.cli.asking import MachineName, Seconds, command_of, socket_of, variables
 from capsem.cli.attach import attached, window
 from capsem.cli.report import Course, reported
-from capsem.errors import ConflictError, UsageError
+from capsem.errors import UsageError
 from capsem.host.service import call
 from capsem.wire.monitor import Exec
 
@@ -58,8 +57,6 @@ def command(
 
     async def work(course: Course) -> int:
         found = course.machine = await call("GET", f"/machines/{machine}")
-        if found["status"] is None:
-            raise ConflictError(f"{machine} is {found['state']}", next_step=f"capsem start {machine}")
-        return await attached(Path(found["socket"]), asked, course, as_json=as_json)
+        return await attached(socket_of(found, machine), asked, course, as_json=as_json)
 
     return reported(asked.argv, work, Course(), as_json=as_json)

@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from capsem.cli.asking import MachineName, ask, machine_body, machine_options
+from capsem.cli.asking import MachineName, ask, machine_body, machine_options, socket_of
 from capsem.cli.attach import attached, window
 from capsem.cli.report import Course
 from capsem.cli.run import apply_option, in_temporary_machine
-from capsem.errors import ConflictError, UsageError
+from capsem.errors import UsageError
 from capsem.wire.monitor import Exec
 
 
@@ -36,6 +35,4 @@ def command(*, machine: str | None, apply: bool, **options: Any) -> int:
     if machine is None:
         return asyncio.run(in_temporary_machine(machine_body(**options), asked, apply=apply))
     found = ask("GET", f"/machines/{machine}")
-    if found["status"] is None:
-        raise ConflictError(f"{machine} is {found['state']}", next_step=f"capsem start {machine}")
-    return asyncio.run(attached(Path(found["socket"]), asked, Course(found)))
+    return asyncio.run(attached(socket_of(found, machine), asked, Course(found)))
