@@ -43,7 +43,12 @@ def test_a_variable_has_a_name_and_a_value() -> None:
 def test_of_a_machine_that_stands_the_step_that_begins_it_is_named() -> None:
     running = {"status": {"state": "running"}, "state": "running", "next_step": None, "socket": "/run/m.sock"}
     assert socket_of(running, "build") == Path("/run/m.sock")
-    stands = {"status": None, "state": "suspended", "next_step": "capsem resume build", "socket": "/run/m.sock"}
+    stands = {
+        "status": None,
+        "state": "suspended",
+        "next_step": "capsem resume build",
+        "socket": "/run/m.sock",
+    }
     with pytest.raises(ConflictError, match="build is suspended") as refused:
         socket_of(stands, "build")
     assert refused.value.next_step == "capsem resume build"
