@@ -107,6 +107,12 @@ async def test_what_is_known_of_programs_has_an_end() -> None:
     assert len(kept.reporting._programs) == PROGRAMS
 
 
+async def test_a_number_that_is_anothers_has_nothing_of_its_last_program() -> None:
+    kept = Kept()
+    await kept.reporting.record([ran(7), ran(7, program=None, argv=None), Ended(7, 0, None)])
+    assert kept.of("guest.exit")[0]["process"] == {"pid": 7}
+
+
 async def test_what_is_nobody_s_is_dropped_and_a_log_that_is_gone_ends_it() -> None:
     kept = Kept()
     spec: list[MachineSpec] = []

@@ -330,6 +330,14 @@ def test_names_and_bytes_are_limited(root: Path) -> None:
     assert kernel.write(five, b"z" * 600) == 600
 
 
+def test_a_file_that_could_not_be_told_of_is_not_open(root: Path) -> None:
+    kernel = Kernel(serving(root, Limits(nodes=1))[0])
+    before = os.listdir("/proc/self/fd")
+    for number in range(5):
+        refused(errno.ENFILE, lambda number=number: kernel.create(1, f"more-{number}"))  # type: ignore[misc]
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_open_files_are_limited(root: Path) -> None:
     kernel = Kernel(serving(root, Limits(open_files=8))[0])
     node = kernel.find("src/a.py")

@@ -187,7 +187,9 @@ class Reporting:
                 process[name] = value
         if report.cut:
             process["cut"] = True
-        if report.program is not None and (report.pid in self._programs or len(self._programs) < PROGRAMS):
+        # A process that runs something else now, or a number that is another's: what was known of it is over.
+        self._programs.pop(report.pid, None)
+        if report.program is not None and len(self._programs) < PROGRAMS:
             self._programs[report.pid] = report.program
         entry = {**self._event("process"), "process": process, **_GUEST}
         if report.parent is not None:

@@ -124,20 +124,27 @@ class Sharing:
         return job
 
     async def _reports(self, process: asyncio.subprocess.Process) -> None:
-        """Put what was refused on the log; more than `REPORTS` is one entry that says so."""
+        """Put what was refused on the log; more than `REPORTS` is one entry that says so.
+
+        A share that says something else, or of which nothing can be recorded, is ended.
+        """
         assert process.stdout is not None
         count = 0
-        with contextlib.suppress(CapsemError, ValueError):
+        try:
             while untrusted_line := await process.stdout.readline():
                 count += 1
                 if count <= REPORTS:
                     said = json.loads(untrusted_line)
+                    if not isinstance(said, dict):
+                        raise ValueError("no report")
                     fields = {key: str(said.get(key, ""))[:1024] for key in ("act", "path", "why")}
                     await self._write("machine.share_refused", fields)
                 if count == REPORTS:
                     await self._write(
                         "machine.share_refused", {"act": "more", "path": "", "why": "not recorded"}
                     )
+        except (CapsemError, ValueError):
+            self._end()
 
     async def _until_over(self, job: Job) -> None:
         assert self._process is not None

@@ -56,7 +56,8 @@ async def fork(registry: Registry, record: Record, name: str) -> images.Image:
         place = _place(record)
         base = await asyncio.to_thread(images.open_image, record.digest)
         try:
-            async with registry.room.taken(f"the image {name}", of_copy(record.id)):
+            needed = await asyncio.to_thread(of_copy, record.id)
+            async with registry.room.taken(f"the image {name}", needed):
                 return await _forked(record, status, place, base, name)
         finally:
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)

@@ -71,6 +71,7 @@ class Tree:
         self._device = os.fstat(root).st_dev
         self._guards = guards
         self._withheld = functools.lru_cache(_JUDGED)(guards.withheld)
+        self._unmade = functools.lru_cache(_JUDGED)(functools.partial(unmade, guards))
         self._limits = limits
         self._refused = refused
         self.nodes = Nodes(limits.nodes)
@@ -118,7 +119,7 @@ class Tree:
         return about
 
     def _may(self, act: str, path: str) -> None:
-        if (why := unmade(self._guards, path)) is not None:
+        if (why := self._unmade(path)) is not None:
             self._no(act, path, why)
 
     def _no(self, act: str, path: str, why: str) -> None:
@@ -396,8 +397,12 @@ class Tree:
                     raise
                 found = self.lookup(number, name)
                 return found, self.open(found.node, flags)
-            found = self._told(parent, name, os.fstat(file))
-            return found, self._kept(self.nodes.get(found.node), file, writes=True)
+            try:
+                found = self._told(parent, name, os.fstat(file))
+                return found, self._kept(self.nodes.get(found.node), file, writes=True)
+            except BaseException:
+                os.close(file)
+                raise
 
     def _room(self) -> None:
         if len(self._files) >= self._limits.open_files:
