@@ -94,6 +94,33 @@ def test_a_method_and_a_path_asked_for_otherwise_count_together() -> None:
     )
 
 
+def test_another_path_needs_no_other_credential() -> None:
+    """Else a server that knows the header would be asked for it with a credential of the sandbox's own."""
+    judging = judge(
+        host("a.example", paths=["/public/**"]), host("a.example", paths=["/private/**"], credential="key")
+    )
+    event = request(path="/public/x")
+    assert judging.request(event, "request").verdict.allowed
+    event["http"]["headers"]["x-original-url"] = "/public/y"
+    assert judging.request(event, "request").verdict.allowed
+    event["http"]["headers"]["x-original-url"] = "/private/y"
+    verdict = judging.request(event, "request").verdict
+    assert (verdict.allowed, verdict.by) == (False, "grant")
+    assert verdict.reason.endswith("/private/y: that needs the credential key")
+
+
+@pytest.mark.parametrize("header", ["x-original-url", "x-http-method-override"])
+def test_a_request_asks_for_few_things_at_once(header: str) -> None:
+    limited = judge(host("a.example", paths=["/x", "/**"]))
+    event = request()
+    event["http"]["headers"][header] = ", ".join(f"/{n}" for n in range(8))
+    assert limited.request(event, "request").verdict.allowed
+    event["http"]["headers"][header] += ", /8"
+    assert "more than 8 other" in limited.request(event, "request").verdict.reason
+    event["http"]["headers"][header] = ", ".join(["/x"] * 5000)
+    assert limited.request(event, "request").verdict.allowed, "the same again is one"
+
+
 SPELLINGS = ["/%67ists", "/./gists", "/x/../gists", "//gists", "/gists;x", "/x/%2e%2e/gists", "/%2567ists",
              "/a%2f..%2fgists", "/\\gists", "/gists%00"]  # fmt: skip
 

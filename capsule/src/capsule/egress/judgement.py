@@ -27,6 +27,8 @@ from capsule.rules.rewrite import Edit
 ASK_TIMEOUT_MS = 120_000
 ANOTHER_PATH = ("x-original-url", "x-rewrite-url")
 OVERRIDING = ("x-http-method-override", "x-http-method", "x-method-override")
+OTHERS = 8
+"""Methods, and paths, besides its own that a request may ask for: each pair of them is judged."""
 Stage = Literal["request", "body", "response"]
 # What rules are told of a request where the record is silent: that it is not so.
 _NEITHER: Mapping[str, Any] = {"websocket": False, "grpc": False, "secret": []}
@@ -121,7 +123,7 @@ class Judge:
             entry = found
             verdict = Verdict("allow", "grant", "", rule=place_of(found))
             if found.methods is not None or found.paths is not None:
-                refused = self._asked_otherwise(http, target, paths)
+                refused = self._asked_otherwise(http, target, paths, found)
                 if refused is not None:
                     return Judgement(refused)
         elif self._grants.names(http["host"]) is not None or self.unlisted == "deny":
@@ -138,19 +140,30 @@ class Judge:
         return judged
 
     def _asked_otherwise(
-        self, http: Mapping[str, Any], target: str, paths: tuple[tuple[str, str], ...]
+        self, http: Mapping[str, Any], target: str, paths: tuple[tuple[str, str], ...], found: Host
     ) -> Verdict | None:
-        """Why a request is refused that asks the server for another method or path than its own, or None."""
-        methods = [("", http["method"]), *overriding(http)]
+        """Why a request is refused that asks the server for another method or path than its own, or None.
+
+        Another path may need another credential than `found`, the entry of the request's own.
+        """
+        methods = dict.fromkeys([("", http["method"]), *overriding(http)])
+        places = dict.fromkeys([("", target), *paths])
+        if max(len(methods), len(places)) > OTHERS + 1:
+            return Verdict("block", "grant", f"it asks the server for more than {OTHERS} other methods or paths")
         for said, method in methods:
-            for where, path in (("", target), *paths):
+            for where, path in places:
+                if not (said or where):
+                    continue  # its own, which was judged
                 other = self._grants.request(http["host"], http["port"], method, path)
+                names = " and ".join(filter(None, (said, where)))
+                verb = "ask" if said and where else "asks"
+                what = " ".join(([method[:20]] if said else []) + ([path[:80]] if where else []))
                 if isinstance(other, Refusal):
-                    names = " and ".join(filter(None, (said, where)))
-                    verb = "ask" if said and where else "asks"
-                    what = " ".join(([method[:20]] if said else []) + ([path[:80]] if where else []))
                     reason = f"{names} {verb} the server for {what}: {other.reason}"
                     return Verdict("block", "grant", reason, allow=other.allow)
+                if other.credential not in {None, found.credential}:
+                    needs = f"that needs the credential {other.credential}"
+                    return Verdict("block", "grant", f"{names} {verb} the server for {what}: {needs}")
         return None
 
 
