@@ -152,6 +152,7 @@ def test_it_leaves_when_idle_and_not_before(tmp_path: Path, stage: Stage) -> Non
 
 @needs_stage
 def test_nothing_outlives_a_session(session: Any, daemon: Daemon, plain: Upstream) -> None:
+    assert exchange(daemon, b"GET /asks HTTP/1.1\r\n\r\n"), "it has opened what it needs when it answers"
     before = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
     inside = session(host("a.example", 80), **to(plain))
     number = inside.stage.start("curl", "-sS", "-m", "20", "http://a.example/slow/15")
