@@ -75,6 +75,7 @@ impl Reports {
     }
 
     fn end(&mut self) {
+        self.again = None;
         if let Some((mut child, _)) = self.lines.take() {
             // It is reaped with everything else that ends.
             let _ = child.kill();

@@ -17,6 +17,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::files::escaped;
+
 /// Changes of one window.
 const MOST: usize = 4096;
 /// Bytes of a path as it is told.
@@ -114,13 +116,7 @@ impl Window {
 }
 
 fn shown(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
+    let text = escaped(path.as_os_str().as_bytes());
     (text.len() <= PATH_LIMIT).then_some(text)
 }
 

@@ -179,7 +179,7 @@ proptest! {
         let (argv, cut) = processes::arguments(&data, more);
         prop_assert!(argv.len() <= 32);
         prop_assert!(argv.iter().map(|text| text.chars().count()).sum::<usize>() <= 2048);
-        prop_assert!(cut || argv.len() <= 32);
+        prop_assert!(cut || !more);
         let (pid, parent, uid, program) = (1, None, None, None);
         let line = processes::Line::Exec { pid, parent, uid, program, argv: Some(argv), cut };
         prop_assert!(processes::written(&line).len() <= 4096);

@@ -160,7 +160,9 @@ fn facts(path: &Path) -> Facts {
         } else {
             read("cgroup.subtree_control")
         },
-        lonely: lacks(&has).is_empty() && read("cgroup.procs").lines().all(|line| line == us),
+        lonely: lacks(&has).is_empty()
+            && kernel_file::read(&path.join("cgroup.procs"))
+                .is_ok_and(|text| text.lines().all(|line| line == us)),
         has,
     }
 }
