@@ -149,7 +149,9 @@ class Judge:
         methods = dict.fromkeys([("", http["method"]), *overriding(http)])
         places = dict.fromkeys([("", target), *paths])
         if max(len(methods), len(places)) > OTHERS + 1:
-            return Verdict("block", "grant", f"it asks the server for more than {OTHERS} other methods or paths")
+            return Verdict(
+                "block", "grant", f"it asks the server for more than {OTHERS} other methods or paths"
+            )
         for said, method in methods:
             for where, path in places:
                 if not (said or where):
