@@ -84,6 +84,17 @@ class TestTheMonitor:
         assert "PermissionError" in ran.err
         assert [denial["operation"] for denial in ran.report["denials"]] == ["syscall"]
 
+    def test_the_command_may_use_what_its_caller_may(self, capsule: Capsule) -> None:
+        """Although its first process was moved to another processor when it began."""
+        may = os.sched_getaffinity(0)
+        show = python("import os; print(sorted(os.sched_getaffinity(0)))")
+        try:
+            for allowed in (may, {min(may)}, {max(may)}):
+                os.sched_setaffinity(0, allowed)
+                assert capsule.run(*show).out == f"{sorted(allowed)}\n"
+        finally:
+            os.sched_setaffinity(0, may)
+
     def test_the_command_s_own_are_its_own(self, capsule: Capsule) -> None:
         text = """
 import os, resource, subprocess, threading

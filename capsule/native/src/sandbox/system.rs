@@ -288,6 +288,30 @@ pub unsafe fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Res
     }))
 }
 
+/// Let the child `pid`, which has just begun, run on another processor than this one, if it may use more than this; what it may use
+/// stays as it was. A kernel leaves a new process beside its parent when it takes the idle processors of a virtual
+/// machine for ones that are slow to wake, and then both wait for one another (decision 0006). Nothing depends on this: what fails
+/// leaves the child where the kernel put it.
+pub fn apart(pid: libc::pid_t) {
+    const BITS: usize = usize::BITS as usize;
+    let mut may = [0_usize; 1024 / BITS];
+    // SAFETY: a valid place for the processors of a machine with up to 1024, and of the length given; `sched_setaffinity`
+    // reads as much.
+    unsafe {
+        let got = libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&may), may.as_mut_ptr());
+        let here = usize::try_from(libc::sched_getcpu());
+        let (true, Ok(here)) = (got > 0, here) else { return };
+        let mut others = may;
+        let Some(word) = others.get_mut(here / BITS) else { return };
+        *word &= !(1 << (here % BITS));
+        if others.iter().any(|word| *word != 0) {
+            for allowed in [&others, &may] {
+                libc::syscall(libc::SYS_sched_setaffinity, pid, got, allowed.as_ptr());
+            }
+        }
+    }
+}
+
 /// Bytes of the stack of a process that shares our memory, the page that ends it not counted.
 const STACK: usize = 64 * 1024;
 const PAGE: usize = 4096;

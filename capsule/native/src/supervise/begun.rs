@@ -58,6 +58,9 @@ impl Begun {
             // SAFETY: `view` and `hand_over` put there what this takes, and this process has the range from its parent.
             unsafe { init::run(ground, theirs, progress, serve) }
         }
+        if let Ok(Some(child)) = &child {
+            system::apart(child.pid);
+        }
         set_signals(&before);
         arena::turn();
         let Some(child) = child.map_err(failed("namespaces"))? else {
