@@ -12,7 +12,7 @@ import contextlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -28,6 +28,7 @@ from capsem.vm.spec import LEAST_DISK, LEAST_MEMORY, MOST_DISK, MOST_MEMORY
 from capsule.errors import CapsuleError
 
 if TYPE_CHECKING:
+    from capsem.host.lease import Lease
     from capsem.host.recorded import Recorded
 
 _NAMED = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -204,20 +205,22 @@ def machine_body(
     }
 
 
-async def made(body: dict[str, Any]) -> dict[str, Any]:
+async def made(body: dict[str, Any], lease: Lease | None = None) -> dict[str, Any]:
     """A machine as described, with its workspace in it and its secrets known; on an error there is none.
+
+    With a lease, it is there for us alone, and ends with this process.
 
     Raises:
         CapsemError: it could not be made, the workspace not be copied, or a secret not be had.
     """
     network = body["network"]
     if network is None or not network["egress"]["secrets"]:
-        return await _made(body)
+        return await _made(body, lease)
     # Where secrets come from is loaded for a policy that has some; without one of them nothing is made.
     from capsem.host.secrets import give, secrets_of
 
     values = secrets_of(network["egress"])
-    machine = await _made(body)
+    machine = await _made(body, lease)
     try:
         await give(Path(machine["socket"]), values)
     except BaseException:
@@ -226,14 +229,19 @@ async def made(body: dict[str, Any]) -> dict[str, Any]:
     return machine
 
 
-async def _made(body: dict[str, Any]) -> dict[str, Any]:
+async def _made(body: dict[str, Any], lease: Lease | None) -> dict[str, Any]:
+    if lease is not None:
+        body = {**body, "leased": True}
     if body["workspace"] is None or body["share"] == "live":
-        return cast("dict[str, Any]", await call("POST", "/machines", body))
+        machine: dict[str, Any] = await call("POST", "/machines", body)
+        if lease is not None:
+            await lease.take(machine)
+        return machine
     # What a workspace needs is loaded for a machine that has one.
     from capsem.host.workspace import make
 
     with terminal.progress() as progress:
-        machine, packing = await make(body, progress)
+        machine, packing = await make(body, progress, lease)
     terminal.left_out(packing.left_out)
     return machine
 

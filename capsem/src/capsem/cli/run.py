@@ -15,7 +15,8 @@ from capsem.cli import terminal
 from capsem.cli.asking import Seconds, command_of, machine_body, machine_options, made
 from capsem.cli.attach import attached, window
 from capsem.cli.report import Course, reported
-from capsem.errors import CapsemError, UsageError
+from capsem.errors import CapsemError, NotFoundError, UsageError
+from capsem.host.lease import Lease
 from capsem.host.service import call
 from capsem.wire.monitor import Exec
 
@@ -28,7 +29,7 @@ async def in_temporary_machine(
     course: Course | None = None,
     as_json: bool = False,
 ) -> int:
-    """Make a machine, run the command in it, remove the machine, whatever happens.
+    """Make a machine, run the command in it, remove the machine, whatever happens: it is leased, and ends with us.
 
     With `apply`, what changed in the workspace is taken over first; where that cannot be, the machine stays.
     """
@@ -40,8 +41,8 @@ async def in_temporary_machine(
             next_step="leave --apply or --share live out",
         )
     course = course or Course()
-    machine = course.machine = await made(body)
-    keep = False
+    lease, keep = Lease(), False
+    machine = course.machine = await made(body, lease)
     try:
         code = await attached(Path(machine["socket"]), asked, course, as_json=as_json)
         if body["workspace"] is not None and body["share"] == "copy":
@@ -54,16 +55,23 @@ async def in_temporary_machine(
         return code
     finally:
         if keep:
+            await lease.let_stay()
             terminal.complain(
                 [f"{machine['id']} stays, with what was not taken over: capsem diff {machine['id']}"]
             )
         else:
             await _removed(machine["id"])
+        await lease.close()
 
 
 async def _removed(machine: str) -> None:
     try:
+        if (name := (await call("GET", f"/machines/{machine}"))["name"]) is not None:
+            terminal.complain([f"{machine} was given the name {name}, and stays"])
+            return
         await call("POST", f"/machines/{machine}/delete", {"force": True})
+    except NotFoundError:
+        return  # it has ended by itself
     except CapsemError as error:
         sys.stderr.write(f"capsem: {machine} was not removed: {error}\n")
 

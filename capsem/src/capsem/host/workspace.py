@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from capsem.errors import ConflictError, NotFoundError, UsageError
 from capsem.host import places, transfer
+from capsem.host.lease import Lease
 from capsem.host.objects import Objects, Writer
 from capsem.host.packing import CHUNK, Packing
 from capsem.host.progress import Progress
@@ -220,8 +221,15 @@ def look_through(root: Path) -> Packing:
     return Packing(root, leave=guards_of(root).withheld, limits=LIMITS)
 
 
-async def make(body: Mapping[str, Any], progress: Progress) -> tuple[dict[str, Any], Packing]:
+async def make(
+    body: Mapping[str, Any], progress: Progress, lease: Lease | None = None
+) -> tuple[dict[str, Any], Packing]:
     """A machine as the service takes it, with its workspace copied into it; on an error there is none.
+
+    Args:
+        body: what is asked for.
+        progress: told how far it is.
+        lease: taken as soon as there is a machine.
 
     Raises:
         CapsuleError: the directory is over the limits, the machine could not be made, or the copy not be taken.
@@ -230,6 +238,8 @@ async def make(body: Mapping[str, Any], progress: Progress) -> tuple[dict[str, A
         progress.step("starting a machine")
         machine: dict[str, Any] = await call("POST", "/machines", body)
         try:
+            if lease is not None:
+                await lease.take(machine)
             workspace = Workspace.of(machine, running=False)
             progress.step(f"copying {len(packing.members) - 1} names, {packing.size / 1e6:.1f} MB")
             with workspace.held():

@@ -87,7 +87,20 @@ class Stop(_Said, frozen=True):
 
 
 class Become(_Said, frozen=True):
-    """Be the machine that `session.json` in its directory tells of; only to one that was made ahead."""
+    """Be the machine that `session.json` in its directory tells of; only to one that was made ahead.
+
+    `leased`: it is there for one client, as of Lease.
+    """
+
+    leased: bool = False
+
+
+class Lease(_Said, frozen=True):
+    """The machine is this client's: it ends when the connection does. Only to one that was begun for that."""
+
+
+class Keep(_Said, frozen=True):
+    """After Lease: the machine stays, whatever becomes of the connection."""
 
 
 class Suspend(_Said, frozen=True):
@@ -244,7 +257,20 @@ class Failed(_Said, frozen=True):
 
 
 ClientMessage = (
-    Secrets | Asks | Answer | Info | Exec | Signal | Resize | File | Stop | Suspend | Copy | Become
+    Secrets
+    | Asks
+    | Answer
+    | Info
+    | Exec
+    | Signal
+    | Resize
+    | File
+    | Stop
+    | Suspend
+    | Copy
+    | Become
+    | Lease
+    | Keep
 )
 MonitorMessage = Waiting | Status | Copied | Started | Exited | Result | Done | Failed
 
@@ -292,7 +318,7 @@ def decode_monitor(untrusted: Message) -> MonitorMessage:
 
 __all__ = [
     "ERRORS", "INPUT", "OUTPUT", "WINDOW", "Answer", "Asks", "Become", "ClientMessage", "Copied", "Copy", "Done",
-    "Exec", "Exited", "Failed", "File", "Finding", "FrameError", "Info", "MonitorMessage", "Refusal", "Resize",
-    "Result", "Secrets", "Seen", "Signal", "Size", "Started", "Status", "Stop", "Suspend", "Waiting", "decode_client",
-    "decode_monitor", "encode",
+    "Exec", "Exited", "Failed", "File", "Finding", "FrameError", "Info", "Keep", "Lease", "MonitorMessage",
+    "Refusal", "Resize", "Result", "Secrets", "Seen", "Signal", "Size", "Started", "Status", "Stop", "Suspend",
+    "Waiting", "decode_client", "decode_monitor", "encode",
 ]  # fmt: skip

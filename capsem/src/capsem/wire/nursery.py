@@ -24,12 +24,14 @@ class Begin(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         template: the directory of the template to make; None: a machine is to be started.
         clone: whether a memory and a state go with it.
         ahead: whether the machine is nobody's yet: it waits to become one, or for the service to hang up.
+        leased: whether it is there for one client, and ends with that (`capsem.wire.monitor.Lease`).
     """
 
     session: str | None = None
     template: str | None = None
     clone: bool = False
     ahead: bool = False
+    leased: bool = False
 
     @property
     def descriptors(self) -> int:
@@ -58,7 +60,7 @@ def decode(untrusted: bytes, descriptors: int) -> Begin:
             f"not a nursery's sentence: {error}", next_step="are both sides of one version?"
         ) from None
     if (said.session is None) == (said.template is None) or (
-        (said.clone or said.ahead) and said.session is None
+        (said.clone or said.ahead or said.leased) and said.session is None
     ):
         raise WireError(
             "a nursery begins a machine or a template", next_step="are both sides of one version?"

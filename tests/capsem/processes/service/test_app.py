@@ -93,7 +93,8 @@ async def test_a_machine_whose_asker_went_away_before_it_was_told_is_removed(
     registry, gone = Registry(), []
     record = Record(id="m-00000001", spec=MachineSpec(), digest="d", created="2026-01-01T00:00:00Z")
 
-    async def create(_: MachineSpec) -> Record:
+    async def create(_: MachineSpec, *, leased: bool) -> Record:
+        assert not leased
         return record
 
     async def delete(which: Record, *, force: bool) -> None:

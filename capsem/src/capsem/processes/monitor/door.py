@@ -18,6 +18,7 @@ from capsem.errors import CapsemError, ConflictError, WireError
 from capsem.host.link import Link, is_ours
 from capsem.host.operation import told
 from capsem.processes.monitor.acts import run_command, work_on_file
+from capsem.processes.monitor.leases import Leases
 from capsem.processes.monitor.machine import Machine
 from capsem.wire.frame import Message
 from capsem.wire.monitor import (
@@ -29,6 +30,7 @@ from capsem.wire.monitor import (
     Exec,
     File,
     Info,
+    Lease,
     Result,
     Secrets,
     Stop,
@@ -44,10 +46,17 @@ a guest that answers nothing is still asked about, and stopped."""
 
 
 class Door:
-    """The socket of one monitor."""
+    """The socket of one monitor.
 
-    def __init__(self, machine: Machine, path: Path) -> None:
+    Args:
+        machine: what it leads to.
+        path: where it listens.
+        leased: whether the machine ends with a client that says so.
+    """
+
+    def __init__(self, machine: Machine, path: Path, *, leased: bool = False) -> None:
         self._machine = machine
+        self._leases = Leases(machine, leased=leased)
         self._path = path
         self._server: asyncio.Server | None = None
         self._inside: set[asyncio.Task[None]] = set()
@@ -62,6 +71,7 @@ class Door:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._path.unlink(missing_ok=True)
+        self._leases.close()
         if self._server is not None:
             self._server.close()
         # Who waits for the end is told of it before we leave.
@@ -104,9 +114,13 @@ class Door:
             case Stop(force):
                 await self._machine.stop(force=force)
                 await link.send(encode(Done()))
-            case Become():
+            case Become(leased):
                 await self._machine.become()
+                if leased:
+                    self._leases.wait_for_one()
                 await link.send(encode(Done()))
+            case Lease():
+                await self._leases.hold(link)
             case Suspend():
                 await self._machine.suspend()
                 await link.send(encode(Done()))

@@ -31,13 +31,15 @@ from capsem.wire.nursery import Begin
 from capsule.errors import CapsuleError
 
 
-async def watch_over(directory: Path, ready: int, memory: int | None, state: int | None) -> None:
+async def watch_over(
+    directory: Path, ready: int, memory: int | None, state: int | None, *, leased: bool = False
+) -> None:
     """Start the machine of a session, say so, and stay until it has ended."""
     place = directory / "session.json"
     record = decode(place.read_bytes(), str(place))
     machine = Machine(record, read_plan(directory), directory, memory=memory, state=state)
     await _while_asked_for(machine.start(), ready, past=lambda: machine.went_on, undo=machine.abandon)
-    async with Door(machine, places.monitor_socket(record.id)):
+    async with Door(machine, places.monitor_socket(record.id), leased=leased):
         say(ready, b"ready\n")
         await machine.ended.wait()
 
@@ -139,7 +141,7 @@ def live(asked: Begin, ready: int, *, memory: int | None, state: int | None) -> 
         if asked.ahead and memory is not None and state is not None:
             asyncio.run(wait_to_become(Path(asked.session or ""), ready, memory, state))
         elif asked.session is not None:
-            asyncio.run(watch_over(Path(asked.session), ready, memory, state))
+            asyncio.run(watch_over(Path(asked.session), ready, memory, state, leased=asked.leased))
         else:
             directory = Path(asked.template or "")
             asyncio.run(_made(directory, ready))

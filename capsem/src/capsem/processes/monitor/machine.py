@@ -560,9 +560,10 @@ class Machine:
             raise MachineError(f"the machine has crashed: {self._why}", next_step="see capsem list")
         return int(paused * 1000)
 
-    async def stop(self, *, force: bool) -> None:
-        """End it: the agent is asked first, unless `force`; returns when it has ended."""
+    async def stop(self, *, force: bool, why: str | None = None) -> None:
+        """End it, for the reason `why`: the agent is asked first, unless `force`; returns when it has ended."""
         act = self._life.step(Event.STOP)
+        self._why = self._why or why
         if act is Act.SHUT_DOWN and not force:
             with contextlib.suppress(CapsemError, TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):

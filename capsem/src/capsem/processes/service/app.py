@@ -18,7 +18,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from capsem.errors import CapsemError, ConflictError, NotFoundError, ServiceError, UsageError
@@ -75,6 +75,7 @@ class Asked(BaseModel):
     workspace: str | None = None
     network: Networked | None = None
     share: Literal["copy", "live"] = "copy"
+    leased: bool = Field(default=False, description="It ends with the client that holds its lease.")
 
 
 class Force(BaseModel):
@@ -116,7 +117,7 @@ class Purge(BaseModel):
 
 def specified(asked: Asked) -> MachineSpec:
     """What was asked for, as a spec."""
-    fields = asked.model_dump(exclude={"rules", "network"})
+    fields = asked.model_dump(exclude={"rules", "network", "leased"})
     rules = tuple(RuleText(rule.file, rule.text) for rule in asked.rules)
     return MachineSpec(**fields, rules=rules, network=_networked(asked.network))
 
@@ -197,7 +198,7 @@ def build(registry: Registry) -> FastAPI:
 
     @app.post("/machines", status_code=201)
     async def create(asked: Asked, request: Request) -> dict[str, Any]:
-        record = await registry.create(specified(asked))
+        record = await registry.create(specified(asked), leased=asked.leased)
         if await request.is_disconnected():
             # Nobody was told of it, and nobody would end it.
             await registry.delete(record, force=True)

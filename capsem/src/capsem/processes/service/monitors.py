@@ -78,13 +78,17 @@ async def released(machine: str) -> None:
         await asyncio.sleep(0.005)
 
 
-async def become(machine: str) -> None:
+async def become(machine: str, *, leased: bool) -> None:
     """Have a machine that was made ahead be what its directory tells of; returns when commands may be run in it.
+
+    Args:
+        machine: which.
+        leased: whether it ends with the client that holds its lease.
 
     Raises:
         CapsemError: what its monitor says; it has ended then.
     """
-    await ask(places.monitor_socket(machine), Become())
+    await ask(places.monitor_socket(machine), Become(leased=leased))
 
 
 async def suspend(machine: str) -> None:

@@ -41,6 +41,7 @@ from capsem.processes.service.nursery import Nursery
 from capsem.processes.service.pool import Ahead, Pool, size
 from capsem.processes.service.room import Room, of_new
 from capsem.processes.service.templates import Templates
+from capsem.processes.service.watching import Watching
 from capsem.vm.history import Happened, told
 from capsem.vm.keeping import Item, Judged, What
 from capsem.vm.lifecycle import ALIVE, State
@@ -64,6 +65,7 @@ class Registry:
         self.nursery = Nursery()
         self.room = Room()
         self.pool = Pool(size(), self._ahead)
+        self.watching = Watching(self._ended)
         self._naming = asyncio.Lock()
         # Machines whose monitor was asked for and has not said how it went.
         self._beginning: set[str] = set()
@@ -159,23 +161,43 @@ class Registry:
         """All, oldest first; a temporary one that has ended is gone."""
         found = []
         for record in sorted(self._records.values(), key=lambda one: one.created):
-            record, status = await self.seen(record)  # noqa: PLW2901 - the same machine, as it is now
-            over = status is None and not record.spec.persistent and record.state in _OVER
-            if over and not self._turns[record.id].locked():
-                await self._remove(record)
-                continue
-            found.append((record, status))
+            there = await self._still(record)
+            if there is not None:
+                found.append(there)
         return found
+
+    async def _still(self, record: Record) -> tuple[Record, Status | None] | None:
+        """A machine as it is now; a temporary one that has ended is removed, and None is returned."""
+        record, status = await self.seen(record)
+        over = status is None and not record.spec.persistent and record.state in _OVER
+        if over and not self._turns[record.id].locked():
+            await self._remove(record)
+            return None
+        return record, status
+
+    async def _ended(self, machine: str) -> None:
+        """A monitor has gone; whoever acts on its machine knows that already."""
+        record = self._records.get(machine)
+        if record is not None and not record.spec.persistent and not self._turns[machine].locked():
+            await self._still(record)
 
     # What is done.
 
-    async def create(self, spec: MachineSpec) -> Record:
+    async def create(self, spec: MachineSpec, *, leased: bool = False) -> Record:
         """Make a machine and start it; returns when its agent has answered.
+
+        Args:
+            spec: what is asked for.
+            leased: whether it ends with the client that holds its lease.
 
         Raises:
             CapsemError: it makes no sense, the name is taken, there is no image or no QEMU, or it does not boot.
         """
         spec.checked()
+        if leased and spec.persistent:
+            raise UsageError(
+                "a machine with a name outlives its client", next_step="leave out name or leased"
+            )
         settings = await asyncio.to_thread(load)
         allowed(spec, settings)
         if spec.live:
@@ -188,22 +210,24 @@ class Registry:
         fits(spec, settings)
         plan = work_out(spec, image, await self.facts())
         async with self.room.taken(f"the machine {spec.name}" if spec.name else "the machine", of_new(plan)):
-            return await self._created(spec, image, plan)
+            return await self._created(spec, image, plan, leased=leased)
 
-    async def _created(self, spec: MachineSpec, image: ImageFiles, plan: MachinePlan) -> Record:
+    async def _created(
+        self, spec: MachineSpec, image: ImageFiles, plan: MachinePlan, *, leased: bool
+    ) -> Record:
         if (ahead := self.pool.take(plan.key)) is not None:
             with contextlib.suppress(MachineError):
-                return await self._becoming(spec, plan, ahead)
+                return await self._becoming(spec, plan, ahead, leased=leased)
         record = await self.added(spec, image.digest)
         try:
-            return await self._start(record, image)
+            return await self._start(record, image, leased=leased)
         except BaseException:
             await self._remove(record)
             raise
         finally:
             self.pool.want(plan)
 
-    async def _becoming(self, spec: MachineSpec, plan: MachinePlan, ahead: Ahead) -> Record:
+    async def _becoming(self, spec: MachineSpec, plan: MachinePlan, ahead: Ahead, *, leased: bool) -> Record:
         """The machine that was made ahead, once it is this one.
 
         Raises:
@@ -215,7 +239,8 @@ class Registry:
             try:
                 with self._begun(record):
                     record = self.put(starting(record, ahead.plan, template=True))
-                    await monitors.become(record.id)
+                    await monitors.become(record.id, leased=leased)
+                self.watching.begin(record.id)
                 return self.put(msgspec.structs.replace(record, state=State.RUNNING))
             except BaseException:
                 await self._remove(record)
@@ -396,7 +421,7 @@ class Registry:
                 next_step=f"capsem delete {name}, or choose another name",
             )
 
-    async def _start(self, record: Record, image: ImageFiles) -> Record:
+    async def _start(self, record: Record, image: ImageFiles, *, leased: bool = False) -> Record:
         facts = await self.facts()
         board = Board.MICROVM if record.board is None else Board(record.board)
         plan = work_out(record.spec, image, facts, board=board)
@@ -420,10 +445,16 @@ class Registry:
             if template.disk is not None:
                 await asyncio.to_thread(copy_disk, template.disk, disk)
         start_from = None if template is None else (template.memory, template.state)
-        return await self.launched(record, plan, template=fresh, start_from=start_from)
+        return await self.launched(record, plan, template=fresh, start_from=start_from, leased=leased)
 
     async def launched(
-        self, record: Record, plan: MachinePlan, *, template: bool, start_from: tuple[int, int] | None = None
+        self,
+        record: Record,
+        plan: MachinePlan,
+        *,
+        template: bool,
+        start_from: tuple[int, int] | None = None,
+        leased: bool = False,
     ) -> Record:
         """Start a machine's monitor; returns when its agent has answered.
 
@@ -432,13 +463,14 @@ class Registry:
             plan: its devices.
             template: whether it began as a template.
             start_from: sealed descriptors of the memory and the state to go on from.
+            leased: whether it ends with the client that holds its lease.
 
         Raises:
             CapsemError: why it did not.
         """
         directory = places.session(record.id)
         write_plan(directory, plan)
-        asked = Begin(session=str(directory), clone=start_from is not None)
+        asked = Begin(session=str(directory), clone=start_from is not None, leased=leased)
         descriptors = start_from or ()
         # The monitor of the time before may still be on its way out.
         await monitors.released(record.id)
@@ -453,6 +485,7 @@ class Registry:
             state = State.SUSPENDED if kept else State.FAILED
             self.put(msgspec.structs.replace(record, state=state, problem=error.message))
             raise
+        self.watching.begin(record.id)
         return self.put(msgspec.structs.replace(record, state=State.RUNNING))
 
     async def stop(self, record: Record, *, force: bool = False) -> Record | None:
@@ -540,7 +573,9 @@ class Registry:
             shutil.rmtree(directory, ignore_errors=True)
             return
         self._records[record.id] = record
-        if not alive:
+        if alive:
+            self.watching.begin(record.id)
+        else:
             for part in ("session.json.new", "suspended.new", "suspended.used"):
                 (directory / part).unlink(missing_ok=True)
             shutil.rmtree(directory / "copies", ignore_errors=True)

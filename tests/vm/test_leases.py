@@ -1,0 +1,132 @@
+"""Whose machine it is: one made for a program ends with the program, however that ends; any other does not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.vm.processes import alive, qemus_of, until_gone
+from tests.vm.test_crashes import begun, ended, until
+from tests.vm.test_lives import home_line
+from tests.vm.test_machines import Home, home
+
+__all__ = ["home"]
+
+pytestmark = [
+    pytest.mark.needs("images", "qemu"),
+    pytest.mark.timeout(900),
+    pytest.mark.slow,
+    pytest.mark.xdist_group("machines"),
+]
+
+
+def temporary(home: Home) -> list[dict[str, Any]]:
+    """The machines without a name that run, as they are listed."""
+    found = json.loads(home.capsem("list", "--json"))
+    return [one for one in found if one["name"] is None and one["status"] is not None]
+
+
+def the_one(home: Home) -> dict[str, Any]:
+    until(lambda: temporary(home), "there is no temporary machine")
+    (one,) = temporary(home)
+    return one
+
+
+@contextlib.contextmanager
+def shell(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    """A bare shell on a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*home_line(), "shell", "--image", "minimal"], env=home.env, stdin=theirs, stdout=theirs,
+        stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+        os.close(ours)
+
+
+@pytest.mark.parametrize("verb", ["run", "shell"])
+def test_what_a_killed_client_made_for_itself_is_gone(home: Home, verb: str) -> None:
+    kept = home.create("-n", "kept")
+    try:
+        with contextlib.ExitStack() as stack:
+            if verb == "run":
+                client = begun(home, "run", "--image", "minimal", "--", "sleep", "1000")
+                stack.callback(ended, client)
+            else:
+                client = stack.enter_context(shell(home))
+            until(lambda: [one for one in temporary(home) if one["status"]["jobs"]], "nothing runs in it")
+            machine = the_one(home)
+            status, directory = machine["status"], Path(machine["directory"])
+            # Paused it is still there, and so is its machine.
+            os.kill(client.pid, signal.SIGSTOP)
+            assert home.info(machine["id"])["state"] == "running"
+            os.kill(client.pid, signal.SIGKILL)
+            for pid in (status["qemu_pid"], status["pid"]):
+                until_gone(pid, 120)
+            # The service sees to what is left, without being asked.
+            until(lambda: not directory.exists(), "its directory is left")
+        log = [json.loads(line) for line in Path(machine["log"]).read_text().splitlines()]
+        (stopped,) = [entry for entry in log if entry.get("type") == "machine.stopped"]
+        assert stopped["reason"] == "the client that it was made for has gone"
+        assert [one["name"] for one in json.loads(home.capsem("list", "--json"))] == [kept]
+        assert alive(home.info(kept)["status"]["qemu_pid"])
+    finally:
+        home.capsem("delete", "--force", kept)
+    assert qemus_of(home.path) == []
+
+
+def test_a_machine_that_was_created_outlives_who_made_it(home: Home) -> None:
+    making = begun(home, "create", "--image", "minimal")
+    out, _ = making.communicate(timeout=300)
+    machine = out.decode().strip()
+    assert home.text("exec", machine, "--", "echo", "there") == "there"
+    # Neither does it end with the service.
+    service = home.service()
+    os.kill(service, signal.SIGKILL)
+    until_gone(service)
+    assert home.text("exec", machine, "--", "echo", "there") == "there"
+    home.capsem("delete", "--force", machine)
+
+
+def test_the_client_is_killed_while_no_service_is_there(home: Home) -> None:
+    client = begun(home, "run", "--image", "minimal", "--", "sleep", "1000")
+    until(lambda: [one for one in temporary(home) if one["status"]["jobs"]], "nothing runs in it")
+    machine = the_one(home)
+    service = home.service()
+    os.kill(service, signal.SIGKILL)
+    until_gone(service)
+    os.kill(client.pid, signal.SIGKILL)
+    ended(client)
+    for pid in (machine["status"]["qemu_pid"], machine["status"]["pid"]):
+        until_gone(pid, 120)
+    assert home.machines() == []
+    assert not Path(machine["directory"]).exists()
+
+
+def test_a_machine_that_was_given_a_name_stays(home: Home) -> None:
+    client = begun(home, "run", "--image", "minimal", "--", "sh", "-c", "echo d >/root/d; sync; sleep 1000")
+    until(lambda: [one for one in temporary(home) if one["status"]["jobs"]], "nothing runs in it")
+    machine = the_one(home)["id"]
+    home.capsem("persist", machine, "mine")
+    os.kill(client.pid, signal.SIGTERM)
+    code, said = ended(client)
+    assert code != 0
+    until(lambda: home.info("mine")["status"]["jobs"] == 0, "its command runs on")
+    assert home.info("mine")["state"] == "running", said
+    assert home.text("exec", "mine", "--", "cat", "/root/d") == "d"
+    home.capsem("delete", "--force", "mine")
