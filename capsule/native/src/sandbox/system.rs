@@ -298,11 +298,20 @@ pub fn apart(pid: libc::pid_t) {
     // SAFETY: a valid place for the processors of a machine with up to 1024, and of the length given; `sched_setaffinity`
     // reads as much.
     unsafe {
-        let got = libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&may), may.as_mut_ptr());
+        let got = libc::syscall(
+            libc::SYS_sched_getaffinity,
+            0,
+            size_of_val(&may),
+            may.as_mut_ptr(),
+        );
         let here = usize::try_from(libc::sched_getcpu());
-        let (true, Ok(here)) = (got > 0, here) else { return };
+        let (true, Ok(here)) = (got > 0, here) else {
+            return;
+        };
         let mut others = may;
-        let Some(word) = others.get_mut(here / BITS) else { return };
+        let Some(word) = others.get_mut(here / BITS) else {
+            return;
+        };
         *word &= !(1 << (here % BITS));
         if others.iter().any(|word| *word != 0) {
             for allowed in [&others, &may] {

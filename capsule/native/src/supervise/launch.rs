@@ -5,41 +5,39 @@
 //! that is not on the log, and reports what it cannot record.
 
 use super::Request;
-use super::begun::{Begun, Rest, Sandbox};
+use super::asked::{control, grant_programs, grant_reads};
+use super::begun::Begun;
 use super::cgroup::{self, Group};
 use super::control::Control;
+use super::course::supervise;
 use super::dial::Reachable;
 use super::egress::{self, Prepared};
 use super::guard::{self, Precious};
+use super::identity::{machine, name, who};
 use super::journal::{Journal, value};
 use super::overlay::{self, About};
 use super::places;
-use super::pump::Pump;
 use super::raw_mode::is_terminal;
 use super::recorder::Recorder;
-use super::relay::{Ended, Relay};
 use super::report::{Cause, Exit, Report, Seen, Usage};
 use super::signals::Signals;
 use super::specify::{self, Specified};
-use super::standing::{self, Standing, no_program};
-use super::streams::{self, Streams};
+use super::streams::Streams;
 use super::tier::Host;
 use super::unstarted;
-use super::usage::{Bounds, Tree};
 use crate::audit::{Places, Value, Writer};
 use crate::lent::Lent;
 use crate::monitor::wire;
-use crate::plan::{self, Grant, NetworkMode, Origin, Plan, Program};
-use crate::sandbox::command::{Progress, Stage};
-use crate::sandbox::init::{GO, Ground};
-use crate::sandbox::{messages, namespaces, privileges, system};
+use crate::plan::{self, NetworkMode};
+use crate::sandbox::init::Ground;
+use crate::sandbox::namespaces;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The log's name when none is given.
 const LOG: &str = "capsule.log";
@@ -371,95 +369,6 @@ fn precious(loaded: &plan::Loaded, log: PathBuf) -> Vec<Precious> {
     precious
 }
 
-/// An option of the command line, as the place where something was written.
-fn option(name: &str) -> Origin {
-    Origin {
-        file: name.to_owned(),
-        line: 1,
-        column: 1,
-    }
-}
-
-/// Programs named on the command line, where the plan names some.
-fn grant_programs(plan: &mut Plan, programs: &[String]) {
-    if let Some(list) = &mut plan.process.programs {
-        list.extend(programs.iter().map(|path| Program {
-            path: path.clone(),
-            digest: None,
-            origin: option("--program"),
-        }));
-    }
-}
-
-/// Directories named on the command line, as grants of the plan.
-fn grant_reads(plan: &mut Plan, directories: &[String]) {
-    let grants = directories.iter().map(|path| Grant {
-        path: path.clone(),
-        optional: true,
-        origin: option("--read"),
-    });
-    plan.filesystem.read.extend(grants.clone());
-    plan.filesystem.execute.extend(grants);
-}
-
-/// The connection of the program that drives the run: ours alone from here on, but for the copy the report goes to.
-fn control(request: &Request) -> Result<Option<OwnedFd>, Exit> {
-    let Some(number) = request.control else {
-        return Ok(None);
-    };
-    // SAFETY: plain integers.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    // SAFETY: plain integers.
-    if copy < 0 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return Err(failed("the control connection")(io::Error::last_os_error()));
-    }
-    // SAFETY: the kernel has just given us this descriptor alone.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(copy) }))
-}
-
-/// A name nobody else's run has.
-fn name() -> Result<String, Exit> {
-    let mut random = [0u8; 8];
-    // SAFETY: the place has the length given.
-    let filled = unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) };
-    if filled != random.len() as isize {
-        return Err(failed("randomness")(io::Error::last_os_error()));
-    }
-    Ok(random
-        .iter()
-        .fold("r-".to_owned(), |text, byte| format!("{text}{byte:02x}")))
-}
-
-fn who() -> Value {
-    let identity = namespaces::Identity::own();
-    Value::map([
-        ("uid", Value::from(identity.uid)),
-        ("gid", Value::from(identity.gid)),
-    ])
-}
-
-fn machine() -> Value {
-    // SAFETY: all-zero is a valid structure, which the call fills with null-terminated strings.
-    let name = unsafe {
-        let mut name: libc::utsname = std::mem::zeroed();
-        libc::uname(&raw mut name);
-        name
-    };
-    let text = |field: &[libc::c_char]| {
-        let bytes: Vec<u8> = field
-            .iter()
-            .map(|c| *c as u8)
-            .take_while(|byte| *byte != 0)
-            .collect();
-        Value::from_bytes(&bytes)
-    };
-    Value::map([
-        ("name", text(&name.nodename)),
-        ("kernel", text(&name.release)),
-        ("machine", text(&name.machine)),
-    ])
-}
-
 /// With the reason why a program that the host has does not start. One that the policy does not list is a refusal as any.
 fn explained(
     mut exit: Exit,
@@ -486,107 +395,4 @@ fn explained(
         exit.reason = why.or(exit.reason);
     }
     exit
-}
-
-/// What the run is connected with: the program that drives it, its streams, egress with what that one is told.
-type Ends = (
-    Option<Control>,
-    Vec<Pump>,
-    Option<(Prepared, egress::About)>,
-);
-
-fn supervise(
-    request: &Request,
-    plan: &Plan,
-    sandbox: Sandbox,
-    (control, mut pumps, egress): Ends,
-    (signals, started): (&Signals, Instant),
-    journal: &mut Journal,
-    report: &mut Report,
-) -> Result<(Exit, Rest), Exit> {
-    let sockets = egress.as_ref().map_or(0, |(egress, _)| egress.sockets());
-    let Standing {
-        processes,
-        listeners,
-        master,
-    } = standing::wait(sandbox.socket.as_fd(), sockets)?;
-    let session = egress.map(|(egress, about)| egress.open(&about, listeners));
-    let session = session.transpose().map_err(refuse)?;
-    // What the set-up needed, the rest does not.
-    privileges::keep_capabilities(0).map_err(failed("privileges"))?;
-    system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("privileges"))?;
-    let wall = [plan.limits.wall_time, request.timeout_ms]
-        .into_iter()
-        .flatten()
-        .min();
-    let mut terminal = None;
-    let mut outputs = pumps.len();
-    if let Some(master) = master {
-        let ([output, input], mode) =
-            streams::terminal_pumps(&master).map_err(failed("terminal"))?;
-        pumps.insert(0, output);
-        pumps.push(input);
-        outputs += 1;
-        terminal = Some((master, mode));
-    }
-    let bounds = Bounds {
-        memory: plan.limits.memory.filter(|_| sandbox.group.is_none()),
-        cpu: plan.limits.cpu,
-        // The kernel's own bound does not hold for the host's root; everywhere else it is exact.
-        processes: plan
-            .limits
-            .processes
-            .filter(|_| namespaces::Identity::own().uid == 0),
-    };
-    let mut relay = Relay {
-        child: sandbox.child,
-        socket: sandbox.socket,
-        signals,
-        pumps,
-        outputs,
-        terminal,
-        // The command's time, not that of compiling its policy.
-        deadline: wall.map(|ms| Instant::now() + Duration::from_millis(ms)),
-        output: plan.limits.output,
-        bounds,
-        tree: Tree::new(processes),
-        group: sandbox.group,
-        control,
-        buffer: Vec::new(),
-        egress: session,
-    };
-    messages::send(relay.socket.as_fd(), GO, &[]).map_err(failed("the sandbox's first process"))?;
-    // While the command begins there is time for it; where it fails, it is done when this process ends.
-    let _ = sandbox.lent.map(Lent::end);
-    let ended = relay.run(journal);
-    let Relay { child, group, .. } = relay;
-    let rest = Rest::new(child, group);
-    let (cpu_ms, max_rss_bytes) = ended.used.unwrap_or_else(|| rest.bury());
-    report.usage = Usage {
-        wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        cpu_ms,
-        max_rss_bytes,
-    };
-    let exit = conclude(ended, sandbox.progress, plan.limits.cpu.is_some());
-    if exit.limit == Some("cpu") && exit.signal.is_some() {
-        journal
-            .limit("cpu")
-            .map_err(|why| Exit::of_capsule(Cause::Failed, why))?;
-    }
-    Ok((exit, rest))
-}
-
-fn conclude(ended: Ended, progress: &Progress, bounded: bool) -> Exit {
-    if let Some(exit) = ended.cause {
-        return exit;
-    }
-    match (progress.failure(), ended.status) {
-        (Some((Stage::Exec, error)), _) => no_program(&error),
-        (Some((stage, error)), _) => refuse(format!("{}: {error}", stage.name())),
-        (None, Some(status)) => Exit::from_status(status, bounded),
-        (None, None) => Exit::of_capsule(
-            Cause::Failed,
-            "the monitor ended without a word; everything was killed",
-        ),
-    }
 }

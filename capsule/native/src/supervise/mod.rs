@@ -4,9 +4,11 @@
 //! refuses: running anything before the start is on the log; parsing what the command wrote; going on when a needed
 //! layer is missing, when the log cannot be written, or when the monitor says something it does not understand.
 
+pub mod asked;
 mod begun;
 pub mod cgroup;
 pub mod control;
+pub mod course;
 pub mod delegation;
 pub mod dial;
 pub mod egress;
@@ -14,6 +16,7 @@ pub mod environment;
 pub mod excess;
 pub mod git;
 mod guard;
+mod identity;
 pub mod job_control;
 pub mod journal;
 pub mod kernel_file;
