@@ -327,10 +327,9 @@ LIES: list[tuple[str, int, list[bytes | Frame]]] = [
     ("a network stream that never was", NETWORK, [Data(1, b"x")]),
     ("a stream opened backwards", NETWORK, [opened(5),
                                             opened(4)]),
-    ("more than the window", NETWORK, [opened(1),
-                                       Data(1, bytes(100_000)), Data(1, bytes(100_000))]),
+    ("data before it was let in", NETWORK, [opened(1), Data(1, b"x")]),
     ("credit from nowhere", NETWORK, [opened(1), Credit(1, 1)]),
-    ("data after the end", NETWORK, [opened(1), End(1), Data(1, b"x")]),
+    ("a second end", NETWORK, [opened(1), End(1), End(1)]),
     ("streams without end", NETWORK, [opened(n) for n in range(1, 600)]),
 ]  # fmt: skip
 
@@ -363,6 +362,78 @@ async def test_a_lying_guest_ends_the_channel(port: int, said: list[bytes | Fram
                 except ConnectionResetError:
                     break
             end.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[Data(1, bytes(100_000)), Data(1, bytes(100_000))], [End(1), Data(1, b"x")]],
+    ids=["window", "end"],
+)
+async def test_a_stream_that_was_let_in_has_its_bounds(said: list[Frame]) -> None:
+    ours, theirs = socket.socketpair()
+    async with Channel({NETWORK: ours}) as channel:
+        theirs.setblocking(False)
+        await asyncio.get_running_loop().sock_sendall(theirs, opened(1))
+        (await asyncio.wait_for(channel.opened.get(), 10)).accept()
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(theirs, b"".join(map(frame_bytes, said)))
+        await asyncio.wait_for(channel.broken.wait(), 10)
+        assert isinstance(channel.error, FrameError)
+    theirs.close()
+
+
+async def test_frames_that_are_good_for_nothing_are_read_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capsem.host.channel.DROPPED", 100)
+    ours, theirs = socket.socketpair()
+    async with Channel({NETWORK: ours}) as channel:
+        theirs.setblocking(False)
+        await asyncio.get_running_loop().sock_sendall(theirs, opened(1) + frame_bytes(Reset(1)))
+        held = 0.0
+        piece = frame_bytes(Reset(1)) * 5000
+        for _ in range(60):
+            began = time.monotonic()
+            await asyncio.get_running_loop().sock_sendall(theirs, piece)
+            held = max(held, time.monotonic() - began)
+            if held > 0.5:
+                break
+        assert held > 0.5, "it is not held up"
+        # It is heard all the same.
+        await asyncio.get_running_loop().sock_sendall(theirs, opened(2))
+        async with asyncio.timeout(60):
+            while (await channel.opened.get()).number != 2:
+                pass
+        assert channel.error is None
+    theirs.close()
+
+
+async def test_a_guest_that_asks_and_does_not_read_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capsem.host.channel.UNREAD", 1 << 20)
+    ours, theirs = socket.socketpair()
+    async with Channel({NETWORK: ours}) as channel:
+        theirs.setblocking(False)
+
+        async def refuse() -> None:
+            while True:
+                (await channel.opened.get()).refuse("no " * 1000)
+
+        refusing = asyncio.create_task(refuse())
+        first = 1
+        for _ in range(200):
+            said = b"".join(opened(first + number) for number in range(100))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await asyncio.get_running_loop().sock_sendall(theirs, said)
+                    while channel._guest_last[NETWORK] < first + 99 or channel._guest_streams:
+                        await asyncio.sleep(0.001)
+            if channel._guest_last[NETWORK] < first + 99:
+                break
+            first += 100
+        assert 100 < first < 20_000, "its questions are taken without end"
+        transport = channel._ports[NETWORK].transport
+        assert transport is not None
+        assert transport.get_write_buffer_size() < 8 << 20
+        refusing.cancel()
+    theirs.close()
 
 
 async def test_a_guest_may_give_up_what_nobody_has_taken() -> None:

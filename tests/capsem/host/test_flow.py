@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsem.host.flow import Incoming, Outgoing, StreamResetError
+from capsem.host.flow import SMALL, Incoming, Outgoing, StreamResetError
 from capsem.wire.frame import Credit, Data, End, Frame, FrameError
 
 WINDOW = 100
@@ -55,6 +55,19 @@ def test_more_than_the_window_is_refused() -> None:
             flow.feed(b"x")
         with pytest.raises(FrameError, match="second end"):
             flow.finish()
+
+    asyncio.run(run())
+
+
+def test_many_little_frames_wait_as_few_pieces() -> None:
+    async def run() -> None:
+        flow = Incoming(1, 1 << 17, lambda _: None)
+        whole = bytes(range(256)) * 512
+        for place in range(0, len(whole), 2):
+            flow.feed(whole[place : place + 2])
+        assert len(flow._chunks) <= 2 + 2 * len(whole) // SMALL
+        flow.finish()
+        assert await flow.read_all(1 << 17) == whole
 
     asyncio.run(run())
 

@@ -33,6 +33,11 @@ from capsem.wire.guest import BULK, CONTROL, LIFECYCLE, MCP, NETWORK, TERMINAL, 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a job's program is looked for when `env` says nothing else."""
 _GUEST_STREAMS = 256
+_OPENS = frozenset({NETWORK, MCP})
+DROPPED = 2048
+"""Frames of streams that are gone which a port may bring in a second; then it is not read until that is over."""
+UNREAD = 4 << 20
+"""Bytes that wait for a guest on a port on which it opens streams; until it has read them nothing is read of it."""
 
 
 class _Port(asyncio.Protocol):
@@ -45,6 +50,34 @@ class _Port(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._channel = channel
         self._reader = FrameReader()
+        self._held: set[str] = set()
+        self._dropped = 0
+
+    def hold(self, why: str) -> None:
+        """Read nothing of it until `release` with the same word."""
+        if not self._held and self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._held.add(why)
+
+    def release(self, why: str) -> None:
+        """Read on, unless it is held for another reason."""
+        if why not in self._held:
+            return
+        self._held.discard(why)
+        if not self._held and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def drop(self) -> None:
+        """A frame came that is good for nothing; many of them cost more here than in the guest."""
+        self._dropped += 1
+        if self._dropped == 1:
+            asyncio.get_running_loop().call_later(1.0, self._count_anew)
+        elif self._dropped == DROPPED:
+            self.hold("dropped")
+
+    def _count_anew(self) -> None:
+        self._dropped = 0
+        self.release("dropped")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -56,7 +89,7 @@ class _Port(asyncio.Protocol):
             for frame in self._reader.feed(data):
                 self._channel.take(self.number, frame)
         except CapsemError as error:
-            self._channel.fail(error)
+            self._channel.fail(error, by_guest=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = f": {exc}" if exc else ""
@@ -72,10 +105,14 @@ class _Port(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.drained.set()
+        self.release("unread")
 
     def send(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
+            # What the guest asks for here is answered, and only it can make room for the answers.
+            if self.number in _OPENS and self.transport.get_write_buffer_size() > UNREAD:
+                self.hold("unread")
 
 
 class Channel:
@@ -96,6 +133,8 @@ class Channel:
         self._ready: asyncio.Future[guest.Ready] | None = None
         self.opened: asyncio.Queue[GuestStream] = asyncio.Queue()
         """Streams that the guest opened; each waits for `accept` or `refuse`."""
+        self.broken = asyncio.Event()
+        """Set when it was the guest's word that ended the channel."""
         self.reports = Reports(pause=lambda: self._hear(False), resume=lambda: self._hear(True))
         """What the guest tells of itself; who asks for it with `watch` takes it."""
 
@@ -124,11 +163,13 @@ class Channel:
         """Why the channel is over, if it is."""
         return self._error
 
-    def fail(self, error: CapsemError) -> None:
-        """Ends the channel for this reason; the first one counts."""
+    def fail(self, error: CapsemError, *, by_guest: bool = False) -> None:
+        """Ends the channel for this reason, which may be what the guest said; the first one counts."""
         if self._error is not None:
             return
         self._error = error
+        if by_guest:
+            self.broken.set()
         for port in self._ports.values():
             if port.transport is not None:
                 port.transport.abort()
@@ -348,6 +389,7 @@ class Channel:
         if stream.over:
             return
         if refused is None:
+            stream.accepted = True
             self._say(stream.port, guest.Opened(stream.number))
         else:
             self._say(stream.port, guest.Refused(stream.number, refused[:4096]))
@@ -368,18 +410,24 @@ class Channel:
             raise FrameError(f"a stream on port {port}, which has none")
         key = (port, untrusted.stream)
         self._was_there(*key)
-        if isinstance(untrusted, Data):
-            if incoming := self._incoming.get(key):
-                incoming.feed(untrusted.content)
-        elif isinstance(untrusted, End):
-            if incoming := self._incoming.get(key):
-                incoming.finish()
-                self._settle(*key)
-        elif isinstance(untrusted, Credit):
-            if outgoing := self._outgoing.get(key):
-                outgoing.credit(untrusted.amount)
-        else:
+        incoming, outgoing = self._incoming.get(key), self._outgoing.get(key)
+        if isinstance(untrusted, Data) and incoming is not None:
+            self._was_let_in(*key)
+            incoming.feed(untrusted.content)
+        elif isinstance(untrusted, End) and incoming is not None:
+            incoming.finish()
+            self._settle(*key)
+        elif isinstance(untrusted, Credit) and outgoing is not None:
+            outgoing.credit(untrusted.amount)
+        elif isinstance(untrusted, Reset) and (incoming is not None or outgoing is not None):
             self._end_stream(*key, StreamResetError("the guest has reset the stream"))
+        else:
+            self._ports[port].drop()
+
+    def _was_let_in(self, port: int, stream: int) -> None:
+        waiting = self._guest_streams.get((port, stream))
+        if waiting is not None and not waiting.accepted:
+            raise FrameError(f"data on stream {stream} of port {port} before it was let in")
 
     def _was_there(self, port: int, stream: int) -> None:
         if port in self._guest_last:
@@ -416,9 +464,8 @@ class Channel:
                 self._concluded(said)
 
     def _hear(self, more: bool) -> None:
-        transport = self._ports[LIFECYCLE].transport
-        if transport is not None and not transport.is_closing():
-            transport.resume_reading() if more else transport.pause_reading()
+        port = self._ports[LIFECYCLE]
+        port.release("reports") if more else port.hold("reports")
 
     def _concluded(self, said: guest.GuestMessage) -> None:
         # A job that never started has no streams; one that ended takes no more input.

@@ -21,6 +21,10 @@ CHUNK = 128 << 10
 """Bytes of one data frame that this side sends."""
 
 
+SMALL = 4 << 10
+"""Bytes up to which what comes is put to what waits: of many little frames each would cost more than is in it."""
+
+
 class StreamResetError(ConnectionResetError):
     """The guest has ended the stream in both directions."""
 
@@ -51,7 +55,10 @@ class Incoming:
         if self._held + self._owed > self._window:
             raise FrameError(f"more than the window of {self._window} bytes on stream {self._stream}")
         if self._error is None:
-            self._chunks.append(untrusted_content)
+            if self._chunks and max(len(self._chunks[-1]), len(untrusted_content)) < SMALL:
+                self._chunks[-1] += untrusted_content
+            else:
+                self._chunks.append(untrusted_content)
             self._change.set()
 
     def finish(self) -> None:

@@ -181,7 +181,7 @@ class GuestStream:
         self.number = opened.stream
         self.opened = opened
         self.incoming, self.outgoing = flows
-        self.over = False
+        self.over = self.accepted = False
         self._asks = asks
 
     def accept(self) -> None:

@@ -265,3 +265,9 @@ async def test_that_a_machine_cannot_tell_is_on_its_log(tmp_path: Path) -> None:
         await watch(machine.channel, machine.evidence.write)
         await until(lambda: logged("machine.unreported"))
     assert "cannot report" in logged("machine.unreported")[0]["reason"]
+
+
+async def test_a_guest_that_loses_without_end_is_read_slowly() -> None:
+    kept = Kept()
+    assert await kept.reporting.record([Lost("changes", 1)] * 3)
+    assert not await kept.reporting.record([Lost("changes", 1)] * (reporting.LOSSES + 1))

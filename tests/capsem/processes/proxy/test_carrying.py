@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -91,3 +92,31 @@ async def test_a_flood_is_refused_unseen_and_counted(monkeypatch: pytest.MonkeyP
         assert counted + len(looked_at) == 100
         assert len(looked_at) <= 10
         assert not any(isinstance(said, proxy.Lost) for said in stand.said)
+
+
+async def test_what_a_guest_gives_up_is_over_outside_too() -> None:
+    async with Standing(host("a.example", 5432, inspect="never")) as stand:
+        _, address = await stand.resolve("a.example")
+        stream = await stand.open("tcp", address, 5432)
+        await stand.opened(stream)
+        await stand.send(encode_frame(Data(stream, b"hello")))
+        async with asyncio.timeout(10):
+            upstream = await stand.upstream.get()
+            assert await asyncio.get_running_loop().sock_recv(upstream, 10) == b"hello"
+            await stand.send(encode_frame(Reset(stream)))
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.get_running_loop().sock_recv(upstream, 10) == b""
+        upstream.close()
+        await stand.until(lambda: stand.entries[-1]["type"] == "egress.tcp")
+
+
+async def test_a_guest_that_opens_nonsense_fills_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrying, "ODD_RATE", 0.001)
+    async with Standing(host("a.example")) as stand:
+        for _ in range(60):
+            await stand.open("tcp", "x" * 4000, 443, program="/" + "y" * 4000)
+        await stand.until(lambda: any(entry["type"] == "egress.flood" for entry in stand.entries))
+        told = [entry for entry in stand.entries if entry["type"] == "egress.tcp"]
+        assert 0 < len(told) <= carrying.ODD_BURST
+        assert all(len(entry["tcp"]["address"]) == carrying.SHOWN for entry in told)
+        assert all(len(entry["program"]["path"]) < 1100 for entry in told)

@@ -281,6 +281,7 @@ class Machine:
     async def _begin(self) -> None:
         """Start QEMU, and let the guest run; nobody's programs do yet."""
         program = str(find_qemu())
+        self._why = None
         resumed = self._kept.exists()
         if resumed:
             self._memory = await asyncio.to_thread(Memory.kept_in, self._kept, self._plan)
@@ -337,11 +338,19 @@ class Machine:
         # What the guest sends to the network is read by the proxy alone.
         ports = {number: qemu.ports[number] for number in WIRE_PORTS if number != NETWORK}
         self._channel = await Channel(ports).__aenter__()
+        self._reports.append(asyncio.create_task(self._disbelieve(self._channel, qemu)))
         # What a machine that is nobody's tells is nobody's, too.
         reports = take(
             self._channel.reports, self._write, now, lambda: self.record.spec if self._evidence else None
         )
         self._reports.append(asyncio.create_task(reports))
+
+    async def _disbelieve(self, channel: Channel, qemu: Qemu) -> None:
+        """End a machine whose agent says what none may say: nothing that it tells counts any more."""
+        await channel.broken.wait()
+        told = "" if channel.error is None else channel.error.message
+        self._why = f"what its agent says is not believed any more: {told}"
+        qemu.kill()
 
     async def _watch(self) -> None:
         assert self._qemu is not None

@@ -41,6 +41,8 @@ GAP_SECONDS = 1.0
 """How often it is recorded that something was lost."""
 FLOOD_SECONDS = 0.5
 """How long what a guest tells waits, once it has told more than is recorded."""
+LOSSES = 64
+"""Times that a guest may say at once that it lost something; it says so once a second, of three things."""
 PROGRAMS = 8192
 """Running programs whose paths are known, to say which one started another."""
 
@@ -124,7 +126,7 @@ class Reporting:
         Raises:
             MachineError: they cannot be recorded.
         """
-        whole = True
+        whole = sum(isinstance(report, Lost) for report in untrusted) <= LOSSES
         for report in untrusted:
             if isinstance(report, Lost):
                 self._lose(report.what, "guest", report.count)

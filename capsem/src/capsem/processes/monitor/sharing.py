@@ -21,6 +21,7 @@ from typing import Any
 from capsem.errors import CapsemError, MachineError
 from capsem.host.channel import Channel
 from capsem.host.confinement import sharing as confined
+from capsem.host.flow import Incoming
 from capsem.host.jobs import GuestError, Job
 from capsem.host.memory import blank
 from capsem.host.qemu import die_with
@@ -30,6 +31,14 @@ SECONDS = 30.0
 REPORTS = 200
 _LINE = 8192
 _OLD = "capsem image build it again; its agent or its kernel is of before live shares"
+
+
+async def _first(untrusted: Incoming) -> bytes:
+    """What a guest's program complains of, up to a line's bytes; it may complain without end."""
+    said = b""
+    while len(said) < _LINE and (piece := await untrusted.read()):
+        said += piece
+    return said[:_LINE]
 
 
 class Sharing:
@@ -117,7 +126,7 @@ class Sharing:
         while not said.endswith(b"\n") and len(said) < _LINE and (piece := await job.stdout.read()):
             said += piece
         if said != b"mounted\n":
-            why = (await job.stderr.read_all(_LINE)).decode(errors="replace").strip()[-400:]
+            why = (await _first(job.stderr)).decode(errors="replace").strip()[:400]
             raise MachineError(
                 f"the machine does not mount its share: {why or 'no reason given'}", next_step=_OLD
             )

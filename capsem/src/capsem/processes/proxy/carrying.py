@@ -26,6 +26,10 @@ from capsule.egress.verdict import Verdict
 RATE = 200.0
 """Streams a second that are looked at for longer than a moment."""
 BURST = 1000.0
+ODD_RATE, ODD_BURST = 1.0, 20.0
+"""Of streams to what is no place, of which an agent opens none; those over it are counted only."""
+SHOWN = 64
+"""Characters of what is no place that are recorded."""
 QUESTION = 4096
 """Bytes of a question."""
 PATIENCE = 10.0
@@ -41,12 +45,14 @@ class Carrying:
         self._monitor = monitor
         self._tasks: set[asyncio.Task[None]] = set()
         self._room, self._since = BURST, time.monotonic()
+        self._odd = ODD_BURST
         self._flooded = 0
 
     def take(self, stream: GuestStream) -> None:
         """One stream that the guest opened."""
         moment = time.monotonic()
         self._room = min(BURST, self._room + (moment - self._since) * RATE)
+        self._odd = min(ODD_BURST, self._odd + (moment - self._since) * ODD_RATE)
         self._since = moment
         if self._room < 1:
             self._flooded += 1
@@ -110,11 +116,15 @@ class Carrying:
 
     def _no_place(self, stream: GuestStream) -> None:
         opened = stream.opened
-        said: dict[str, Any] = {"address": opened.address or "", "port": opened.port or 0}
+        stream.refuse("no IPv4 address and port")
+        if self._odd < 1:
+            self._flooded += 1
+            return
+        self._odd -= 1
+        said: dict[str, Any] = {"address": (opened.address or "")[:SHOWN], "port": opened.port or 0}
         verdict = Verdict("block", "protocol", "the guest's agent names no IPv4 address and port")
         fields = {**reported(opened.program, opened.pid), "tcp": said, "decision": verdict.entry()}
         self._session.recorder.write("egress.tcp", fields)
-        stream.refuse("no IPv4 address and port")
 
     def close(self) -> None:
         """Ends what goes on."""
@@ -127,10 +137,15 @@ async def _between(stream: GuestStream, ours: socket.socket) -> None:
     loop = asyncio.get_running_loop()
 
     async def out() -> None:
-        async for chunk in stream.incoming:
-            await loop.sock_sendall(ours, chunk)
-        with contextlib.suppress(OSError):  # the session may have ended first
-            ours.shutdown(socket.SHUT_WR)
+        how = socket.SHUT_RDWR
+        try:
+            async for chunk in stream.incoming:
+                await loop.sock_sendall(ours, chunk)
+            how = socket.SHUT_WR
+        finally:
+            # A guest that gave the stream up waits for nothing more: the session is not held by it.
+            with contextlib.suppress(OSError):  # the session may have ended first
+                ours.shutdown(how)
 
     async def back() -> None:
         said = False

@@ -58,11 +58,16 @@ class GuestSession(Session):
         return reported(future.result().program, future.result().pid)
 
 
+PROGRAM = 1024
+"""Characters of a program's path that are recorded, as of one that the guest reports running."""
+
+
 def reported(program: str | None, pid: int | None) -> dict[str, Any]:
     """A program as an entry has it; nothing where the guest does not say."""
     if not program:
         return {}
-    return {"program": {"path": program, "pid": pid or 0, "name": program.rpartition("/")[2]}}
+    shown = program if len(program) <= PROGRAM else program[:PROGRAM] + "…"
+    return {"program": {"path": shown, "pid": pid or 0, "name": shown.rpartition("/")[2]}}
 
 
 def _nobody_waits() -> None:
