@@ -51,6 +51,33 @@ def test_another_method_in_a_header_is_the_requests_own(header: str) -> None:
         assert open_.request(event, "request").verdict.allowed
 
 
+@pytest.mark.parametrize("header", ["x-http-method-override", "x_method_override", ""])
+def test_a_rule_on_methods_holds_whatever_is_said_beside_the_method(header: str) -> None:
+    """What a server takes for the method is not known then: a rule that keeps one out holds, one that lets in not."""
+    blocks = judge(host("a.example"), rules=rule("block", 'http.method == "DELETE"'))
+    only = judge(host("a.example"), rules=rule("block", 'http.method != "POST"'))
+    listed = judge(host("a.example"), rules=rule("block", 'http.method in ["PUT", "DELETE"]'))
+    lets = judge(unlisted="ask", rules=rule("allow", 'http.method == "POST"'))
+    for method, same in (("DELETE", False), ("delete", False), ("POST, DELETE", False), ("post", True)):
+        if not header and "," in method:
+            continue
+        event = request(method="POST")
+        if header:
+            event["http"]["headers"][header] = method
+        else:
+            event["http"]["query"] = f"_method={method}"
+        for judging in (blocks, only, listed):
+            verdict = judging.request(event, "request").verdict
+            assert verdict.allowed is same, (method, verdict)
+            if not same:
+                assert verdict.missing == ("http.method",)
+        assert lets.request(event, "request").asks is not None, "an unlisted host stays one"
+    event = request(method="POST")
+    for judging in (blocks, only, listed):
+        assert judging.request(event, "request").verdict.allowed, "the control: nothing said beside it"
+    assert not blocks.request(request(method="DELETE"), "request").verdict.allowed
+
+
 @pytest.mark.parametrize("header", ["x-original-url", "x-rewrite-url", "x_original-url"])
 def test_another_path_in_a_header_is_the_requests_own(header: str) -> None:
     """Servers that know the header serve what it says; of two headers nobody knows which."""

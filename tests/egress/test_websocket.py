@@ -87,7 +87,7 @@ def test_a_value_that_comes_back_in_a_frame_is_the_placeholder_again(step: int) 
     seen = Frames(HELD, ECHOES)
     around = [b'{"key": "', VALUE, b'"} ' + b"x" * 70_000 if step > 1 else b"x" * 200]
     sent = frame(0x81, b"".join(around), mask=False) + frame(0x89, b"ping", mask=False)
-    sent += frame(0x02, VALUE[:-1], mask=False) + frame(0x80, base64.b64encode(VALUE), mask=False)
+    sent += frame(0x82, VALUE[:-1], mask=False) + frame(0x82, base64.b64encode(VALUE), mask=False)
     sent += frame(0x88, b"\x03\xe8bye", mask=False)
     got = b"".join(seen.into(sent[at : at + step]) for at in range(0, len(sent), step))
     assert len(got) == len(sent), "the heads of frames hold as they are"
@@ -96,11 +96,11 @@ def test_a_value_that_comes_back_in_a_frame_is_the_placeholder_again(step: int) 
     want = frame(0x81, b"".join([around[0], INSTEAD, around[2]]), mask=False) + frame(
         0x89, b"ping", mask=False
     )
-    want += frame(0x02, VALUE[:-1], mask=False)
-    assert got.startswith(want), "what is no value goes on as it is, at the end of its frame at the latest"
+    want += frame(0x82, VALUE[:-1], mask=False)
+    assert got.startswith(want), "what is no value goes on as it is, at the end of its message at the latest"
     assert got.endswith(frame(0x88, b"\x03\xe8bye", mask=False))
     assert seen.redacted == 2
-    assert (seen.record()["messages_in"], seen.record()["close_code"]) == (2, 1000)
+    assert (seen.record()["messages_in"], seen.record()["close_code"]) == (3, 1000)
 
 
 def test_without_values_to_look_for_bytes_are_the_same() -> None:
@@ -108,8 +108,6 @@ def test_without_values_to_look_for_bytes_are_the_same() -> None:
     for seen in (Frames(HELD), Frames(None, Echoes([]))):
         assert seen.into(sent) is sent
         assert seen.redacted == 0
-    packed = frame(0xC1, VALUE, mask=False) + frame(0x81, VALUE)
-    assert Frames(None, ECHOES).into(packed) == packed, "what cannot be read is passed on"
 
 
 def test_our_close_is_short() -> None:
@@ -117,3 +115,61 @@ def test_our_close_is_short() -> None:
     assert sent[:1] == b"\x88"
     assert sent[1] == len(sent) - 2 <= 125
     sent[4:].decode()
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 1 << 20])
+@pytest.mark.parametrize("cut", range(1, len(VALUE)))
+def test_a_value_that_frames_of_a_message_share_is_found(cut: int, step: int) -> None:
+    """A server cuts messages where its buffer ends, and the program chooses what stands before the value."""
+
+    def message(text: bytes) -> bytes:
+        whole = b"your key is " + text + b", keep it"
+        at = 12 + cut
+        sent = frame(0x01, whole[:at], mask=False) + frame(0x8A, b"pong", mask=False)
+        sent += frame(0x00, b"", mask=False) + frame(0x00, whole[at : at + 1], mask=False)
+        sent += frame(0x89, b"", mask=False) + frame(0x00, whole[at + 1 :], mask=False)
+        return sent + frame(0x80, b"", mask=False)
+
+    seen, sent = Frames(HELD, ECHOES), message(VALUE)
+    got = b"".join(seen.into(sent[at : at + step]) for at in range(0, len(sent), step))
+    assert got == message(INSTEAD), "frames stay as long as they are, and in order"
+    assert (seen.redacted, seen.record()["messages_in"]) == (1, 1)
+    assert seen.can_close
+    control, other = Frames(HELD, ECHOES), message(VALUE[:-1] + b"X")
+    assert b"".join(control.into(other[at : at + step]) for at in range(0, len(other), step)) == other
+
+
+def test_what_waits_is_no_more_than_the_beginning_of_a_value() -> None:
+    seen = Frames(HELD, ECHOES)
+    assert seen.into(frame(0x01, b"free text ", mask=False)) == frame(0x01, b"free text ", mask=False)
+    begun = frame(0x00, b"and " + VALUE[:6], mask=False)
+    assert seen.into(begun) == begun[:-6]
+    assert not seen.can_close
+    assert seen.into(frame(0x89, b"?", mask=False)) == b"", "a ping is not put into a frame"
+    end = frame(0x80, b"...", mask=False)
+    assert seen.into(end) == VALUE[:6] + frame(0x89, b"?", mask=False) + end
+    assert seen.can_close
+
+
+@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+@pytest.mark.parametrize(("first", "code"), [(0x89, b""), (0x8A, b""), (0x88, b"\x03\xe8")])
+def test_a_value_in_a_ping_pong_or_close_is_the_placeholder(first: int, code: bytes, step: int) -> None:
+    seen, sent = Frames(HELD, ECHOES), frame(first, code + b"by " + VALUE, mask=False)
+    got = b"".join(seen.into(sent[at : at + step]) for at in range(0, len(sent), step))
+    assert got == frame(first, code + b"by " + INSTEAD, mask=False)
+    assert seen.redacted == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [frame(0xC1, VALUE, mask=False), frame(0x83, VALUE, mask=False), frame(0x81, VALUE),
+     frame(0x89, b"p" * 126 + VALUE, mask=False)],
+)  # fmt: skip
+def test_a_frame_of_a_server_that_cannot_be_searched_ends_it(sent: bytes) -> None:
+    seen = Frames(HELD, ECHOES)
+    assert seen.into(sent) == b""
+    assert seen.unreadable
+    assert seen.record()["closed_by"] == "capsule"
+    free = Frames(HELD, None)
+    assert free.into(sent) == sent, "the control: without values nothing is looked for"
+    assert free.unreadable is None

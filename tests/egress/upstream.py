@@ -142,6 +142,14 @@ class Upstream:
     async def on_size(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
         self._answer(writer, str(await self._discard(reader, headers)).encode())
 
+    async def on_routed(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
+        """A front end that takes other fields for the Host, as some do."""
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
+        forwarded = said.get("forwarded", "").partition("host=")[2]
+        names = (said.get(name) for name in ("x-forwarded-host", "x-host", "x-original-host"))
+        name = next(filter(None, (forwarded, *names, said.get("host"))), "")
+        self._answer(writer, f"the page of {name}".encode())
+
     async def on_reflect(self, reader: Any, writer: Any, headers: dict[str, str], _: str) -> None:
         target = self.seen[-1][1]
         self._answer(writer, target.encode(), extra=f"x-target: {target}\r\n")

@@ -409,20 +409,25 @@ def test_two_runs_share_neither_secrets_nor_authorities(site: Site, monkeypatch:
 
 
 def test_a_name_that_is_refused_says_who_asked(site: Site) -> None:
-    """By a connected socket (the C library's resolver) and by one that is not."""
+    """By a connected socket (the C library's resolver), by one that is not, and in a `sendmsg` that nobody sees."""
     policy = site.outside.network("a.example")
-    loose = (
-        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20); "
-        "s.sendto(b'\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\5loose\\7example\\0\\0\\1\\0\\1', "
-        "('198.18.0.1', 53)); s.recv(512)"
+    ask = (
+        "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20); "
+        "question = lambda name: b'\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\5' + name + b'\\7example\\0\\0\\1\\0\\1'; "
+        "%s; s.recv(512); time.sleep(1)"  # it lives until it has been looked for
     )
-    ran = site.run(f'{CURL} http://evil.example/; python3 -c "{loose}"; true', policy)
+    loose = ask % "s.sendto(question(b'loose'), ('198.18.0.1', 53))"
+    unseen = ask % "s.sendmsg([question(b'quiet')], [], 0, ('192.0.2.53', 53))"
+    ran = site.run(f'{CURL} http://evil.example/; python3 -c "{loose}"; python3 -c "{unseen}"; true', policy)
     assert ran.code == 0, ran.err
     found = {entry["dns"]["name"]: entry for entry in site.of("egress.dns")}
     assert found["evil.example"]["decision"]["action"] == "block"
     assert found["evil.example"]["program"]["name"] == "curl"
     assert found["evil.example"]["program"]["argv"][-1] == "http://evil.example/"
-    assert found["loose.example"]["program"]["name"].startswith("python3")
+    for name in ("loose", "quiet"):
+        program = found[f"{name}.example"]["program"]
+        assert program["name"].startswith("python3"), found
+        assert name in program["argv"][-1]
 
 
 def test_authorities_of_a_policy_are_trusted_inside_by_its_own_runs_alone(site: Site, tmp_path: Path) -> None:

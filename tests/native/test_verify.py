@@ -29,6 +29,7 @@ def test_a_log_of_this_machine_verifies(log: Log) -> None:
     assert str(store.verify(log.path).outcome) == "verified"
     page = log.call("verify", log.path).stdout
     assert "an event never written" in page
+    assert report["text"] == page.rstrip("\n"), "one call tells a program and a person"
     assert "no   rebuilt with the key" in page
     assert "\x1b" not in page
 

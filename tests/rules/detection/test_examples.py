@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from capsule.rules.detection.detector import Detector
 from capsule.rules.detection.examples import FIRES, SILENT, check_pack, found_by
 from capsule.rules.detection.packs import load_pack
 from capsule.rules.detection.sigma import parse_sigma
@@ -35,4 +40,25 @@ level: low
         if not result.passed
     ]
     assert failed == ["pack:agents: rule agents-reverse-shell: silent: found 2 times"]
-    assert found_by([parse_sigma(wide, "wide.yml")], FIRES["agents-mass-deletion"]) == []
+    assert found_by(Detector([parse_sigma(wide, "wide.yml")]), FIRES["agents-mass-deletion"]) == []
+
+
+def test_rules_are_compiled_once_and_one_example_says_nothing_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+    original = Detector.__init__
+
+    def counted(self: Detector, *arguments: Any) -> None:
+        made.append(self)
+        original(self, *arguments)
+
+    monkeypatch.setattr(Detector, "__init__", counted)
+    assert all(result.passed for result in check_pack("agents", FILES))
+    assert len(made) == 1
+    detector = Detector(FILES)
+    events = FIRES["agents-many-refusals"]
+    half = len(events) // 2
+    assert found_by(detector, events[:half]) == found_by(detector, events[half:]) == []
+    assert found_by(detector, events) == ["agents-many-refusals"]
+    assert found_by(detector, events) == ["agents-many-refusals"]

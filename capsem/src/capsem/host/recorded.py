@@ -181,13 +181,11 @@ class Recorded:
 
 
 def _verify(log: Path, options: Sequence[str]) -> Verified:
-    line = [str(find_binary()), "verify", str(log), *options]
+    line = [str(find_binary()), "verify", str(log), *options, "--json"]
     told = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    asked = subprocess.run(
-        [*line, "--json"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
     try:
-        found = json.loads(asked.stdout)
+        found = json.loads(told.stdout)
     except ValueError:
         found = {}
-    return Verified(told.returncode, (told.stdout + told.stderr).rstrip("\n"), found)
+    said = found.pop("text", "") + ("\n" + told.stderr if told.stderr else "")
+    return Verified(told.returncode, said.strip("\n"), found)

@@ -1,8 +1,8 @@
 //! Datagrams that no call named: sent over a connected socket, or in a `sendmsg` with an address.
 //!
-//! In a network where every address leads here they reach nobody, and the kernel says so to who sent them. A raw socket
-//! is given the head of each (`sandbox::network`); the program is known from its `connect`, else by who holds the socket
-//! of that port now. What it refuses: to look for more holders than [`LOOKS`] a second, so that a flood does not hold up
+//! In a network where every address leads here they reach nobody, and the kernel says so to who sent them; or the resolver,
+//! when they are questions for names. A raw socket is given the head of each (`sandbox::network`); the program is known
+//! from its `connect` or `sendto`, else by who holds the socket of that port now. What it refuses: to look for more holders than [`LOOKS`] a second, so that a flood does not hold up
 //! calls that wait; beyond it, and when the program is gone, the record names no program. When more come than are read,
 //! the kernel drops some, and their count is too low.
 
@@ -20,8 +20,28 @@ const TURN: usize = 64;
 /// Times a second that the holder of a port is looked for.
 const LOOKS: u32 = 16;
 const SECOND: u64 = 1_000_000;
+/// Microseconds for which who asks for names from a port is taken to be who asked last.
+const SAME: u64 = 30 * SECOND;
 
 type Who = (i32, String);
+
+/// A datagram that was seen.
+#[derive(Debug)]
+pub enum Seen {
+    /// It reached nobody.
+    Refused(Denial),
+    /// A question for a name, of which nothing else tells whose it is.
+    Asked {
+        /// Who holds the socket.
+        pid: i32,
+        /// Its program.
+        program: String,
+        /// Where it was sent from, `ip:port`.
+        source: String,
+        /// The resolver, as it was addressed.
+        target: String,
+    },
+}
 
 /// What is known of datagrams.
 #[derive(Debug)]
@@ -30,7 +50,7 @@ pub struct Datagrams {
     known: HashMap<(String, String), Who>,
     order: VecDeque<(String, String)>,
     looked: (u64, u32),
-    askers: HashMap<String, i32>,
+    askers: HashMap<String, (i32, u64)>,
 }
 
 impl Datagrams {
@@ -63,25 +83,47 @@ impl Datagrams {
         }
     }
 
-    /// Whether this process was not yet known to ask for names from there.
-    pub fn asks_first(&mut self, source: &str, pid: i32) -> bool {
-        if self.askers.get(source) == Some(&pid) {
-            return false;
-        }
-        if self.askers.len() >= MOST {
+    /// Whether this process was not yet known to ask for names from there; `at` in microseconds.
+    pub fn asks_first(&mut self, source: &str, pid: i32, at: u64) -> bool {
+        if self.askers.len() >= MOST && !self.askers.contains_key(source) {
             self.askers.clear(); // they are told once more
         }
-        self.askers.insert(source.to_owned(), pid);
-        true
+        let before = self.askers.insert(source.to_owned(), (pid, at));
+        before.is_none_or(|(known, _)| known != pid)
     }
 
-    /// What was sent since, as refusals, a bounded number at a time.
-    pub fn read(&mut self) -> Vec<Denial> {
+    /// Whether somebody has just been told of who asks for names from there.
+    fn is_told(&self, source: &SocketAddrV4, at: u64) -> bool {
+        let loose = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, source.port());
+        [source.to_string(), loose.to_string()].iter().any(|key| {
+            let known = self.askers.get(key);
+            known.is_some_and(|(_, told)| at.saturating_sub(*told) < SAME)
+        })
+    }
+
+    /// Who asks for a name from there, when it is to be told.
+    fn asked(&mut self, source: &SocketAddrV4, target: &SocketAddrV4, at: u64) -> Option<Seen> {
+        if self.is_told(source, at) || !self.may_look(at / SECOND) {
+            return None;
+        }
+        let (pid, program) = holder(&socket_of(source.port())?)?;
+        let source = source.to_string();
+        self.asks_first(&source, pid, at).then(|| Seen::Asked {
+            pid,
+            program,
+            source,
+            target: target.to_string(),
+        })
+    }
+
+    /// What was sent since and is to be told, a bounded number at a time.
+    pub fn read(&mut self) -> Vec<Seen> {
         let mut found = Vec::new();
         let mut head = [0u8; 64];
-        while found.len() < TURN
-            && let Some(socket) = &self.socket
-        {
+        for _ in 0..TURN {
+            let Some(socket) = &self.socket else {
+                break;
+            };
             // SAFETY: the kernel writes at most the length given to `head`, which outlives the call.
             let got = unsafe {
                 libc::recv(
@@ -94,9 +136,14 @@ impl Datagrams {
             let Ok(length) = usize::try_from(got) else {
                 break; // there is none, or a signal came
             };
-            if let Some((source, target)) = ends(&head[..length.min(head.len())]) {
+            let Some((source, target)) = ends(&head[..length.min(head.len())]) else {
+                continue;
+            };
+            if target.port() == super::internet::NAMES {
+                found.extend(self.asked(&source, &target, now()));
+            } else {
                 let (pid, program) = self.who(&source, &target).unwrap_or_default();
-                found.push(refusal(pid, program, &target));
+                found.push(Seen::Refused(refusal(pid, program, &target)));
             }
         }
         found
@@ -155,8 +202,7 @@ fn refusal(pid: i32, program: String, target: &SocketAddrV4) -> Denial {
         layer: Layer::Network,
         errno: "ECONNREFUSED".to_owned(),
         rule: None,
-        allow: (target.port() == super::internet::NAMES)
-            .then(|| super::internet::ANY_NAME.to_owned()),
+        allow: None,
         probe: false,
     }
 }
@@ -232,13 +278,36 @@ mod tests {
     #[test]
     fn who_asks_for_names_is_told_once_and_again_when_it_is_another() {
         let mut datagrams = Datagrams::new(None);
-        assert!(datagrams.asks_first("0.0.0.0:4000", 7));
-        assert!(!datagrams.asks_first("0.0.0.0:4000", 7));
-        assert!(datagrams.asks_first("0.0.0.0:4000", 8));
+        assert!(datagrams.asks_first("0.0.0.0:4000", 7, 1));
+        assert!(!datagrams.asks_first("0.0.0.0:4000", 7, 2));
+        assert!(datagrams.asks_first("0.0.0.0:4000", 8, 3));
         for port in 0..2 * MOST {
-            assert!(datagrams.asks_first(&format!("0.0.0.0:{port}"), 9));
+            assert!(datagrams.asks_first(&format!("0.0.0.0:{port}"), 9, 4));
         }
         assert!(datagrams.askers.len() <= MOST);
+    }
+
+    #[test]
+    fn who_asks_by_a_call_that_nobody_saw_is_looked_for_once_in_a_while() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let std::net::SocketAddr::V4(source) = socket.local_addr().unwrap() else {
+            unreachable!("bound to IPv4")
+        };
+        let target: SocketAddrV4 = "198.18.0.1:53".parse().unwrap();
+        let me = std::process::id() as i32;
+        let mut datagrams = Datagrams::new(None);
+        let asked = datagrams.asked(&source, &target, SAME);
+        assert!(matches!(asked, Some(Seen::Asked { pid, .. }) if pid == me));
+        assert!(datagrams.asked(&source, &target, SAME + 1).is_none());
+        // The same again is not told; another who has that port now is.
+        assert!(datagrams.asked(&source, &target, 3 * SAME).is_none());
+        datagrams.askers.insert(source.to_string(), (me + 1, 0));
+        assert!(datagrams.asked(&source, &target, 5 * SAME).is_some());
+        // By its port alone, where a `sendto` told of it.
+        let mut told = Datagrams::new(None);
+        let loose = format!("0.0.0.0:{}", source.port());
+        assert!(told.asks_first(&loose, me, SAME));
+        assert!(told.asked(&source, &target, SAME + 1).is_none());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::sys;
 use super::wire::{Denial, Event, Layer, Operation, Target, text};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Where names are resolved.
@@ -165,6 +166,9 @@ pub fn connect(
                 broker.datagrams.expect(source, target, pid, program);
             }
         } else if let Some(event) = witness.event(&socket.fd, &outcome) {
+            if let (libc::SOCK_DGRAM, Event::Egress { source, pid, .. }) = (socket.kind, &event) {
+                broker.datagrams.asks_first(source, *pid, now()); // it is told here, whoever was before
+            }
             broker.events.send_now(&event);
         }
         return outcome;
@@ -194,10 +198,10 @@ pub fn asked_for_a_name(broker: &mut Broker, caller: &Caller, socket: &OwnedFd, 
     let Some(source) = source(socket) else {
         return;
     };
-    let pid = caller.process();
-    if broker.datagrams.asks_first(&source, pid) {
+    let (pid, at) = (caller.process(), now());
+    if broker.datagrams.asks_first(&source, pid, at) {
         broker.events.send_now(&Event::Egress {
-            mono: now(),
+            mono: at,
             pid,
             program: text(&caller.program()),
             argv: arguments(caller),
@@ -361,14 +365,18 @@ fn source(socket: &OwnedFd) -> Option<String> {
     Some(address.to_string())
 }
 
-/// The caller's arguments, as far as they are told.
+/// The caller's arguments, as far as they are told. A caller that is gone has none; `confirm` says so next.
 fn arguments(caller: &Caller) -> Vec<String> {
-    use std::io::Read;
     use std::os::unix::ffi::OsStrExt;
     let name = caller.proc("cmdline");
+    arguments_in(Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())))
+}
+
+/// Arguments as a `/proc/PID/cmdline` has them, as far as they are told; none when that is gone.
+pub(super) fn arguments_in(path: &Path) -> Vec<String> {
+    use std::io::Read;
     let mut bytes = Vec::new();
-    // A caller that is gone has none; `confirm` says so next.
-    if let Ok(file) = std::fs::File::open(std::ffi::OsStr::from_bytes(name.to_bytes())) {
+    if let Ok(file) = std::fs::File::open(path) {
         let _ = file.take(MOST_ARGUMENTS).read_to_end(&mut bytes);
     }
     if bytes.last() == Some(&0) {

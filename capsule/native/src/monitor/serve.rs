@@ -4,9 +4,10 @@
 
 use super::broker::Broker;
 use super::caller::Caller;
-use super::datagrams::Datagrams;
+use super::datagrams::{Datagrams, Seen};
 use super::errno::Errno;
-use super::events::{BATCH_MS, Events, FLUSH_MS};
+use super::events::{BATCH_MS, Events, FLUSH_MS, now};
+use super::internet::arguments_in;
 use super::notify::Listener;
 use super::observed::Observed;
 use super::resolve::Resolver;
@@ -17,6 +18,7 @@ use super::workers::{self, TICK_MS, Workers};
 use super::{MonitorContext, dial, dispatch};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -195,8 +197,23 @@ fn hide(events: &mut Events) {
 }
 
 fn tell_datagrams(broker: &mut Broker) {
-    for denial in broker.datagrams.read() {
-        broker.events.denied(denial);
+    for seen in broker.datagrams.read() {
+        match seen {
+            Seen::Refused(denial) => broker.events.denied(denial),
+            Seen::Asked {
+                pid,
+                program,
+                source,
+                target,
+            } => broker.events.send_now(&Event::Egress {
+                mono: now(),
+                pid,
+                program,
+                argv: arguments_in(Path::new(&format!("/proc/{pid}/cmdline"))),
+                source,
+                target,
+            }),
+        }
     }
 }
 

@@ -198,8 +198,8 @@ fn bound(kind: i32, port: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The filter of the socket that sees datagrams: their heads alone, and only those that nobody is meant to answer.
-/// Left out: questions for names and their answers (port 53, which no program inside can send from), and loopback.
+/// The filter of the socket that sees datagrams: their heads alone, and only those that nobody is meant to answer, and
+/// questions for names. Left out: answers to these (from port 53, which no program inside can send from), and loopback.
 fn datagram_filter() -> [libc::sock_filter; 9] {
     let step = |code: u32, taken: u8, k: u32| libc::sock_filter {
         code: code as u16,
@@ -210,21 +210,22 @@ fn datagram_filter() -> [libc::sock_filter; 9] {
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let port = libc::BPF_LD | libc::BPF_IND | libc::BPF_H;
     [
-        // The destination begins with 127: on to the last step.
-        step(libc::BPF_LD | libc::BPF_ABS | libc::BPF_B, 0, 16),
-        step(equal, 6, 127),
         // X is the length of the IPv4 header; the ports follow it.
         step(libc::BPF_LDX | libc::BPF_MSH | libc::BPF_B, 0, 0),
+        // From the resolver: on to the last step. To it: on to the one before.
         step(port, 0, 0),
-        step(equal, 3, NAMES.into()),
+        step(equal, 5, NAMES.into()),
         step(port, 0, 2),
-        step(equal, 1, NAMES.into()),
+        step(equal, 2, NAMES.into()),
+        // The destination begins with 127.
+        step(libc::BPF_LD | libc::BPF_ABS | libc::BPF_B, 0, 16),
+        step(equal, 1, 127),
         step(libc::BPF_RET | libc::BPF_K, 0, DATAGRAM_HEAD),
         step(libc::BPF_RET | libc::BPF_K, 0, 0),
     ]
 }
 
-/// A socket that is given the head of every datagram that is sent here and that no resolver is meant to answer. It
+/// A socket that is given the head of every datagram that is sent here and that nobody inside is meant to answer. It
 /// stays with the first process, which tells whose they are.
 ///
 /// # Errors

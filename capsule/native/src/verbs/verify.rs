@@ -265,7 +265,10 @@ fn beside(report: &mut Report, file: &File, id: &str, at: &At) {
 fn show(arguments: &Arguments, path: &Path, report: &Report) -> ExitCode {
     let (path, exit) = (path.to_string_lossy(), report.exit(arguments.strict));
     if arguments.json {
-        terminal::print(&format!("{}\n", report.json(&path, arguments.strict)));
+        // What a person is told is in it too, so that who needs both asks once.
+        let mut found = report.json(&path, arguments.strict);
+        found["text"] = terminal::page(report, &path, exit, false).trim_end().into();
+        terminal::print(&format!("{found}\n"));
     } else {
         terminal::print(&terminal::page(report, &path, exit, terminal::colour()));
     }

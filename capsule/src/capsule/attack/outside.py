@@ -41,6 +41,21 @@ class Request:
         """Its `Host` fields, joined."""
         return ",".join(self.headers.get("host", []))
 
+    @property
+    def routed(self) -> str:
+        """The host that a front end would take it for which looks beside `Host`."""
+        said = {name.replace("_", "-"): ",".join(values) for name, values in self.headers.items()}
+        forwarded = said.get("forwarded", "").partition("host=")[2].partition(";")[0].strip('"')
+        whole = said.get("x-original-url", "").partition("//")[2].partition("/")[0]
+        names = (said.get(name) for name in ("x-forwarded-host", "x-host", "x-original-host"))
+        return next(filter(None, (forwarded, whole, *names)), self.host)
+
+    @property
+    def meant(self) -> str:
+        """The method that a framework would take it for which looks beside the request line."""
+        said = {name.replace("_", "-"): ",".join(values) for name, values in self.headers.items()}
+        return said.get("x-http-method-override", said.get("x-method-override", self.method)).upper()
+
 
 def read_requests(data: bytes) -> tuple[list[Request], int]:
     """Whole requests at the start of what came, and how many bytes they are."""

@@ -61,8 +61,10 @@ def _wrong(request: Request, server: Server, listed: tuple[str, ...]) -> str | N
     fields = request.headers
     if request.method not in {"GET", "POST"} or request.target not in listed:
         return f"{request.method[:20]} {request.target[:60]}"
-    if request.host != server.name:
-        return f"a request for {request.host[:60]!r}"
+    if request.host != server.name or request.routed != server.name:
+        return f"a request for {request.host[:60]!r}, to some front ends for {request.routed[:60]!r}"
+    if request.meant not in {"GET", "POST"}:
+        return f"a request that frameworks take for {request.meant[:20]}"
     lengths = fields.get("content-length", []) + fields.get("transfer-encoding", [])
     if len(lengths) > 1 or b"\n" in request.head.replace(b"\r\n", b"") or b"\r\n " in request.head:
         return "a request that two servers read differently"
@@ -219,6 +221,27 @@ def fronting(a: Inside) -> None:
     ):
         one = a.attempt(a.reach, "friend", True, sni)
         a.tell(one, ("GET /open/hello HTTP/1.1\r\nHost: " + named + "\r\n\r\n").encode())
+
+
+@case("egress.routed", 50, "another host or method in the fields that front ends and frameworks go by")
+def routed(a: Inside) -> None:
+    a.welcome()
+    for field in (
+        "X-Forwarded-Host: other.example",
+        "X-Forwarded-Host: friend.example, hidden.example",
+        "X_Forwarded_Host: hidden.example",
+        "X-Host: 127.0.0.1",
+        "X-Original-Host: hidden.example",
+        "Forwarded: for=192.0.2.1;host=hidden.example",
+        'Forwarded: host="hidden.example"',
+        "X-Original-URL: http://hidden.example/open/hello",
+        "X-HTTP-Method-Override: DELETE",
+        "X_Method_Override: PUT",
+    ):
+        for who, tls, path in (("friend", True, "/open/hello"), ("plain", False, "/hello")):
+            if who == "friend" or "Method" not in field:  # the other's entry names no methods
+                one = a.attempt(a.reach, who, tls)
+                a.tell(one, f"POST {path} HTTP/1.1\r\nHost: {who}.example\r\n{field}\r\n\r\n".encode())
 
 
 @case("egress.kept", 50, "another allowed name in Host on a connection that is kept")

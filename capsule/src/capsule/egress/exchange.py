@@ -252,7 +252,9 @@ class Exchange:
             hook.data = story.frames.into(hook.data)
             if story.frames.redacted:
                 story.notes["redacted"] = story.redacted + story.frames.redacted
-            return
+            if story.frames.unreadable is None:
+                return
+            verdict = Verdict("block", "secret", story.frames.unreadable)
         elif (problem := story.frames.out(hook.data)) is None:
             story.sent += len(hook.data)
             return

@@ -25,8 +25,17 @@ from capsule.rules.engine import RuleSet
 from capsule.rules.rewrite import Edit
 
 ASK_TIMEOUT_MS = 120_000
-ANOTHER_PATH = ("x-original-url", "x-rewrite-url")
-OVERRIDING = ("x-http-method-override", "x-http-method", "x-method-override")
+ANOTHER_PATH = (
+    "x-original-url", "x-rewrite-url", "x-original-uri", "x-rewrite-uri", "x-override-url", "x-forwarded-uri",
+    "x-envoy-original-path",
+)  # fmt: skip
+OVERRIDING = (
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-method",
+    "x-forwarded-method",
+)
 OTHERS = 8
 """Methods, and paths, besides its own that a request may ask for: each pair of them is judged."""
 Stage = Literal["request", "body", "response"]
@@ -134,6 +143,8 @@ class Judge:
         certain = certain_path(target)
         if certain is None or any(certain_path(path) != certain for _, path in paths):
             del seen["path"]  # it is not known which one the server takes: for a rule it is missing
+        if any(method != http["method"] for _, method in overriding(http)):
+            del seen["method"]
         judged = _ruled(self.rules.decide({**event, "http": seen}, stage), verdict, entry)
         if entry is None and judged.verdict.by == "default" and not judged.pending:
             return Judgement(verdict, asks=ASK_TIMEOUT_MS, edits=judged.edits, findings=judged.findings)

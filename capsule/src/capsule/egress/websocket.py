@@ -2,17 +2,20 @@
 
 Pure, after RFC 6455 §5. Toward the server bytes are passed on as they are. With placeholders to look for, a
 frame toward the server that holds one in any spelling is refused, and so is one that cannot be read: with reserved bits
-(compressed) or of a reserved kind. Toward the program, a value of a secret that stands whole in a frame of a message
-becomes its placeholder, cut or filled up to the same length; not found is one that two frames share.
+(compressed) or of a reserved kind. Toward the program, a value of a secret that stands in a message becomes its
+placeholder, cut or filled up to the same length, also where frames of the message share it: what may be the beginning
+of a value waits for the next frame, and so do frames between the two. So does one in a ping, pong or close. With values
+to look for, a frame that cannot be read ends it. Not found is a value that two messages share.
 
     seen = Frames(placeholders, echoes)
     seen.out(data)                  # "secret elsewhere: …": none of this data may go out
-    seen.into(data)                 # the bytes that go to the program
+    seen.into(data)                 # the bytes that go to the program; none further when `seen.unreadable` says why
     seen.record()                   # {"messages_out": 3, …, "close_code": 1000, "closed_by": "program"}
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +27,8 @@ REFUSED = 1008
 """The close code of a refusal: policy (RFC 6455 §7.4.1)."""
 _KINDS = frozenset({0, 1, 2, 8, 9, 10})
 _CLOSE = 8
+_ASIDE = 125
+"""Bytes of a ping, pong or close (RFC 6455 §5.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class Piece:
         readable: whether the frame has no reserved bits and is of a known kind.
         raw: the bytes as they came.
         plain: of a payload, unmasked; of a head, none.
-        last: whether the payload is complete with it.
+        last: whether its frame is complete with it.
+        ends: whether its message is.
     """
 
     kind: int
@@ -43,6 +49,7 @@ class Piece:
     raw: bytes
     plain: bytes
     last: bool = False
+    ends: bool = False
 
 
 class _Way:
@@ -58,6 +65,12 @@ class _Way:
         self._at = 0
         self._kind = 0
         self._readable = True
+        self._final = False
+
+    @property
+    def left(self) -> int:
+        """Bytes that the frame still has."""
+        return self._left
 
     @property
     def between(self) -> bool:
@@ -82,13 +95,15 @@ class _Way:
                     self.close = (self.close or b"") + piece
                 else:
                     self.bytes += len(piece) if self._kind < _CLOSE else 0
-                yield Piece(self._kind, self._readable, raw, piece, last=not self._left)
+                last = not self._left
+                yield Piece(self._kind, self._readable, raw, piece, last, last and self._final)
                 continue
             self._head += rest[:1]
             rest = rest[1:]
             if len(self._head) >= 2 and len(self._head) == _head_length(self._head[1]):
                 head = bytes(self._head)
-                yield Piece(head[0] & 15, self._begin(), head, b"")
+                readable, last = self._begin(), not self._left
+                yield Piece(head[0] & 15, readable, head, b"", last, last and self._final)
 
     def _begin(self) -> bool:
         first, second = self._head[0], self._head[1]
@@ -98,6 +113,7 @@ class _Way:
         self._mask = bytes(self._head[-4:]) if masked else None
         self._at = 0
         self._kind = first & 15
+        self._final = bool(first & 0x80) and self._kind < _CLOSE
         self._head.clear()
         if self._kind == _CLOSE:
             self.close = self.close or b""
@@ -129,7 +145,15 @@ class Frames:
 
     def __init__(self, placeholders: Placeholders | None, echoes: Echoes | None = None) -> None:
         self._out, self._in = _Way(), _Way()
+        self._echoes = echoes
         self._echo: EchoStream | None = echoes.stream(keep_length=True) if echoes else None
+        self._fed = self._gone = 0  # bytes of payloads that came, and that went on
+        self._waiting: deque[tuple[int, bytes]] = (
+            deque()
+        )  # heads and frames, and behind how many bytes they stand
+        self._aside = bytearray()
+        self._asides = 0
+        self.unreadable: str | None = None
         self._closed_by: str | None = None
         self._scanners: tuple[Scanner, Scanner] | None = None
         if placeholders is not None:
@@ -139,7 +163,7 @@ class Frames:
     @property
     def can_close(self) -> bool:
         """Whether a frame of ours toward the program would be read as one."""
-        return self._in.between
+        return self._in.between and self._fed == self._gone
 
     def out(self, untrusted_data: bytes) -> str | None:
         """Bytes toward the server; why they must not go, or None."""
@@ -163,7 +187,7 @@ class Frames:
     @property
     def redacted(self) -> int:
         """Values that were taken out of frames toward the program."""
-        return self._echo.count if self._echo is not None else 0
+        return (self._echo.count if self._echo is not None else 0) + self._asides
 
     def into(self, untrusted_data: bytes) -> bytes:
         """Bytes toward the program; what may go on now. What may be the beginning of a value waits for the rest."""
@@ -173,14 +197,41 @@ class Frames:
                 self._closed_by = "server"
             if self._echo is None:
                 continue
-            searched = piece.kind < _CLOSE and piece.readable and not self._in.masked
-            if not piece.plain or not searched:
-                found += piece.raw
-                continue
-            found += self._echo.feed(piece.plain)
-            if piece.last:
-                found += self._echo.end()
+            if not piece.readable or self._in.masked or (piece.kind >= _CLOSE and self._in.left > _ASIDE):
+                self.unreadable = "a frame of the server cannot be searched for values of secrets"
+                self._closed_by = "capsule"
+                return b""
+            if piece.kind >= _CLOSE:
+                self._aside += piece.raw
+                if piece.last:
+                    self._waiting.append((self._fed, self._taken_aside()))
+            elif not piece.plain:
+                self._waiting.append((self._fed, piece.raw))
+            self._fed += len(piece.plain) if piece.kind < _CLOSE else 0
+            payload = self._echo.feed(piece.plain) if piece.kind < _CLOSE and piece.plain else b""
+            self._weave(found, payload + self._echo.end() if piece.ends else payload)
         return bytes(found) if self._echo is not None else untrusted_data
+
+    def _weave(self, found: bytearray, payload: bytes) -> None:
+        """Payload that may go on, with what stands before and within it; all lengths are as they came."""
+        while True:
+            while self._waiting and self._waiting[0][0] <= self._gone:
+                found += self._waiting.popleft()[1]
+            if not payload:
+                return
+            room = self._waiting[0][0] - self._gone if self._waiting else len(payload)
+            part, payload = payload[:room], payload[room:]
+            found += part
+            self._gone += len(part)
+
+    def _taken_aside(self) -> bytes:
+        """A whole ping, pong or close without values."""
+        assert self._echoes is not None
+        frame, keeps = bytes(self._aside), 4 if self._aside[0] & 15 == _CLOSE else 2  # head, code of a close
+        self._aside.clear()
+        changed, count = self._echoes.replace(frame[keeps:], keep_length=True)
+        self._asides += count
+        return frame[:keeps] + changed
 
     def record(self) -> dict[str, Any]:
         """What is known of it, for the `websocket` section."""

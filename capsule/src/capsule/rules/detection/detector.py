@@ -32,16 +32,23 @@ class Detector:
         self._groups = {
             kind: _Group(kind, [one for one in rules.detections if kind in one.branches]) for kind in types
         }
-        self._windows = [Window(one) for one in rules.correlations]
+        self._correlations = rules.correlations
+        self._size = len(rules.detections) + len(rules.correlations)
+        self.forget()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def forget(self) -> None:
+        """Begins anew: as one that was just made, without compiling again."""
+        self._windows = [Window(one) for one in self._correlations]
         self._feeding: dict[str, list[Window]] = {}
         for window in self._windows:
             for detection in dict.fromkeys(window.rule.detections):
                 self._feeding.setdefault(detection, []).append(window)
+        for group in self._groups.values():
+            group.failed = 0
         self._last_us = 0
-        self._size = len(rules.detections) + len(rules.correlations)
-
-    def __len__(self) -> int:
-        return self._size
 
     @property
     def failed(self) -> int:

@@ -241,14 +241,15 @@ def check_pack(name: str, files: Sequence[SigmaFile]) -> list[PackResult]:
         files: its rules.
     """
     fires, silent = PACKS.get(name, ({}, {}))
+    detector = Detector(files)
     return [
-        PackResult(name, rule, wanted, found_by(files, examples[rule]).count(rule))
+        PackResult(name, rule, wanted, found_by(detector, examples[rule]).count(rule))
         for wanted, examples in ((True, fires), (False, silent))
         for rule in sorted(examples)
     ]
 
 
-def found_by(files: Sequence[SigmaFile], events: Sequence[dict[str, Any]]) -> list[str]:
-    """Ids of the rules that fire for the events, one a finding."""
-    detector = Detector(files)
+def found_by(detector: Detector, events: Sequence[dict[str, Any]]) -> list[str]:
+    """Ids of the rules that fire for the events alone, one a finding."""
+    detector.forget()
     return [finding.rule.id for one in events for finding in detector.observe(one)]
