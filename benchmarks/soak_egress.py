@@ -2,8 +2,12 @@
 
 Eight sandboxes side by side. In each, one run after the other lasts a few seconds: kept and new connections, small and
 large answers, uploads, questions for names that are and are not listed, refused paths, a secret put in. Refused: a
-result with a failed request. What a stall is made of is measured too: how long egress itself had no processor. Tasks
-are not counted: nothing outside the process sees them; connections that stay do show as descriptors.
+result with a failed request. Tasks are not counted: nothing outside the process sees them; connections that stay do
+show as descriptors.
+
+What a stall is made of is measured: how long the client, egress and the server had no processor although they could
+have run, how late the loops of egress and of the server turned, and what kept them. What is left is ours. The verdict
+calls that a stall which would have been one with a processor for everybody.
 
 Run: ``python -m benchmarks.soak_egress [--seconds N]``
 """
@@ -13,17 +17,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import NotWorkingError, save
+from benchmarks.turns import soaked
+from benchmarks.turns.sitecustomize import beat
 from tests.egress.certificates import make
 from tests.egress.supervisor import Daemon, Run, Stage, host, plan
 from tests.egress.upstream import Upstream
@@ -37,11 +44,13 @@ rules:
 """
 CLIENT = """
 import http.client, json, os, socket, ssl, sys, time
-until, slowest, count, failed = time.monotonic() + float(sys.argv[1]), (0.0, 0.0, ""), 0, []
+until, slow, count, failed = time.monotonic() + float(sys.argv[1]), [], 0, []
+schedule = os.open("/proc/self/schedstat", os.O_RDONLY)
+waited = lambda: int(os.pread(schedule, 80, 0).split()[1]) / 1e9
 context = ssl.create_default_context(cafile=os.environ["CA"])
 def once(connection, method, path, body, expected, size):
-    global slowest, count
-    start = time.monotonic()
+    global count
+    start, before = time.monotonic(), waited()
     try:
         connection.request(method, path, body, {"Authorization": os.environ["TOKEN"]})
         answer = connection.getresponse()
@@ -51,7 +60,9 @@ def once(connection, method, path, body, expected, size):
         return False
     if answer.status != expected or (size is not None and length != size):
         failed.append(f"{method} {path}: {answer.status}, {length} bytes")
-    slowest, count = max(slowest, (time.monotonic() - start, start, method + " " + path)), count + 1
+    count += 1
+    slow.append((time.monotonic() - start, start, method + " " + path, waited() - before))
+    slow[:] = sorted(slow)[-20:]
     return True
 def lost(name):
     try:
@@ -80,7 +91,7 @@ while time.monotonic() < until:
         connection = None
     turn += 1
     time.sleep(0.005)
-print(json.dumps({"count": count, "failed": failed[:5], "slowest": slowest}))
+print(json.dumps({"count": count, "failed": failed[:5], "slow": slow}))
 """
 
 
@@ -104,24 +115,13 @@ class Soak:
     runs: int = 0
     requests: int = 0
     failed: list[str] = field(default_factory=list)
-    slowest: tuple[float, float, str] = (0.0, 0.0, "")
+    slow: list[soaked.Slow] = field(default_factory=list)
+    ours: list[soaked.Turn] = field(default_factory=list)
+    theirs: list[soaked.Turn] = field(default_factory=list)
+    blocks: list[tuple[float, int]] = field(default_factory=list)
     start: float = 0.0
     before: Sample | None = None
     after: Sample | None = None
-
-    def waited(self) -> float:
-        """Seconds, of those of the slowest request, in which the daemon could have run and had no processor."""
-        took, began, _ = self.slowest
-        begin, end = began - self.start, began - self.start + took
-        before = [s.waited for s in self.samples if s.at <= begin] or [0.0]
-        after = [s.waited for s in self.samples if s.at >= end] or [self.samples[-1].waited]
-        return min(after[0] - before[-1], took)
-
-    def growth(self) -> float:
-        """Bytes of memory that the last third has more than the second, in medians."""
-        third = max(1, len(self.samples) // 3)
-        middle, last = self.samples[third : 2 * third], self.samples[2 * third :]
-        return statistics.median(s.memory for s in last) - statistics.median(s.memory for s in middle)
 
 
 def look(daemon: Daemon, start: float) -> Sample:
@@ -147,7 +147,10 @@ def soak(directory: Path, seconds: float, programs: int = PROGRAMS) -> Soak:
     """Load one daemon for so many seconds."""
     outside = make("the internet")
     upstream = Upstream(make(NAME, outside, names=(NAME,)).write(directory, "leaf"), ("http/1.1",))
-    daemon = Daemon(directory, idle=60)
+    with _watched(directory / "turns"):
+        daemon = Daemon(directory, idle=60)
+    found, lock = Soak(), threading.Lock()
+    upstream.loop.call_soon_threadsafe(beat, upstream.loop, lambda told: soaked.take(told, found.theirs))
     stages = [Stage(443) for _ in range(programs)]
     secret = {"name": "token", "from": {"kind": "env"}, "to": [NAME], "as": "header", "field": "authorization",
               "user": None, "env": "T", "origin": None}  # fmt: skip
@@ -159,7 +162,6 @@ def soak(directory: Path, seconds: float, programs: int = PROGRAMS) -> Soak:
     sources = [{"path": "/outside.pem", "text": outside.pem.decode()}, {"path": "/rules.yaml", "text": RULES}]
     values = {"token": {"value": "v" * 20, "placeholder": PLACEHOLDER, "expires": None}}
     environment = {"CA": str(directory / "authority.pem"), "TOKEN": PLACEHOLDER}
-    found, lock = Soak(), threading.Lock()
 
     def slot(number: int) -> None:
         order, turn = random.Random(number), 0
@@ -185,7 +187,7 @@ def soak(directory: Path, seconds: float, programs: int = PROGRAMS) -> Soak:
                 found.runs += 1
                 found.requests += told["count"]
                 found.failed += told["failed"]
-                found.slowest = max(found.slowest, tuple(told["slowest"]))
+                found.slow += [soaked.Slow(*one) for one in told["slow"]]
 
     try:
         slots = [threading.Thread(target=slot, args=(number,)) for number in range(programs)]
@@ -210,7 +212,24 @@ def soak(directory: Path, seconds: float, programs: int = PROGRAMS) -> Soak:
         for stage in stages:
             stage.close()
         upstream.close()
+    for line in (directory / "turns").read_text().splitlines():
+        soaked.take(json.loads(line), found.ours, found.blocks)
     return found
+
+
+@contextlib.contextmanager
+def _watched(path: Path) -> Iterator[None]:
+    """What is started within tells of the turns of its loop there."""
+    path.touch()
+    kept = dict(os.environ)
+    here = str(Path(__file__).parent / "turns")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, kept.get("PYTHONPATH"))))
+    os.environ["TURNS"] = str(path)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
 
 
 def rows(samples: Sequence[Sample], count: int = 10) -> list[str]:
@@ -224,6 +243,10 @@ def rows(samples: Sequence[Sample], count: int = 10) -> list[str]:
     return lines
 
 
+def _fitted(line: soaked.Line) -> str:
+    return f"{line.slope * 60:+.2f} (fitted; 95 %: ±{line.error * 60:.2f}) at {line.ends:.0f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60)
@@ -235,20 +258,37 @@ def main() -> None:
     assert done.before
     assert done.after
     print("\n".join(rows(done.samples)))
+    half = seconds / 2
+    memory = soaked.line(soaked.lows([(one.at, one.memory / 1e6) for one in done.samples if one.at > half]))
+    blocks = soaked.line(
+        [(at - done.start, count / 1e3) for at, count in done.blocks if at - done.start > half]
+    )
+    thirds = [
+        [one.memory / 1e6 for one in done.samples if low <= 3 * one.at / seconds < high]
+        for low, high in ((1, 2), (2, 9))
+    ]
+    stalls = soaked.stalls(done.slow, done.ours, done.theirs)
+    kept = max((turn.kept for turn in done.ours if turn.what == "beat"), default=0.0)
     facts = {
         "seconds": round(seconds),
         "programs side by side": PROGRAMS,
         "runs": done.runs,
         "requests": done.requests,
         "requests that failed": len(done.failed),
-        "slowest request, s": round(done.slowest[0], 2),
-        "slowest request": f"{done.slowest[2]}, {done.slowest[1] - done.start:.0f} s after the start",
-        "in the slowest request egress waited for a processor, s": round(done.waited(), 2),
+        "slowest request, s": round(max(one.took for one in done.slow), 2),
+        "longest that egress itself kept anybody waiting, s": round(soaked.ours(stalls, kept), 2),
+        **soaked.described(stalls, done.ours, done.start),
         "egress waited for a processor, part of the time": round(done.samples[-1].waited / seconds, 2),
-        "memory: last third less the second, MB": round(done.growth() / 1e6, 1),
+        "memory: last third less the second, MB": round(
+            statistics.median(thirds[1]) - statistics.median(thirds[0]), 1
+        ),
+        "memory, its lows, at half and at the end, MB": f"{memory.begins:.1f}, {memory.ends:.1f}",
+        "memory, its lows, over the second half, MB a minute": _fitted(memory),
+        "blocks that Python holds over the second half, thousands a minute": _fitted(blocks),
         "memory at most, MB": round(max(sample.memory for sample in done.samples) / 1e6),
         "descriptors before and after": f"{done.before.descriptors}, {done.after.descriptors}",
         "threads before and after": f"{done.before.threads}, {done.after.threads}",
+        "verdict": soaked.verdict(len(done.failed), stalls, kept, memory),
         "over time": {line.split()[0] + " s": " ".join(line.split()[1:]) for line in rows(done.samples)[1:]},
     }
     for key, value in facts.items():

@@ -197,6 +197,8 @@ TARGETS = (
             lambda d: _fact(d, "soak_egress", "requests that failed")),
     Target("the same: the slowest request", 1, True, "s",
             lambda d: _fact(d, "soak_egress", "slowest request, s")),
+    Target("the same: the longest that egress itself kept anybody waiting", 1, True, "s",
+            lambda d: _fact(d, "soak_egress", "longest that egress itself kept anybody waiting, s")),
     Target("the same: memory, the last third less the second", 10, True, "MB",
             lambda d: _fact(d, "soak_egress", "memory: last third less the second, MB")),
     Target("a machine: made, and `exec true` done", 120, True, "ms", lambda d: _machine(d, "create and exec true"),

@@ -39,3 +39,18 @@ def test_cycles_are_gone() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_what_was_loaded_is_looked_through_no_more_and_what_comes_later_is() -> None:
+    before = gc.get_freeze_count()
+    Leftovers.loaded()
+    try:
+        assert gc.get_freeze_count() > before + 10_000
+        assert len(gc.get_objects()) < 10_000
+        gone = weakref.ref(Node())
+        leftovers = Leftovers()
+        leftovers.made(0.0)
+        assert leftovers.clear(2.0)
+        assert gone() is None
+    finally:
+        gc.unfreeze()

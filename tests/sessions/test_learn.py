@@ -57,6 +57,13 @@ def test_what_was_refused_is_listed_and_learnt_only_when_asked_for() -> None:
     assert [host.host for host in learner.hosts()] == ["a.example"]
 
 
+def test_what_no_policy_lets_is_not_learnt_even_when_asked_for() -> None:
+    refused = http("a.example", decision={"action": "block", "by": "name", "reason": "two Host headers"})
+    learner = learn(refused, refused=True)
+    assert learner.hosts() == []
+    assert dict(learner.denied) == {"python3: GET a.example/": 1}
+
+
 def test_a_host_has_the_methods_ports_and_paths_that_were_used() -> None:
     learner = learn(
         http("a.example", "/v1/x"),

@@ -175,3 +175,12 @@ def test_lines_about_repositories_hold_but_in_those_that_the_run_made() -> None:
     made.follow({"number": 1, "target": None})
     made.follow({"number": "2", "target": "/w/other/.git"})
     assert (outcome("/w/moved/.git/hooks/x"), outcome("/w/other/.git/hooks/x")) == ("block", "block")
+
+
+@pytest.mark.parametrize("by", ["secret", "name", "protocol"])
+def test_what_no_policy_lets_stays_refused(by: str) -> None:
+    refused = {"action": "block", "by": by, "reason": "header x-forwarded-host names 'b.example'"}
+    asked = http("a.example", "/v1/x", decision=refused)
+    assert decide(asked) == ("block", refused["reason"])
+    control = http("a.example", "/v1/x", decision={**refused, "by": "grant"})
+    assert (decide(control) or ("", ""))[0] == "allow", "what was not listed then is now"

@@ -2,9 +2,10 @@
 
 A session's objects (layers, contexts of TLS, rules) are made and dropped in steps of megabytes, so that what is free
 lies scattered; told so, the collector and malloc_trim(3) give it back. Where the C library has no malloc_trim (musl),
-only the collector runs. Refuses nothing.
+only the collector runs. What the program itself was loaded with it is told to leave aside: looking through that is most
+of the time for which a collection stops every run. Refuses nothing.
 
-    leftovers = Leftovers(); leftovers.made(now); leftovers.clear(now)
+    leftovers = Leftovers(); leftovers.loaded(); leftovers.made(now); leftovers.clear(now)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import gc
 from collections.abc import Callable
 
 EVERY = 20.0
-"""Seconds between two times at least: looking through everything stops everything for some tens of milliseconds."""
+"""Seconds between two times at least: looking through what runs have made stops all of them meanwhile."""
 
 
 def _trim() -> Callable[[int], object] | None:
@@ -31,6 +32,12 @@ class Leftovers:
         self._since: float | None = None
         self._last = float("-inf")
         self._trim = _trim()
+
+    @staticmethod
+    def loaded() -> None:
+        """What there is now (modules, their classes and functions) stays: it is looked through no more."""
+        gc.collect()
+        gc.freeze()
 
     def made(self, now: float) -> None:
         """A session has ended at `now`, on the clock `time.monotonic`."""

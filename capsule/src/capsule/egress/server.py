@@ -325,6 +325,7 @@ def main() -> int:
     except (OSError, ValueError) as error:
         logger.error("descriptor 0 must be a listening Unix socket, CAPSULE_EGRESS_IDLE seconds: %s", error)
         return 2
+    Leftovers.loaded()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(Server(listening, idle=idle).serve())
     return 0

@@ -18,7 +18,7 @@ from capsule.policy.addresses import HostError, forbidden, normalise_host
 from capsule.policy.model import DEFAULT_PORTS
 from capsule.policy.urlpath import PathRefused, path_segments, target_of
 from capsule.rules.entry import text, words
-from capsule.sessions.replay import decided, times
+from capsule.sessions.replay import decided, refused_by_all, times
 from capsule.sessions.subject import place_of, subject_of
 
 MAX_PATHS = 6
@@ -101,7 +101,7 @@ class Learner:
         if kind == "tcp" and (name := self._names.get(text(section.get("address")) or "")):
             section = {"host": name, **section}
             event = {**event, "tcp": section}
-        if decided(event) == "block" and not self.refused:
+        if decided(event) == "block" and (not self.refused or refused_by_all(event) is not None):
             denial = event.get("denial")
             if not (isinstance(denial, dict) and denial.get("probe") is True):
                 self.denied[subject_of({**event, "event": {"type": kind}})] += times(event)

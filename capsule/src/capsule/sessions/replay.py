@@ -179,10 +179,8 @@ class Replay:
     def _http(self, http: Mapping[str, Any], event: Mapping[str, Any]) -> Answer:
         if self.judge is None:
             return Answer("block", "no host is listed")
-        before = event.get("decision")
-        if isinstance(before, dict) and before.get("action") == "block" and before.get("by") == "secret":
-            # A placeholder where it may not go: its bytes are not on the log, and no policy lets it.
-            return Answer("block", text(before.get("reason")) or "a placeholder where it may not go")
+        if (why := refused_by_all(event)) is not None:
+            return Answer("block", why)
         # As it was at the request's head: the answer, and what was decided, were not known then.
         known = {key: value for key, value in http.items() if key not in _LATER}
         known["host"] = normalise_host(str(http["host"])).name
@@ -203,6 +201,18 @@ def decided(event: Mapping[str, Any]) -> Outcome:
     decision = event.get("decision")
     action = decision.get("action") if isinstance(decision, dict) else None
     return "block" if action == "block" else "allow"
+
+
+def refused_by_all(event: Mapping[str, Any]) -> str | None:
+    """Why no policy lets it: a placeholder where it may not go, two names that differ, what is no request. Else None.
+
+    What was seen is not on the log in all its bytes, so it cannot be decided anew.
+    """
+    before = event.get("decision")
+    if not isinstance(before, dict) or before.get("action") != "block":
+        return None
+    by = text(before.get("by"))
+    return (text(before.get("reason")) or by) if by in ("secret", "name", "protocol") else None
 
 
 def times(event: Mapping[str, Any]) -> int:
