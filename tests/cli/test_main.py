@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -12,7 +14,27 @@ from capsule.cli.main import main, root
 from tests.cli.invoke import invoke
 
 POLICY_VERBS = [("policy", verb) for verb in ("check", "compile", "diff", "explain", "schema", "test")]
-VERBS = [*((name,) for name in root.list_commands(click.Context(root))), *POLICY_VERBS]
+
+
+def _leaves(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        verb = group.get_command(context, name)
+        assert verb is not None
+        if isinstance(verb, click.Group):
+            yield from _leaves(verb, (*before, name))
+        else:
+            yield (*before, name)
+
+
+LEAVES = list(_leaves(root))
+VERBS = [
+    *((name,) for name in root.list_commands(click.Context(root))),
+    *(leaf for leaf in LEAVES if leaf[1:]),
+]
+NATIVE = {"run", "trace", "log", "verify", "prove", "record"}
+# What they print is for another program already: a shell's script, lines of JSON.
+FOR_PROGRAMS = {("completion",), ("sessions", "export")}
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -23,6 +45,26 @@ def test_every_verb_has_help_with_an_example(
     assert answer.code == 0
     assert f"Example: capsule {' '.join(verb)}" in answer.out
     assert invoke(capsys, *verb, "-h").out == answer.out
+
+
+@pytest.mark.parametrize("verb", LEAVES, ids=" ".join)
+def test_every_verb_offers_json(
+    verb: tuple[str, ...], capsys: pytest.CaptureFixture[str], capsule_binary: Path
+) -> None:
+    if verb[0] in NATIVE:
+        words = [str(capsule_binary), *verb]
+        told = subprocess.run([*words, "--help"], capture_output=True, text=True, check=True).stdout
+        assert "\nexample: " in told
+        assert f"capsule {verb[0]}" in told.partition("\nexample: ")[2]
+        refused = subprocess.run([*words, "--json", "--nosuch"], capture_output=True, text=True, check=False)
+        answer = refused.stdout or refused.stderr.splitlines()[-1]
+        assert refused.returncode in {2, 64, 125}
+    else:
+        told = invoke(capsys, *verb, "--help").out
+        answer = invoke(capsys, *verb, "--json", "--nosuch").out
+    assert ("--json" in told) is (verb not in FOR_PROGRAMS)
+    if verb not in FOR_PROGRAMS:
+        assert isinstance(json.loads(answer), dict)
 
 
 @pytest.mark.parametrize("verb", POLICY_VERBS, ids=" ".join)

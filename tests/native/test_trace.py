@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -100,3 +101,10 @@ def test_nothing_is_followed_to_where_the_result_goes(
     )
     assert answer.returncode == 125
     assert (workspace / "target").read_text() == "keep"
+
+
+def test_its_report_comes_in_json(workspace: Path, home: Path, capsule_binary: Path) -> None:
+    answer, seen = trace(capsule_binary, f"cat {home}/.ssh/id_ed25519; exit 3", "--json")
+    report = json.loads(answer.stderr.splitlines()[-1])
+    assert (answer.returncode, report["exit"]["code"], report["run"][:2]) == (3, 3, "r-")
+    assert seen.code == 3

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from tests.cli.overlay.conftest import Capsule
 from tests.overlay.conftest import Made
 
@@ -11,6 +13,12 @@ def test_throws_the_overlay_away_and_leaves_the_host(made: Made, capsule: Capsul
     assert (made.root / "a.txt").read_text() == "one\ntwo\n"
     assert capsule("discard").returncode == 125
     assert capsule("discard", "--all").returncode == 0
+
+
+def test_in_json(made: Made, capsule: Capsule) -> None:
+    assert json.loads(capsule("discard", "--json").stdout) == {"thrown_away": ["r-1"]}
+    assert not made.directory.exists()
+    assert json.loads(capsule("discard", "--all", "--json").stdout) == {"thrown_away": []}
 
 
 def test_a_name_that_leads_elsewhere_is_refused(made: Made, capsule: Capsule) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ def test_without_and_with_remarks(capsys: pytest.CaptureFixture[str], workspace:
     answer = invoke(capsys, "rules", "lint", "rules.yaml")
     assert answer.code == 1
     assert answer.out.startswith("rules.yaml:16: rule again: conflicts with later")
+    told = json.loads(invoke(capsys, "rules", "lint", "rules.yaml", "--json").out)
+    assert (told["ok"], told["rules"]) == (False, 3)
+    (remark,) = told["remarks"]
+    assert (remark["file"], remark["line"], remark["rule"]) == (str(workspace / "rules.yaml"), 16, "again")
+    assert remark["what"].startswith("conflicts with later")
+    assert remark["next_step"]
 
 
 def test_detections_that_can_never_fire(

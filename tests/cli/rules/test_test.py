@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,18 @@ def test_tests_that_pass_and_one_that_does_not(
     answer = invoke(capsys, "rules", "test", "rules.yaml")
     assert answer.code == 1
     assert answer.out == "rules.yaml:11:14: rule no-gists: miss: the rule holds\n1 of 2 tests pass\n"
+
+
+def test_in_json(capsys: pytest.CaptureFixture[str], workspace: Path, home: Path) -> None:
+    (workspace / "rules.yaml").write_text(RULES.replace("method: GET", "method: POST"))
+    answer = invoke(capsys, "rules", "test", "rules.yaml", "agents", "--json")
+    told = json.loads(answer.out)
+    assert (answer.code, told["ok"], len(told["tests"])) == (1, False, 46)
+    (failed,) = [one for one in told["tests"] if not one["passed"]]
+    assert failed == {
+        "file": str(workspace / "rules.yaml"), "line": 11, "column": 14, "rule": "no-gists", "expected": "miss",
+        "passed": False, "why": "the rule holds",
+    }  # fmt: skip
 
 
 def test_no_tests(capsys: pytest.CaptureFixture[str], workspace: Path, home: Path) -> None:

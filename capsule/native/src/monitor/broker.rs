@@ -121,6 +121,9 @@ impl Broker {
             return Verdict::Refused(refusal);
         }
         match self.access.decide(name, want) {
+            Verdict::Granted if want == Want::Write => self
+                .begins_above(name)
+                .map_or(Verdict::Granted, Verdict::Refused),
             Verdict::Refused(refusal) if refusal.repository && self.repositories.hold(name) => {
                 Verdict::Granted
             }

@@ -139,6 +139,16 @@ impl Broker {
         self.access.about_repositories().map(Guarded::refusal)
     }
 
+    /// What keeps a name from being changed because a repository that this run did not make begins above it: what is
+    /// kept at the workspace's top is kept at that one's.
+    pub fn begins_above(&self, name: &[u8]) -> Option<Refusal> {
+        let begins = |directory: &[u8]| {
+            let dot = [directory, b"/.git"].concat();
+            look(&dot).is_ok_and(|stat| !self.repositories.made(&stat))
+        };
+        self.access.top_of(name, begins).map(Guarded::refusal)
+    }
+
     /// Before a directory is made. The first repository of the workspace is refused whole: half of one helps nobody.
     ///
     /// # Errors

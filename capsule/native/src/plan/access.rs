@@ -15,6 +15,7 @@
 //! ```
 
 mod repositories;
+mod tops;
 
 use super::model::{Origin, Plan};
 use super::names::{Marks, Means, Names, RuleId};
@@ -97,6 +98,8 @@ pub struct Access {
     globs: bool,
     /// Denials that the view holds up by itself.
     masked: Vec<RuleId>,
+    /// What presets protect at the top of the workspace.
+    tops: Vec<tops::Top>,
 }
 
 /// What holds at the end of a walk.
@@ -131,6 +134,7 @@ impl Access {
             read_denies: false,
             globs: false,
             masked: Vec::new(),
+            tops: Vec::new(),
         };
         for place in &fs.hide {
             let rule = access.rule("hide", &place.path, &place.origin);
@@ -168,6 +172,9 @@ impl Access {
                 let section = egress.and_then(|e| e.relies_on(&line.pattern, &line.origin));
                 let rule = access.rule(section.unwrap_or(field), &line.pattern, &line.origin);
                 let pattern = Pattern::new(&line.pattern, variables)?;
+                if !denies {
+                    access.top(line, &pattern, rule);
+                }
                 access.guard(pattern, rule, denies, extras);
             }
         }

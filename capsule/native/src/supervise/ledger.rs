@@ -104,6 +104,9 @@ impl Ledger {
                 && known.target == denial.target
                 && known.syscall == denial.syscall
                 && known.program == denial.program
+                && known.rule == denial.rule
+                && known.layer == denial.layer
+                && known.errno == denial.errno
         });
         if let Some(known) = same {
             known.count = known.count.saturating_add(count);
@@ -210,6 +213,35 @@ mod tests {
             ledger.crossed("egress.finding", &found(&n.to_string(), 1), stamp);
         }
         assert_eq!(ledger.findings.len(), MOST_FINDINGS);
+    }
+
+    #[test]
+    fn two_lines_that_refuse_the_same_are_two_lines() {
+        let mut ledger = Ledger::default();
+        let refused_by = |line| {
+            let Event::Denied { mut denial, .. } = denied("/w/x", 1) else {
+                panic!("another event");
+            };
+            denial.rule = Some(wire::RuleLine {
+                text: "protect: [\"./x\"]".into(),
+                file: "capsule.yaml".into(),
+                line,
+            });
+            Event::Denied {
+                mono: 1,
+                count: 1,
+                denial,
+            }
+        };
+        for line in [3, 4, 3] {
+            ledger.count(&refused_by(line), Stamp { wall: 0, mono: 0 });
+        }
+        let told: Vec<_> = ledger
+            .denials
+            .iter()
+            .map(|denial| (denial.rule.as_ref().map(|rule| rule.line), denial.count))
+            .collect();
+        assert_eq!(told, [(Some(3), 2), (Some(4), 1)]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ usage: capsule trace [options] [--] COMMAND [ARGUMENT…]
   --out FILE               where to (default: observation.json)
   --policy FILE|PRESET     the policy in force meanwhile, as for capsule run
   --log FILE               the audit log (default: ./capsule.log)
+  --json                   the report as one line of JSON at the end of standard error, as of capsule run
   -h, --help               this text
 
 The exit code is as of capsule run.
@@ -32,16 +33,21 @@ example: capsule trace --out seen.json -- make test
 /// Run the verb with the arguments after its name.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let (request, out) = match parse(arguments) {
+    let wants_json = super::wants_json(&arguments);
+    let (request, out, json) = match parse(arguments) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => {
             crate::log_terminal::print(HELP);
             return ExitCode::SUCCESS;
         }
-        Err(why) => return usage(&format!("trace: {why}"), "capsule trace --help", false),
+        Err(why) => return usage(&format!("trace: {why}"), "capsule trace --help", wants_json),
     };
     let report = launch::run(&request);
-    terminal::story(&report);
+    if json {
+        terminal::json(&report, 2);
+    } else {
+        terminal::story(&report);
+    }
     let Some(seen) = &report.seen else {
         return ExitCode::from(report.exit.code);
     };
@@ -56,7 +62,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     });
     match write(&out, &document) {
         Ok(()) => ExitCode::from(report.exit.code),
-        Err(error) => refuse(&format!("{}: {error}", out.display()), false),
+        Err(error) => refuse(&format!("{}: {error}", out.display()), json),
     }
 }
 
@@ -75,17 +81,19 @@ fn write(out: &Path, document: &serde_json::Value) -> std::io::Result<()> {
 }
 
 /// `None`: help was asked for.
-fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, PathBuf)>, String> {
+fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, PathBuf, bool)>, String> {
     let mut request = Request {
         observe: true,
         ..Request::default()
     };
+    let mut json = false;
     let mut out = PathBuf::from("observation.json");
     let mut parser = lexopt::Parser::from_args(arguments);
     let text = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(text)? {
         match argument {
             Short('h') | Long("help") => return Ok(None),
+            Long("json") => json = true,
             Long("out") => out = parser.value().map_err(text)?.into(),
             Long("policy") => request.policy = Some(parser.value().map_err(text)?),
             Long("log") => request.log = Some(parser.value().map_err(text)?.into()),
@@ -100,5 +108,5 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<(Request, PathBuf)>, String>
     if request.command.is_empty() {
         return Err("no command".to_owned());
     }
-    Ok(Some((request, out)))
+    Ok(Some((request, out, json)))
 }

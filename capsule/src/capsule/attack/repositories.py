@@ -171,6 +171,61 @@ def nested_behind_link(a: Inside) -> None:
         a.attempt(os.chmod, a.ws + place, 0o755)
 
 
+_OPENED = (
+    ".vscode/tasks.json",
+    ".idea/workspace.xml",
+    ".envrc",
+    ".claude/settings.json",
+    ".mcp.json",
+    ".husky/pre-commit",
+    "x.code-workspace",
+)
+
+
+def _opened(stage: Stage) -> None:
+    _nested(stage)
+    (stage.ws / "group/proj/.vscode").mkdir()
+    (stage.ws / "group/proj/.vscode/tasks.json").write_text("{}\n")
+
+
+def _opened_or_entered(stage: Stage) -> str | None:
+    proj = stage.ws / "group/proj"
+    made = [name for name in _OPENED[1:] if os.path.lexists(proj / name)]
+    tasks = proj / _OPENED[0]
+    if not tasks.exists() or tasks.read_text() != "{}\n":
+        made.append(_OPENED[0])
+    return "in the repository below: " + ", ".join(made) if made else None
+
+
+@case(
+    "git.nested-opened",
+    4,
+    "what an editor, a shell or an agent runs where a repository below the workspace is opened",
+    prepare=_opened,
+    judge=_opened_or_entered,
+)
+def nested_opened(a: Inside) -> None:
+    proj = a.ws + "/group/proj/"
+    a.attempt(os.rename, proj + ".vscode", proj + "aside")
+    a.attempt(os.makedirs, a.ws + "/own")
+    a.write(a.ws + "/own/tasks.json", text="[]\n")
+    a.attempt(os.rename, a.ws + "/own", proj + ".vscode")
+    a.attempt(a.sys, "renameat2", -100, a.ws + "/own", -100, proj + ".vscode", 2)
+    for name in (
+        ".vscode/tasks.json",
+        ".idea/workspace.xml",
+        ".envrc",
+        ".claude/settings.json",
+        ".mcp.json",
+        ".husky/pre-commit",
+        "x.code-workspace",
+    ):
+        a.attempt(lambda path=proj + name: os.makedirs(os.path.dirname(path), exist_ok=True))
+        a.attempt(a.write, proj + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "[]\n")
+    a.attempt(os.symlink, "../../own", proj + ".idea")
+    a.attempt(os.link, a.ws + "/own/tasks.json", proj + ".mcp.json")
+
+
 def _hooks_path(stage: Stage) -> None:
     _repository(stage.ws / ".git", _PLAIN + "\thooksPath = tools/hooks\n")
     (stage.ws / "tools/hooks").mkdir(parents=True)

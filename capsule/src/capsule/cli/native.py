@@ -68,7 +68,7 @@ run = _declare(
     click.Option(["--audit"], type=click.Choice(["run", "writes", "all"])),
     words=CommandWords(),
 )
-trace = _declare("trace", _file("--out"), _policy(), _file("--log"), words=CommandWords())
+trace = _declare("trace", _flag("--json"), _file("--out"), _policy(), _file("--log"), words=CommandWords())
 log = _declare(
     "log",
     *(_flag(name) for name in ("--denied", "--follow", "--full", "--json", "--checkpoint", "--key")),

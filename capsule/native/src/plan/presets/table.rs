@@ -1,7 +1,7 @@
 // Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
-    "d377509890c5680e5873a15a71cf1c15056f9b33ab7485b4b299175675712642";
+    "0c4dbca78948b4252766cd7494fb6a65e85c63f564d867ec2675dcbcfedd06f4";
 /// All presets, by name.
 pub const ALL: &[Preset] = &[
     Preset {
@@ -13,7 +13,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "c",
         source: "blake3:21e16511ae8346f9f640429926412e1d6275414221818f104041b66a73cd3a8e",
-        digest: "blake3:72db5b70548f92436de1c57ce31557716ee1f3b5e3beeb33aec37f526ecd87f2",
+        digest: "blake3:2472d2330625be70d7c1a987d188cdfb0f49e01cf6f999ee377e74e109d675a2",
         plan: include_str!("c.json"),
     },
     Preset {
@@ -37,7 +37,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "git",
         source: "blake3:b55d039b19a702e752b3cbd1fa93e3c8f281a4c02c1171cd32ab055bdf4f059e",
-        digest: "blake3:28e4ca702f993667c2c7e2888a4e468d2e801c007b380bab19730bf25327fed9",
+        digest: "blake3:6f6a5863b3989408594371ff2a4b9f8d45792597ad198179acd79a38520d14b8",
         plan: include_str!("git.json"),
     },
     Preset {
@@ -61,7 +61,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "node",
         source: "blake3:e46d8f2a726d386a7f30d3083840211d83d7fb2a8b4dab163d461c5c104575c7",
-        digest: "blake3:10ffe58bd16d351f6c937edfc99282effe076f50999d37099791f4393acadac0",
+        digest: "blake3:0b1e8dbbd4e3183b02c309f718312c7e4e27f68836d8d694e4a9ba9ea52b80be",
         plan: include_str!("node.json"),
     },
     Preset {
@@ -91,7 +91,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "python",
         source: "blake3:b266a79fc0273ffc385d0b61d25793eff41f05bda3f9380654b6f9a68b9afe12",
-        digest: "blake3:56c84673de099082460d4919c337dd7ba3260a9ca0e49878b28f94d2cb52dc12",
+        digest: "blake3:315e91d32dc6f50c3e0d5e8cb305eba874f21a68e193bee1ed7c32080b780006",
         plan: include_str!("python.json"),
     },
     Preset {
@@ -109,7 +109,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "rust",
         source: "blake3:3d51b28683ddb0f4f0cb7a47582b30b971009c714faaf5c029b8510f014becb3",
-        digest: "blake3:2d724e50543f0208643cc945af381825853102d9bbe937fa010e1930f89106e1",
+        digest: "blake3:a0559ad962c4d87d0f7cee7344e0dfd1dd92bb024f22a784e508f7d8c71c9a27",
         plan: include_str!("rust.json"),
     },
     Preset {
@@ -121,7 +121,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "share",
         source: "blake3:0de10fceed1fb9201ecc8b3daa2f633b9917c3345dfeb25d449c521662e178a6",
-        digest: "blake3:d18fbdfff235ff83ccb09c46418a57716bd7a78813035feb7006044e891fe3a3",
+        digest: "blake3:2247af6129a89fc844ae4a3dd31c512c5ff4e4f9f4475b5b6de4390359c28c13",
         plan: include_str!("share.json"),
     },
     Preset {
@@ -138,8 +138,8 @@ pub const ALL: &[Preset] = &[
     },
     Preset {
         name: "workspace",
-        source: "blake3:37483d6c839098e575a3dc1b284c5e8d353f4846ce43892174080951867db9a5",
-        digest: "blake3:e66d044e69ab403a9a6a3fdbed3fd19d21d712c7da90ce698903a05bfa4c96f9",
+        source: "blake3:98d650de415fab2f46f31d91e5366cade4afb535d778ce1b59406f01a7d0c8a0",
+        digest: "blake3:d46dfdbe705ff4c6ae768d16532bfc13023d3b6f98188390b997d29643194ba1",
         plan: include_str!("workspace.json"),
     },
 ];

@@ -6,9 +6,9 @@
 //! is mended.
 
 use super::wire::Source;
-use crate::plan::{Egress, Variables};
+use crate::plan::{Egress, Origin, Variables};
 use crate::sandbox::system::check;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -30,6 +30,8 @@ pub struct Sources {
     files: Vec<PathBuf>,
     directories: Vec<PathBuf>,
     packs: Vec<String>,
+    /// Which line of the policy names a file or directory.
+    origins: BTreeMap<PathBuf, Origin>,
     watch: Option<OwnedFd>,
     known: Option<blake3::Hash>,
 }
@@ -71,23 +73,44 @@ impl Sources {
         let mut sources = Sources::default();
         let path = |text: &str| variables.path(text).map_err(|error| error.to_string());
         for rule in &egress.rules {
-            sources.files.push(path(&rule.path)?);
+            sources.named_at(&rule.origin, path(&rule.path)?);
         }
         for detection in &egress.detect {
             if let Some(text) = &detection.path {
                 let path = path(text)?;
                 if path.is_dir() {
+                    sources
+                        .origins
+                        .insert(path.clone(), detection.origin.clone());
                     sources.directories.push(path);
                 } else {
-                    sources.files.push(path);
+                    sources.named_at(&detection.origin, path);
                 }
             }
             sources.packs.extend(detection.pack.clone());
         }
         for grant in &egress.authorities {
-            sources.files.push(path(&grant.path)?);
+            sources.named_at(&grant.origin, path(&grant.path)?);
         }
         Ok(sources)
+    }
+
+    fn named_at(&mut self, origin: &Origin, path: PathBuf) {
+        let first = self.origins.entry(path.clone());
+        first.or_insert_with(|| origin.clone());
+        self.files.push(path);
+    }
+
+    /// A problem with a named path, with the line of the policy that names it.
+    fn told(&self, path: &Path, why: String) -> String {
+        match self.origins.get(path) {
+            Some(at) => format!(
+                "{}:{}:{}: {why}; rules, detection and authorities lie beside the file that names them, or are \
+                 named by ~/… or /…\ncorrect this and run it again",
+                at.file, at.line, at.column
+            ),
+            None => why,
+        }
     }
 
     /// Everything, as it is now.
@@ -97,11 +120,11 @@ impl Sources {
     pub fn read(&self) -> Result<Vec<Source>, String> {
         let mut found = Vec::new();
         for path in &self.files {
-            found.push(text(path)?);
+            found.push(text(path).map_err(|why| self.told(path, why))?);
         }
         for directory in &self.directories {
             let mut paths = Vec::new();
-            beneath(directory, DEEPEST, &mut paths)?;
+            beneath(directory, DEEPEST, &mut paths).map_err(|why| self.told(directory, why))?;
             paths.sort_unstable();
             for path in paths {
                 found.push(text(&path)?);
@@ -225,9 +248,15 @@ pub fn named(egress: &Egress, variables: &Variables) -> Result<Egress, String> {
     Ok(named)
 }
 
+fn unreadable(error: &io::Error) -> String {
+    let words = error.to_string();
+    let words = words.split(" (os error").next().unwrap_or_default();
+    format!("cannot be read: {words}")
+}
+
 fn text(path: &Path) -> Result<Source, String> {
-    let told = |why: String| format!("{}: {why}", path.display());
-    let found = fs::metadata(path).map_err(|error| told(error.to_string()))?;
+    let told = |why: String| format!("{} {why}", path.display());
+    let found = fs::metadata(path).map_err(|error| told(unreadable(&error)))?;
     if !found.is_file() {
         return Err(told("is not a file".into()));
     }
@@ -237,7 +266,7 @@ fn text(path: &Path) -> Result<Source, String> {
             found.len()
         )));
     }
-    let bytes = fs::read(path).map_err(|error| told(error.to_string()))?;
+    let bytes = fs::read(path).map_err(|error| told(unreadable(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| told("is not UTF-8".into()))?;
     Ok(Source {
         path: path
@@ -250,7 +279,7 @@ fn text(path: &Path) -> Result<Source, String> {
 
 /// The `.yml` and `.yaml` files of a directory of detection rules; links are not followed.
 fn beneath(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), String> {
-    let told = |error: io::Error| format!("{}: {error}", directory.display());
+    let told = |error: io::Error| format!("{} {}", directory.display(), unreadable(&error));
     for entry in fs::read_dir(directory).map_err(told)? {
         let entry = entry.map_err(told)?;
         let kind = entry.file_type().map_err(told)?;
@@ -340,6 +369,9 @@ mod tests {
             .collect();
         assert_eq!(kept, [at("needed.pem")]);
         let sources = Sources::of(&egress, &variables).unwrap();
+        let refused = sources.read().err().unwrap();
+        assert!(refused.starts_with("capsule.yaml:1:1: "), "{refused}");
+        assert!(refused.contains(&at("rules.yaml")) && !refused.contains("os error"));
         assert_eq!(
             sources.files.len(),
             3,

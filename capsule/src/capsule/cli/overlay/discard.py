@@ -11,9 +11,15 @@ from capsule.cli.overlay import overlays
 @click.command("discard", epilog="Example: capsule discard")
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option("--all", "all_", is_flag=True, help="Every overlay that is not in use.")
-def command(run: str | None, all_: bool) -> int:
+@click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
+def command(run: str | None, all_: bool, json_: bool) -> int:
     """Throw away the overlay of a run (the newest run, or RUN)."""
     kept = overlays()
+    thrown = []
     for name in kept.runs() if all_ else [run]:
-        terminal.say(f"{kept.discard(name)}: thrown away")
+        thrown.append(kept.discard(name))
+        if not json_:
+            terminal.say(f"{thrown[-1]}: thrown away")
+    if json_:
+        terminal.say_json({"thrown_away": thrown})
     return 0

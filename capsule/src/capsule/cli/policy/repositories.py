@@ -1,7 +1,8 @@
 """What `explain` says about git's own names, as the launcher and the monitor decide them in a run.
 
 A `.git` that is a file is not written; the workspace's first one is not made; where `core.hooksPath`, a `.git` that
-is a file or a link, or a bare repository lead git, the names there are protected as their like in `.git` is. It reads a
+is a file or a link, or a bare repository lead git, the names there are protected as their like in `.git` is. Where a
+repository begins below the workspace, what presets protect at the workspace's top is protected too. It reads a
 bounded beginning of git's settings, follows no `include`, and starts no git.
 
     kept(access, "/w/.git")     # None: an ordinary directory, or nothing speaks against it
@@ -36,6 +37,22 @@ def kept(access: Access, path: str) -> Decision | None:
             like = access.path(str(workspace / ".git" / means), "write")
             if like.kind == "protected" and like.rule is not None:
                 return replace(like, rule=replace(like.rule, text=f"{like.rule.text}: {why}"))
+    return _top(access, path)
+
+
+def _top(access: Access, path: str) -> Decision | None:
+    workspace = access.variables.workspace.rstrip("/")
+    if not path.startswith(f"{workspace}/"):
+        return None
+    for above in reversed(Path(path).parents):
+        directory = str(above)
+        if directory.startswith(f"{workspace}/") and os.path.lexists(above / ".git"):
+            like = access.path(workspace + path.removeprefix(directory), "write")
+            rule = like.rule
+            preset = rule is not None and rule.origin.file.startswith("preset:")
+            if rule is not None and preset and rule.text.startswith('filesystem: protect: ["./'):
+                why = f"a repository begins at {directory.removeprefix(f'{workspace}/')}"
+                return replace(like, rule=replace(rule, text=f"{rule.text}: {why}"))
     return None
 
 

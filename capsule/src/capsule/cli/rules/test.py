@@ -16,7 +16,8 @@ from capsule.rules.testing import ExampleResult, check_examples
 
 @click.command("test", epilog="Example: capsule rules test rules.yaml")
 @files_argument
-def command(files: tuple[str, ...]) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def command(files: tuple[str, ...], as_json: bool) -> int:
     """Ask each rule about the events of its 'tests', and a pack about its examples.
 
     Exits 0 when all come out as written, else 1.
@@ -27,6 +28,9 @@ def command(files: tuple[str, ...]) -> int:
         *_packs(sources.detections),
     ]
     failed = [result for result in results if not result.passed]
+    if as_json:
+        terminal.say_json({"ok": not failed, "tests": [_row(result) for result in results]})
+        return 1 if failed else 0
     for result in failed:
         terminal.say(terminal.near(str(result)))
     if results:
@@ -40,6 +44,17 @@ def command(files: tuple[str, ...]) -> int:
     else:
         terminal.say("no tests: add 'tests: {match: [...], miss: [...]}' to a rule")
     return 1 if failed else 0
+
+
+def _row(result: ExampleResult | PackResult) -> dict[str, object]:
+    if isinstance(result, PackResult):
+        expected = "fires" if result.fires else "silent"
+        return {"pack": result.pack, "rule": result.rule, "expected": expected, "passed": result.passed,
+                "found": result.found}  # fmt: skip
+    expected = "match" if result.example.holds else "miss"
+    return {"file": result.rule.file, "line": result.example.line, "column": result.example.column,
+            "rule": result.rule.id, "expected": expected, "passed": result.passed,
+            "why": result.why or None}  # fmt: skip
 
 
 def _packs(rules: SigmaFile) -> Iterator[PackResult]:
