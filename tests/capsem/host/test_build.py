@@ -148,3 +148,20 @@ def test_the_cache_is_bounded_and_what_is_in_use_stays(tmp_path: Path) -> None:
         os.close(held)
     assert {path.parent.name for path in roots.glob("*/sha256")} == {"held", "new"}
     assert list((roots / "old").iterdir()) == []
+
+
+def test_a_name_that_none_can_have_is_refused_before_the_work(inputs: list[str]) -> None:
+    with pytest.raises(ImageError, match="cannot name an image"):
+        subject.build(spec(name="a b"), Silent())
+    assert inputs == []
+
+
+def test_what_a_killed_build_left_in_the_cache_goes_with_the_next(inputs: list[str]) -> None:
+    subject.build(spec(), Silent())
+    [proof] = paths.cache().glob("roots/*/sha256")
+    left = proof.parent / "building-killed/root.tar"
+    left.parent.mkdir()
+    left.write_bytes(b"half of it")
+    proof.unlink()
+    subject.build(spec(), Silent())
+    assert sorted(path.name for path in proof.parent.iterdir()) == ["base.squashfs", "packages", "sha256"]

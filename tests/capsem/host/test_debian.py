@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from capsem.errors import ImageError
@@ -51,6 +52,24 @@ def test_what_mmdebstrap_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert started.environment == {"SOURCE_DATE_EPOCH": "1761955200"}
     assert (tmp_path / "pins").read_text() == "Package: git\nPin: version 1:2.39\nPin-Priority: 1001\n\n"
     assert f"--customize-hook=tar-in {tmp_path}/npm.tar /" in started.arguments
+
+
+def test_pip_trusts_whom_the_host_trusts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started = Recorder()
+    monkeypatch.setattr(commands, "run", started)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    authorities = tmp_path / "its authorities.pem"
+    authorities.write_text("x")
+    monkeypatch.setenv("PIP_CERT", str(authorities))
+    recipe = msgspec.structs.replace(RECIPE, npm={}, pypi={"cowsay": "6.1"})
+    debian.bootstrap(recipe, tmp_path / "root.tar", Silent())
+    upload, install = (one for one in started.arguments if one.startswith("--customize-hook"))
+    assert upload == f"--customize-hook=upload '{authorities}' /tmp/capsem-authorities"
+    assert "PIP_CERT=/tmp/capsem-authorities " in install
+    assert install.endswith(" cowsay==6.1")
+    authorities.unlink()
+    with pytest.raises(ImageError, match="is no file"):
+        debian.bootstrap(recipe, tmp_path / "root.tar", Silent())
 
 
 @pytest.mark.needs("mmdebstrap")

@@ -88,6 +88,17 @@ def test_the_recipes_that_come_along(name: str) -> None:
         (HEAD + 'users = [{ name = "a:b", uid = 1000 }]', "no name of a user"),
         (HEAD + 'users = [{ name = "a", uid = 1000, home = "/../x" }]', "absolute"),
         (HEAD + 'users = [{ name = "a", uid = 1000 }, { name = "b", uid = 1000 }]', "1000 is there twice"),
+        (HEAD + 'users = [{ name = "root", uid = 1000 }]', "root is a user or a group of Debian's"),
+        (HEAD + 'files = [{ path = "/capsem/capsem-agent", text = "" }]', "has its own there"),
+        (HEAD + 'files = [{ path = "/usr/local/bin/capsem", text = "" }]', "has its own there"),
+        (HEAD + 'files = [{ path = "/tmp/x", text = "" }]', "would not be seen"),
+        (HEAD + 'files = [{ path = "/etc/shadow", text = "" }]', "made of users"),
+        (HEAD + 'files = [{ path = "/a/b", text = "" }, { path = "/a", text = "" }]', "/a/b is below it"),
+        (
+            HEAD
+            + 'users = [{ name = "a", uid = 1000, home = "/x/a" }]\nfiles = [{ path = "/x", text = "" }]',
+            "/x/a is below it",
+        ),
         (HEAD + 'files = [{ path = "etc/x", text = "" }]', "no absolute path"),
         (HEAD + 'files = [{ path = "/etc/../x", text = "" }]', "no absolute path"),
         (HEAD + 'files = [{ path = "/x", text = "", mode = "4755" }]', "setuid"),

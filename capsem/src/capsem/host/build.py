@@ -26,7 +26,7 @@ from capsem.host.images import Image, adopt, part_of, sha256_of
 from capsem.host.kernel import BuiltKernel
 from capsem.host.progress import Progress
 from capsem.vm import initrd, packages, sbom
-from capsem.vm.image import VERSION, Flavour, Kernel, Manifest, Package, Root, canonical
+from capsem.vm.image import VERSION, Flavour, Kernel, Manifest, Package, Root, canonical, check_name
 from capsem.vm.recipe import Recipe
 
 # Changed when the same recipe would give another tree: what is in the cache is then made anew.
@@ -62,6 +62,8 @@ def build(spec: BuildSpec, progress: Progress) -> Image:
         ConflictError: it does not fit within limits.home.
     """
     recipe = spec.recipe
+    # What is known at once is said before minutes go by.
+    check_name(spec.name or recipe.name)
     agent = agents.find_agent(spec.agent)
     built = (
         kernel.hardened(recipes.kernel_config(), recipe.suite, progress)
@@ -219,6 +221,8 @@ def _size(place: Path) -> int:
 
 
 def _made(spec: BuildSpec, place: Path, progress: Progress) -> tuple[Package, ...]:
+    for left in place.glob("building-*"):  # of a build that was killed: whoever is here holds the lock
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="building-", dir=place) as room:
         archive = Path(room, "root.tar")
         debian.bootstrap(spec.recipe, archive, progress, spec.lock or ())

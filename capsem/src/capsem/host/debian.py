@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import ssl
 from pathlib import Path
 
 from capsem.errors import ImageError
@@ -28,6 +29,8 @@ _LEFT_OUT = (
     "/usr/share/bug/*",
 )
 PINS = "etc/apt/preferences.d/capsem"
+# In the tree while pip runs; what is below /tmp does not go into an image.
+_AUTHORITIES = "/tmp/capsem-authorities"  # noqa: S108 - of the tree
 
 
 def bootstrap(recipe: Recipe, target: Path, progress: Progress, lock: tuple[Package, ...] = ()) -> None:
@@ -136,12 +139,34 @@ def _mode() -> str:
 
 
 def _installs(recipe: Recipe) -> list[str]:
-    """What is installed by pip, inside the tree, without running the packages' own install scripts."""
-    lines = []
-    if recipe.pypi:
-        wanted = " ".join(shlex.quote(f"{name}=={version}") for name, version in sorted(recipe.pypi.items()))
-        lines.append(
-            'chroot "$1" env HOME=/root PYTHONDONTWRITEBYTECODE=1 python3 -m pip install --no-cache-dir --no-compile '
-            f"--break-system-packages --root-user-action=ignore --only-binary=:all: --prefix=/usr/local {wanted}"
-        )
+    """What is installed by pip, inside the tree, without running the packages' own install scripts.
+
+    pip trusts there whom it trusts on this host, as apt and npm do.
+    """
+    if not recipe.pypi:
+        return []
+    lines, trust = [], ""
+    if (authorities := _authorities()) is not None:
+        lines.append(f"upload {shlex.quote(str(authorities))} {_AUTHORITIES}")
+        trust = f"PIP_CERT={_AUTHORITIES} "
+    wanted = " ".join(shlex.quote(f"{name}=={version}") for name, version in sorted(recipe.pypi.items()))
+    lines.append(
+        f'chroot "$1" env HOME=/root {trust}PYTHONDONTWRITEBYTECODE=1 python3 -m pip install --no-cache-dir '
+        "--no-compile --break-system-packages --root-user-action=ignore --only-binary=:all: --prefix=/usr/local "
+        f"{wanted}"
+    )
     return lines
+
+
+def _authorities() -> Path | None:
+    """The file of certificates by which pip trusts on this host; None where it has its own."""
+    named = (os.environ.get(name) for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"))
+    place = next(filter(None, named), None) or ssl.get_default_verify_paths().cafile
+    if place is None:
+        return None
+    if not Path(place).is_file():
+        raise ImageError(
+            f"{place}, by which pip is to trust, is no file",
+            next_step="correct PIP_CERT, REQUESTS_CA_BUNDLE or SSL_CERT_FILE",
+        )
+    return Path(place).resolve()

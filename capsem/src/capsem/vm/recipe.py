@@ -34,6 +34,14 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _MODE = re.compile(r"0?[0-7]{3}")
 _BESIDE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUITE = re.compile(r"[a-z]+")
+# Users and groups of Debian's base-passwd (1000 and above are the recipe's), and what each install adds to them.
+_DEBIANS = """
+root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc _apt nobody adm tty disk kmem
+dialout fax voice cdrom floppy tape sudo audio dip operator src shadow utmp video sasl plugdev staff users nogroup
+"""
+_ACCOUNTS = frozenset({"/etc/passwd", "/etc/group", "/etc/shadow"})
+# What is mounted over, or put there when the image is made.
+_COVERED = ("capsem", "dev", "proc", "run", "sys", "tmp")
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -174,6 +182,23 @@ def _problems(recipe: Recipe) -> list[str]:
                 f"files: {file.path}: mode {file.mode!r} is not of the form 0644; setuid is not given to files"
             )
     found += [f"files: {path} is there twice" for path in _twice([file.path for file in recipe.files])]
+    return found + _places(recipe)
+
+
+def _places(recipe: Recipe) -> list[str]:
+    """Names that mean nothing in a machine, or that something else has."""
+    found = []
+    files = {file.path for file in recipe.files}
+    for path in sorted(files):
+        if path in _ACCOUNTS:
+            found.append(f"files: {path}: it is made of users")
+        if path == "/usr/local/bin/capsem" or path.split("/")[1] in _COVERED:
+            found.append(f"files: {path}: a machine has its own there, and this one would not be seen")
+    for path in [*sorted(files), *(user.home for user in recipe.users)]:
+        pieces = path.split("/")
+        above = ["/".join(pieces[:count]) for count in range(2, len(pieces))]
+        found += [f"files: {one} is a file, and {path} is below it" for one in above if one in files]
+    found += [f"files: {user.home} is a home" for user in recipe.users if user.home in files]
     return found
 
 
@@ -189,6 +214,8 @@ def _user(user: User) -> list[str]:
     found = []
     if not _USER.fullmatch(user.name):
         found.append(f"users: {user.name!r} is no name of a user")
+    if user.name in _DEBIANS.split():
+        found.append(f"users: {user.name} is a user or a group of Debian's; choose another name")
     if not absolute(user.shell) or (user.home and not absolute(user.home)):
         found.append(f"users: {user.name}: home and shell are absolute paths")
     return found

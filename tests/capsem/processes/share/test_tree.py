@@ -165,6 +165,17 @@ def test_a_link_swapped_in_a_loop_is_never_followed(root: Path, outside: Path, k
         pytest.skip("inconclusive: the links were never in place when they were looked at")
 
 
+def test_a_file_is_cut_by_opening_it_to_read(root: Path, kernel: Kernel) -> None:
+    node = kernel.find("src/a.py")
+    handle = kernel.open(node, os.O_RDONLY | os.O_TRUNC)
+    assert (root / "src/a.py").read_bytes() == b""
+    kernel.close(handle)
+    (root / ".git").mkdir()
+    (root / ".git/config").write_text("[core]\n")
+    refused(errno.EPERM, lambda: kernel.open(kernel.find(".git/config"), os.O_RDONLY | os.O_TRUNC))
+    assert (root / ".git/config").read_text() == "[core]\n", "only what may be written is cut"
+
+
 def test_a_hard_link_to_something_outside_is_not_written(root: Path, outside: Path) -> None:
     one, told = serving(root)
     kernel = Kernel(one)

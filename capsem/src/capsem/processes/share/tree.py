@@ -370,7 +370,10 @@ class Tree:
         with self._place(node) as (at, name):
             if not stat.S_ISREG(self._stat(at, name).st_mode):
                 raise fault(errno.EISDIR)
-            file = os.open(name, flags & os.O_ACCMODE | _SAFE, dir_fd=at)
+            access = flags & os.O_ACCMODE
+            # A file that is opened only for reading cannot be cut; Linux lets open() do both at once.
+            access = os.O_RDWR if access == os.O_RDONLY and writes else access
+            file = os.open(name, access | _SAFE, dir_fd=at)
         try:
             about = os.fstat(file)
             self._real(about)
