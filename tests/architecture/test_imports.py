@@ -49,7 +49,7 @@ OFFERED = {
     "capsule.overlay.change", "capsule.overlay.layer", "capsule.overlay.manifest", "capsule.policy.glob",
     "capsule.policy.grants", "capsule.policy.model", "capsule.policy.quantities",
     "capsule.rules.engine", "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler",
-    "capsule.sandbox.launcher",
+    "capsule.sandbox.launcher", "capsule.sandbox.syscalls",
     # The session database over a machine's log, and how it is told.
     "capsule.cli.sessions.query", "capsule.cli.sessions.show", "capsule.cli.sessions.story",
     "capsule.cli.sessions.timeline", "capsule.sessions.database", "capsule.sessions.ingest", "capsule.sessions.query",

@@ -37,11 +37,25 @@ class Confinement:
         one_user: it never runs as more than the user who started it.
         own_directory_mode: the mode of the directory its sockets are in.
         dies_with: the process whose end is its end, or None.
+        root_keeps: capabilities that it keeps as root, for programs that it starts. Of any other user
+            it has none. It never gains privileges.
+        refuses: groups of Capsule's system calls that fail, in it and in all that it starts; none: its sandbox decides.
     """
 
     one_user: bool = True
     own_directory_mode: int = 0o700
     dies_with: str | None = None
+    root_keeps: tuple[str, ...] = ()
+    refuses: tuple[str, ...] = ()
+
+
+STARTS_SANDBOXES = Confinement(
+    # The map of a namespace in which root is to be somebody is only written with it (user_namespaces(7)).
+    root_keeps=("CAP_SETFCAP",),
+    # A sandbox is made with the rest: namespaces, mounts, a filter with a listener.
+    refuses=("io-uring", "handles", "keys", "modules", "machine", "obsolete", "rare"),
+)
+"""Of the service and its monitors: they hold power, and start what has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ service's end harms no machine; QEMU never outlives it.
 
 from __future__ import annotations
 
-from capsem.process import Confinement, Power, Process, Trust
+from capsem.process import STARTS_SANDBOXES, Power, Process, Trust
 
 PROCESS = Process(
     name="capsem-process",
@@ -15,5 +15,5 @@ PROCESS = Process(
     powers=(Power.SPAWN, Power.GUEST, Power.RECORD),
     refuses="reading network payloads, serving HTTP",
     never_loads=("fastapi", "uvicorn", "capsem.processes.service"),
-    confinement=Confinement(dies_with=None),
+    confinement=STARTS_SANDBOXES,
 )

@@ -10,6 +10,8 @@ import os
 import socket
 import sys
 
+from capsem.host.restraint import restrain
+from capsem.processes.monitor import PROCESS
 from capsem.processes.monitor.nursery import serve
 
 
@@ -18,6 +20,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="capsem-process")
     parser.add_argument("--nursery", type=int, required=True, help="descriptor of the socket to the service")
     os.umask(0o077)
+    # What is forked from it has no more.
+    restrain(PROCESS.confinement)
     return serve(socket.socket(fileno=parser.parse_args().nursery))
 
 

@@ -6,7 +6,7 @@ first client that needs it, runs once (flock), and takes over what an earlier on
 
 from __future__ import annotations
 
-from capsem.process import Confinement, Power, Process, Trust
+from capsem.process import STARTS_SANDBOXES, Power, Process, Trust
 
 PROCESS = Process(
     name="capsem-service",
@@ -15,5 +15,5 @@ PROCESS = Process(
     powers=(Power.SPAWN, Power.STATE),
     refuses="reading what a guest sends, driving QEMU",
     never_loads=("qemu.qmp", "capsem.host.qemu", "capsem.host.channel", "capsem.wire.guest"),
-    confinement=Confinement(dies_with=None),
+    confinement=STARTS_SANDBOXES,
 )

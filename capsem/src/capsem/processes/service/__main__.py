@@ -16,6 +16,8 @@ import time
 import uvicorn
 
 from capsem.host import places
+from capsem.host.restraint import restrain
+from capsem.processes.service import PROCESS
 from capsem.processes.service.app import build
 from capsem.processes.service.bodies import Bounded
 from capsem.processes.service.cleaning import clean_now_and_then
@@ -78,6 +80,8 @@ def main() -> int:
     ready = parser.parse_args().ready
     os.umask(0o077)
     try:
+        # A client lets it start from wherever it is, with whatever that may do.
+        restrain(PROCESS.confinement)
         places.prepare()
         lock = os.open(places.run() / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

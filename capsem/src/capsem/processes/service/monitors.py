@@ -148,7 +148,10 @@ def _sealed(pid: int | None, number: int) -> int:
     try:
         found = os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise MachineError(f"the copy is not there: {error.strerror}", next_step="try again") from error
+        step = "try again"
+        if isinstance(error, PermissionError):
+            step = "its monitor may do more than this service, so that it cannot be looked into: capsem restart it"
+        raise MachineError(f"the copy is not there: {error.strerror}", next_step=step) from error
     try:
         if not memories.sealed(found):
             raise MachineError("the copy can be changed", next_step="are both sides of one version?")
