@@ -116,6 +116,8 @@ def delete(*, machines: tuple[str, ...], force: bool, as_json: bool) -> int:
             _answer(ask("POST", f"/machines/{machine}/delete", {"force": force}), as_json)
         except CapsuleError as error:
             terminal.fault(error)
+            if as_json:
+                terminal.unanswered(error)
             code = code or error.exit_code
     return code
 

@@ -5,6 +5,7 @@ main(["list", "--json"])
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -75,7 +76,10 @@ class _Verbs(LazyGroup):
     epilog="Example: capsem run -- uname -a",
 )
 def root() -> None:
-    """A whole Linux machine for an agent."""
+    """A whole Linux machine for an agent.
+
+    Where --json was given, what goes wrong is told in JSON, too: a line on standard output, or a command's report.
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,9 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = root.main(args=arguments, prog_name="capsem", standalone_mode=False)
     except CapsuleError as error:
         terminal.fault(error)
+        _in_json(arguments, error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         terminal.usage(error)
+        _in_json(arguments, error)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -100,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _let_go()
         sys.exit(141)
     except OSError as error:
-        _unwritten(error)
+        _unwritten(error, arguments)
         sys.exit(125)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -123,10 +129,24 @@ def _let_go() -> None:
     os.close(nowhere)
 
 
-def _unwritten(error: OSError) -> None:
+def _unwritten(error: OSError, arguments: Sequence[str] | None) -> None:
     """Say what the system refused; what of the answer could not be written is let go."""
-    _let_go()
     place = f"{error.filename}: " if error.filename else ""
-    terminal.complain(
-        [f"{place}{error.strerror or error}", "see that there is room and that it can be written"]
+    fault = CapsuleError(
+        f"{place}{error.strerror or error}", next_step="see that there is room and that it can be written"
     )
+    terminal.fault(fault)
+    if error.filename:
+        with contextlib.suppress(OSError):
+            _in_json(arguments, fault)
+    _let_go()
+
+
+def _in_json(arguments: Sequence[str] | None, error: CapsuleError | click.ClickException) -> None:
+    """Tell it in JSON, too, where that was asked for."""
+    # Loaded when something went wrong.
+    from capsem.cli.unanswered import asked, of_click
+
+    answer = asked(root, sys.argv[1:] if arguments is None else arguments)
+    if answer is not None:
+        answer(of_click(error) if isinstance(error, click.ClickException) else error)

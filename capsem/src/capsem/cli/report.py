@@ -70,6 +70,11 @@ def reported(
     return code
 
 
+def unbegun(error: CapsuleError) -> None:
+    """The report where nothing was begun: the command line was wrong, or something that it names."""
+    terminal.report(_report((), Course(), error.exit_code, error, 0))
+
+
 def _report(
     argv: Sequence[str], course: Course, code: int, fault: CapsuleError | None, wall_ms: int
 ) -> dict[str, Any]:

@@ -100,6 +100,12 @@ def fault(error: CapsuleError) -> None:
         complain(line for line in (error.message, error.next_step) if line)
 
 
+def unanswered(error: CapsuleError) -> None:
+    """There is no answer, for programs that asked for JSON; the words are on standard error as ever."""
+    said = {"kind": type(error).__name__, "message": error.message, "next_step": error.next_step}
+    say_json({"ok": False, "error": said, "exit": error.exit_code})
+
+
 def usage(error: click.ClickException) -> None:
     """The command line was wrong."""
     complain([error.format_message()])
