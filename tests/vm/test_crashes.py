@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-import capsem
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_lives import answered, home_line, types
 from tests.vm.test_machines import Home, home
@@ -242,43 +240,6 @@ def test_an_image_that_does_not_fit_is_no_image(home: Home, tmp_path: Path) -> N
         assert [one.name for one in (tmp_path / "images").iterdir() if one.name != ".lock"] == []
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)
-
-
-def test_a_service_of_another_version_takes_over_what_runs(
-    home: Home, tmp_path: Path, capsule_binary: Path
-) -> None:
-    home.create("-n", "on")
-    home.capsem("exec", "on", "--", "sh", "-c", "echo mem >/tmp/m")
-    before = home.info("on")
-    old = home.service()
-    # Another installation: the same program elsewhere, as of a later version.
-    source = Path(capsem.__file__).parent
-    shutil.copytree(source, tmp_path / "capsem", ignore=shutil.ignore_patterns("__pycache__"))
-    about = tmp_path / "capsem-99.0.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: capsem\nVersion: 99.0.0\n")
-    os.kill(old, signal.SIGTERM)
-    until_gone(old)
-    home.env["PYTHONPATH"] = str(tmp_path)
-    try:
-        after = home.info("on")
-        assert json.loads(home.capsem("version", "--json"))["capsem"] == "99.0.0"
-        assert os.readlink(f"/proc/{home.service()}/cwd") == "/"
-        assert str(tmp_path).encode() in Path(f"/proc/{home.service()}/environ").read_bytes()
-        assert (after["status"]["pid"], after["status"]["qemu_pid"]) == (
-            before["status"]["pid"], before["status"]["qemu_pid"],
-        )  # fmt: skip
-        home.capsem("suspend", "on")
-        home.capsem("resume", "on")
-        assert home.text("exec", "on", "--", "cat", "/tmp/m") == "mem"
-        home.capsem("delete", "--force", "on")
-        verified(home, capsule_binary, before["log"])
-    finally:
-        service = home.service()
-        os.kill(service, signal.SIGTERM)
-        until_gone(service)
-        del home.env["PYTHONPATH"]
-    assert qemus_of(home.path) == []
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,10 @@ class ServiceError(CapsemError):
     fault = Fault.HOST
 
 
+class VersionError(ServiceError):
+    """The service is of another version, and does not give way to ours, or ours to it."""
+
+
 class WireError(CapsemError):
     """A peer sent bytes that are not of the documented form; the stream is closed."""
 

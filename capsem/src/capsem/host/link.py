@@ -26,8 +26,17 @@ _PARTING_SECONDS = 5.0
 
 def peer_user(connection: socket.socket) -> int:
     """The user id of the process at the other end of a Unix socket."""
-    _, user, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(user)
+    return _peer(connection)[1]
+
+
+def peer_process(connection: socket.socket) -> int:
+    """That process; of one who listens, the one that began to."""
+    return _peer(connection)[0]
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    process, user, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(process), int(user)
 
 
 def is_ours(connection: socket.socket) -> bool:

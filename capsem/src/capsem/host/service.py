@@ -1,6 +1,6 @@
 """The client's side of the service: one request, one answer, over its Unix socket; the service is started when needed.
 
-Refuses a service of another user. Errors come back as the exceptions they were.
+Refuses a service of another user, and one that would misunderstand it. Errors come back as the exceptions they were.
 
     machine = await call("POST", "/machines", {"image": "default"})
     machine["id"]                            # 'm-1a2b3c4d'
@@ -13,55 +13,93 @@ import contextlib
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from capsem.errors import ServiceError
 from capsem.host import places
-from capsem.host.link import is_ours
+from capsem.host.link import is_ours, peer_process
 from capsem.host.operation import raised
+from capsem.host.replacing import ask_to_leave, ours, refused, until_left
 from capsem.wire.monitor import Failed
+from capsem.wire.versions import Fit, Version, judge, told
 
 START_SECONDS = 30.0
 _HEAD_LIMIT, _BODY_LIMIT = 16384, 16 << 20
+_OTHER_VERSION, _NOT_UNDERSTOOD = 426, {404, 405, 422}
 
 
 async def call(method: str, path: str, body: object = None, *, start: bool = True) -> Any:
-    """Ask the service.
+    """Ask the service; one of an older version leaves for one of ours first, and machines run on meanwhile.
 
     Args:
         method: of HTTP.
         path: of the resource.
         body: becomes JSON.
-        start: whether to start the service when it does not run.
+        start: whether to start the service when it does not run, or leave one of another version alone.
 
     Raises:
         ServiceError: it does not run and was not to be started, does not start, or does not answer.
+        VersionError: it is newer and speaks otherwise, or is older and does not leave.
         CapsemError: what it says went wrong.
     """
+    answer = await _asked(method, path, body, start=start)
+    if start and (
+        answer.code == _OTHER_VERSION or (answer.code in _NOT_UNDERSTOOD and answer.version is None)
+    ):
+        # Nothing was done: it looks at versions, or at the form of what is asked, before anything else.
+        if answer.version is not None and judge(ours(), answer.version) is Fit.REFUSED:
+            raise refused(answer.pid, answer.version)
+        await until_left(answer.pid, answer.version)
+        answer = await _asked(method, path, body, start=start)
+    elif start and answer.version is None:
+        # It is from before services told theirs, and understood: this one thing is done.
+        ask_to_leave(answer.pid)
+    found = msgspec.json.decode(answer.content) if answer.content else None
+    if answer.code >= 400:
+        fault = found.get("error") if isinstance(found, dict) else None
+        if isinstance(fault, dict):
+            raise raised(msgspec.convert(fault, Failed))
+        raise ServiceError(f"the service answered {answer.code}", next_step=f"see {_log()}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back.
+
+    Attributes:
+        code: of HTTP.
+        content: its body.
+        version: what the service says it is; None: it is from before it told.
+        pid: the service's process.
+    """
+
+    code: int
+    content: bytes
+    version: Version | None
+    pid: int
+
+
+async def _asked(method: str, path: str, body: object, *, start: bool) -> _Answer:
     try:
         reader, writer = await _connected(start=start)
         try:
             content = b"" if body is None else msgspec.json.encode(body)
             head = (
                 f"{method} {path} HTTP/1.1", "Host: capsem", "Connection: close", "Content-Type: application/json",
-                f"Content-Length: {len(content)}", "", "",
+                *(f"{name}: {text}" for name, text in ours().fields.items()), f"Content-Length: {len(content)}", "", "",
             )  # fmt: skip
             writer.write("\r\n".join(head).encode("ascii") + content)
             await writer.drain()
-            code, answer = await _answer(reader)
+            code, fields, answer = await _answer(reader)
+            return _Answer(code, answer, told(fields), peer_process(writer.get_extra_info("socket")))
         finally:
             writer.close()
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
         raise ServiceError(f"the service broke off: {error}", next_step=f"see {_log()}") from error
-    found = msgspec.json.decode(answer) if answer else None
-    if code >= 400:
-        fault = found.get("error") if isinstance(found, dict) else None
-        if isinstance(fault, dict):
-            raise raised(msgspec.convert(fault, Failed))
-        raise ServiceError(f"the service answered {code}", next_step=f"see {_log()}")
-    return found
 
 
 def _log() -> str:
@@ -103,14 +141,14 @@ async def _open(path: os.PathLike[str]) -> tuple[asyncio.StreamReader, asyncio.S
     return reader, writer
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     code = int(head[0].split(" ")[1])
     fields = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
     size = int(fields.get("content-length", "0"))
     if size > _BODY_LIMIT:
         raise ValueError(f"an answer of {size} bytes")
-    return code, await reader.readexactly(size)
+    return code, fields, await reader.readexactly(size)
 
 
 def _launch() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 from importlib import metadata
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from capsem.processes.service.kept import shown
 from capsem.processes.service.registry import Registry
 from capsem.vm.network import NetworkSpec, TextFile
 from capsem.vm.spec import DEFAULT_DISK, MachineSpec, RuleText
+from capsem.wire.versions import WIRE
 from capsule.errors import CapsuleError
 
 _CODES: dict[type[CapsuleError], int] = {NotFoundError: 404, ConflictError: 409, UsageError: 422}
@@ -180,7 +182,8 @@ def build(registry: Registry) -> FastAPI:
 
     @app.get("/version")
     async def version() -> dict[str, Any]:
-        return {"capsem": metadata.version("capsem"), "capsule": metadata.version("capsule")}
+        told = {"capsem": metadata.version("capsem"), "capsule": metadata.version("capsule")}
+        return {**told, "wire": WIRE, "pid": os.getpid()}
 
     @app.get("/host")
     async def host() -> dict[str, Any]:
