@@ -27,6 +27,7 @@ from capsem.errors import (
     RefusedError,
     WireError,
 )
+from capsem.host.channel import Channel
 from capsem.host.flow import Incoming, StreamResetError
 from capsem.host.jobs import GuestError, Job
 from capsem.host.link import Link
@@ -34,6 +35,7 @@ from capsem.host.operation import told
 from capsem.processes.monitor import archives
 from capsem.processes.monitor.deciding import Verdict
 from capsem.processes.monitor.machine import Machine
+from capsem.processes.monitor.patience import NO_ANSWER, while_it_answers
 from capsem.processes.monitor.seeing import Seeing
 from capsem.wire import guest
 from capsem.wire.frame import DATA_LIMIT, Credit, Data, End, FrameError, Message
@@ -67,7 +69,6 @@ _ANSWER_SECONDS = 60.0
 _KILL_SECONDS = 20.0
 # What is seen of a command that used the network is told when nothing new came for this long.
 _QUIET_SECONDS, _RECORDED_SECONDS = 0.1, 2.0
-_NO_ANSWER = "see capsem logs; its disk is kept: capsem stop --force, capsem start"
 _OPERATIONS = {
     "stat": "read",
     "list": "read",
@@ -145,7 +146,7 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
             return
         except TimeoutError:
             await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT"})
-            raise MachineError("the machine does not answer", next_step=_NO_ANSWER) from None
+            raise MachineError("the machine does not answer", next_step=NO_ANSWER) from None
         await link.send(encode(Started(job.pid)))
         ended = await _attended(link, job, asked)
         if ended is None:
@@ -153,7 +154,7 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
             await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT"})
             raise MachineError(
                 "the command's time was over, and the machine does not say that it has ended",
-                next_step=_NO_ANSWER,
+                next_step=NO_ANSWER,
             )
         await machine.evidence.write(
             "machine.exit",
@@ -325,30 +326,46 @@ async def work_on_file(machine: Machine, link: Link, asked: File) -> None:
     await decide(machine, "machine.file", verdict, operation=asked.op, target=asked.path, user=user)
     with machine.job():
         try:
-            match asked.op:
-                case "read":
-                    job = await channel.read_file(asked.path, uid=user, gid=user)
-                    async for untrusted in _pieces(job.stdout):
-                        await link.send(encode_frame(Data(OUTPUT, untrusted)))
-                        if link.lost:
-                            # A file of the guest need not end.
-                            job.abandon()
-                            return
-                    value = await job.result()
-                case "write":
-                    job = await channel.write_file(asked.path, mode=asked.mode, uid=user, gid=user)
-                    value = await _received(link, job)
-                case "pack":
-                    value = await archives.pack(channel, link, asked, user)
-                case "unpack":
-                    value = await archives.unpack(channel, link, asked, user)
-                case _:
-                    value = await channel.file(
-                        asked.op, asked.path, uid=user, gid=user, mode=asked.mode, recursive=asked.recursive
-                    )
-            await link.send(encode(Result(value)))
+            value = await while_it_answers(channel, _worked(channel, link, asked, user))
+            if value is not None:
+                await link.send(encode(Result(value)))
         except GuestError as error:
             await link.send(encode(as_error(error)))
+
+
+async def _worked(channel: Channel, link: Link, asked: File, user: int) -> dict[str, Any] | None:
+    """What the guest says of it; None when the client has gone."""
+    match asked.op:
+        case "read":
+            return await _sent(link, await channel.read_file(asked.path, uid=user, gid=user))
+        case "write":
+            return await _received(
+                link, await channel.write_file(asked.path, mode=asked.mode, uid=user, gid=user)
+            )
+        case "pack":
+            return await archives.pack(channel, link, asked, user)
+        case "unpack":
+            return await archives.unpack(channel, link, asked, user)
+        case _:
+            return await channel.file(
+                asked.op, asked.path, uid=user, gid=user, mode=asked.mode, recursive=asked.recursive
+            )
+
+
+async def _sent(link: Link, job: Job) -> dict[str, Any] | None:
+    """A file's content to the client."""
+    try:
+        async for untrusted in _pieces(job.stdout):
+            await link.send(encode_frame(Data(OUTPUT, untrusted)))
+            if link.lost:
+                # A file of the guest need not end.
+                job.abandon()
+                return None
+        return await job.result()
+    except asyncio.CancelledError:
+        with contextlib.suppress(CapsemError):
+            job.abandon()
+        raise
 
 
 async def _received(link: Link, job: Job) -> dict[str, Any]:
@@ -370,6 +387,10 @@ async def _received(link: Link, job: Job) -> dict[str, Any]:
                     raise WireError("the content broke off", next_step="copy it again")
     except (WireError, FrameError):
         await _taken_back(job)
+        raise
+    except asyncio.CancelledError:
+        with contextlib.suppress(CapsemError):
+            job.abandon()
         raise
 
 

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from capsem.errors import MachineError, NotFoundError
+from capsem.host import places, transfer
+from capsem.host.operation import ask, read_file, write_file
+from capsem.processes.monitor import patience
+from capsem.wire.monitor import File, Info, Status
+from tests.capsem.processes.monitor.standing import ID, USER, standing
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
+
+
+def agent_of(tmp_path: Path) -> int:
+    """The agent's process: ours, and at work on these ports."""
+    for directory in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if directory.name.isdigit() and str(tmp_path / "ports").encode() in (
+                directory / "cmdline"
+            ).read_bytes().split(b"\0"):
+                return int(directory.name)
+    raise AssertionError("no agent")
+
+
+@contextlib.contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 65536
+
+
+async def test_a_guest_that_stands_still_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with standing(tmp_path) as machine:
+        socket = places.monitor_socket(ID)
+        here = tmp_path / "here"
+        here.mkdir()
+        (here / "file").write_bytes(b"content")
+        before = {name.name for name in here.iterdir()}
+        read = File("read", str(here / "file"), user=USER)
+        assert await read_file(socket, read) == b"content"
+        monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
+        monkeypatch.setattr(patience, "ANSWER_SECONDS", 0.5)
+        with standing_still(agent_of(tmp_path)):
+            write = File("write", str(here / "new"), user=USER, mode=0o600)
+            results = await asyncio.wait_for(
+                asyncio.gather(
+                    read_file(socket, read),
+                    write_file(socket, write, endless()),
+                    transfer.fetch(socket, str(here), lambda data: None, user=USER),
+                    transfer.send(socket, str(here / "more"), iter([b"x" * 512] * 10_000), user=USER),
+                    *(
+                        ask(socket, File(op, str(here), user=USER))
+                        for op in ("stat", "list", "mkdir", "remove")
+                    ),  # type: ignore[arg-type]
+                    return_exceptions=True,
+                ),
+                60,
+            )
+            for result in results:
+                assert isinstance(result, MachineError), result
+                assert "the machine does not answer" in str(result)
+                assert "capsem stop --force" in result.next_step
+            assert isinstance(await ask(socket, Info()), Status)
+            assert machine.jobs == 0, "nothing of it is held on to"
+        # It goes on where it stood, and so does its machine.
+        monkeypatch.setattr(patience, "ANSWER_SECONDS", 60.0)
+        assert await read_file(socket, read) == b"content"
+        assert {name.name for name in here.iterdir()} - {"more"} == before, "nothing half-written is left"
+
+
+async def test_what_takes_long_is_waited_for_while_the_agent_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.05)
+    async with standing(tmp_path) as machine:
+
+        async def long() -> str:
+            await asyncio.sleep(1.0)
+            return "done"
+
+        assert await patience.while_it_answers(machine.channel, long()) == "done"
+
+        async def fails() -> str:
+            raise NotFoundError("none", next_step="look")
+
+        with pytest.raises(NotFoundError):
+            await patience.while_it_answers(machine.channel, fails())
