@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -160,6 +162,29 @@ def test_a_machine_that_cannot_be_read_holds_every_image() -> None:
     machine("m-1", "{")
     with pytest.raises(ConflictError, match="m-1"):
         images.remove("default")
+
+
+def test_what_keeps_an_image_and_runs_is_deleted_by_force(home: Path) -> None:
+    image = made_image("default")
+    directory = home / "sessions/m-1"
+    directory.mkdir(parents=True)
+    (directory / "session.json").write_text(json.dumps({"digest": image.digest}))
+    with pytest.raises(ConflictError) as caught:
+        images.remove("default")
+    assert "capsem delete m-1" in caught.value.next_step
+    code = (
+        "import sys; from pathlib import Path; from capsem.host import hold; hold.take(Path(sys.argv[1])); "
+    )
+    code += "print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as monitor:
+        assert monitor.stdout is not None
+        monitor.stdout.readline()
+        with pytest.raises(ConflictError) as caught:
+            images.remove("default")
+        assert "capsem delete --force m-1" in caught.value.next_step
+        monitor.kill()
 
 
 def a_disk(path: Path, size: int = 4 << 20, marks: dict[int, bytes] | None = None) -> Path:

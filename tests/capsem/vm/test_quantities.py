@@ -20,7 +20,13 @@ def test_what_is_no_size_or_out_of_range_is_refused(text: str) -> None:
         mebibytes(text, what="--memory", least=1, most=4096)
 
 
-@pytest.mark.parametrize("name", ["a", "build-1", "a" * 63])
+@pytest.mark.parametrize("name", ["m-1a", "m-1a2b3c4d", "m-f"])
+def test_what_could_be_an_id_is_no_name(name: str) -> None:
+    with pytest.raises(UsageError, match="looks like the id"):
+        machine_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "build-1", "a" * 63, "m", "m-work", "m-1a2b3c4d5", "me-1a"])
 def test_names(name: str) -> None:
     assert machine_name(name) == name
 

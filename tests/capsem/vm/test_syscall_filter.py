@@ -27,7 +27,7 @@ def verdict(code: bytes, number: int, architecture: int) -> int:
             case 0x35:
                 place += so if held >= value else not_so
             case 0x06:
-                return value
+                return int(value)
             case _:
                 raise AssertionError(operation)
 

@@ -5,6 +5,8 @@ capsem logs -f build
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 import time
 from pathlib import Path
@@ -13,6 +15,8 @@ import click
 
 from capsem.cli import terminal
 from capsem.cli.asking import MachineName, ask
+
+_CHUNK = 1 << 16
 
 
 @click.command("logs", epilog="Example: capsem logs -f build")
@@ -28,21 +32,53 @@ def command(*, machine: str, follow: bool, as_json: bool) -> None:
             terminal.say_json({"from": "monitor", "text": line})
         else:
             terminal.complain([line])
-    place = directory / "console.log"
-    shown = 0
+    console = _Console(directory / "console.log")
     while True:
-        data = place.read_bytes() if place.exists() else b""
-        if len(data) > shown:
-            text = data[shown:].decode(errors="replace").replace("\r\n", "\n")
-            if as_json:
-                terminal.say_json({"from": "console", "text": text})
-            else:
-                sys.stdout.write(terminal.plain(text))
-                sys.stdout.flush()
-            shown = len(data)
-        if not follow or not Path(found["socket"]).exists():
-            return
+        # Looked at before the console is read: what it writes last is shown, too.
+        over = not follow or not Path(found["socket"]).exists()
+        while text := console.more():
+            _show(text, as_json)
+        if over:
+            break
         time.sleep(0.2)
+    if text := console.rest():
+        _show(text, as_json)
+
+
+def _show(text: str, as_json: bool) -> None:
+    if as_json:
+        terminal.say_json({"from": "console", "text": text})
+        return
+    sys.stdout.write(terminal.plain(text))
+    sys.stdout.flush()
+
+
+class _Console:
+    """A file that grows; each byte of it is read once. A character that is not whole yet waits for its rest."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._at = 0
+        self._text = io.IncrementalNewlineDecoder(
+            codecs.getincrementaldecoder("utf-8")("replace"), translate=True
+        )
+
+    def more(self) -> str:
+        """What came since; nothing when there is no more."""
+        while True:
+            try:
+                with self._place.open("rb") as file:
+                    file.seek(self._at)
+                    data = file.read(_CHUNK)
+            except FileNotFoundError:
+                return ""
+            self._at += len(data)
+            if not data or (text := self._text.decode(data)):
+                return text if data else ""
+
+    def rest(self) -> str:
+        """What is not whole, and will not be."""
+        return self._text.decode(b"", final=True)
 
 
 def _lines(place: Path) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from capsem.errors import ConflictError, ImageError, NotFoundError
-from capsem.host import paths
+from capsem.host import hold, paths
 from capsem.host.rooms import room
 from capsem.vm.image import DIGEST, REBUILD, Disk, Manifest, Part, canonical, check_name
 
@@ -254,7 +254,9 @@ def remove(name_or_digest: str, *, unused_since: float | None = None) -> Image:
         used, forks = users(image.digest), forks_of(image.digest)
         if used or forks:
             needs = [*used, *(f"image {one}" for one in forks)]
-            steps = [f"capsem delete {' '.join(used)}"] * bool(used)
+            # One that runs is deleted with --force only.
+            forced = any(hold.holder(paths.sessions() / one) is not None for one in used)
+            steps = [f"capsem delete {'--force ' * forced}{' '.join(used)}"] * bool(used)
             steps += [f"capsem image rm {' '.join(forks)}"] * bool(forks)
             raise ConflictError(
                 f"image {image.digest[:12]} is needed by: {', '.join(needs)}",

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from capsem.errors import ImageError
+from capsem.errors import ImageError, UsageError
 
 VERSION = 1
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -174,6 +174,18 @@ class Manifest(_Struct, frozen=True, omit_defaults=True):
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no spaces, in UTF-8: one spelling a value."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def wanted_name(name: str) -> str:
+    """The same for a name that somebody asks for: then it is they who are wrong, and no image.
+
+    Raises:
+        UsageError: an image cannot have it.
+    """
+    try:
+        return check_name(name)
+    except ImageError as error:
+        raise UsageError(error.message, next_step=error.next_step) from None
 
 
 def check_name(name: str) -> str:

@@ -13,6 +13,7 @@ import re
 from capsem.errors import UsageError
 
 _SIZE = re.compile(r"([1-9][0-9]{0,6})([MG]?)")
+_LIKE_AN_ID = re.compile(r"m-[0-9a-f]{1,8}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}(?<!-)")
 
 
@@ -43,8 +44,13 @@ def machine_name(text: str) -> str:
     """A machine's name, which is also its host name: a letter, then letters, digits and hyphens, at most 63.
 
     Raises:
-        UsageError: it is not of that form.
+        UsageError: it is not of that form, or could be taken for a machine's id or the beginning of one.
     """
+    if _LIKE_AN_ID.fullmatch(text) is not None:
+        raise UsageError(
+            f"{text!r} looks like the id of a machine",
+            next_step="choose a name that is not m- and hexadecimal digits",
+        )
     if _NAME.fullmatch(text) is None:
         raise UsageError(
             f"{text!r} is no name for a machine",

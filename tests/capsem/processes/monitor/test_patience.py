@@ -68,7 +68,7 @@ async def test_a_guest_that_stands_still_is_not_waited_for(
                     *(
                         ask(socket, File(op, str(here), user=USER))
                         for op in ("stat", "list", "mkdir", "remove")
-                    ),  # type: ignore[arg-type]
+                    ),
                     return_exceptions=True,
                 ),
                 60,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from capsem.errors import ConflictError, ImageError, UsageError
+from capsem.errors import ConflictError, UsageError
 from capsem.host import images, places
 from capsem.host.settings import put
 from capsem.processes.service import copies
@@ -60,7 +60,7 @@ async def test_what_cannot_be_forked_is_refused_and_leaves_nothing(capsem_home: 
         await copies.fork(registry, record, "x")
     with pytest.raises(ConflictError, match="an image named base"):
         await copies.fork(registry, record, "base")
-    with pytest.raises(ImageError, match="cannot name an image"):
+    with pytest.raises(UsageError, match="cannot name an image"):
         await copies.fork(registry, record, "../x")
     assert len(images.everything()) == 1
     assert not list((capsem_home / "images").glob(".fork*"))

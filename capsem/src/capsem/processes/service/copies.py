@@ -26,7 +26,7 @@ from capsem.processes.service import monitors
 from capsem.processes.service.admission import not_live
 from capsem.processes.service.registry import Registry
 from capsem.processes.service.room import of_copy
-from capsem.vm.image import check_name
+from capsem.vm.image import wanted_name
 from capsem.vm.lifecycle import State
 from capsem.vm.quantities import machine_name
 from capsem.vm.record import Origin, Record
@@ -43,7 +43,7 @@ async def fork(registry: Registry, record: Record, name: str) -> images.Image:
         MachineError: it runs and could not be copied.
     """
     not_live(record, "forked")
-    check_name(name)
+    wanted_name(name)
     if name in images.names():
         raise ConflictError(f"there is an image named {name}", next_step="choose another name")
     if record.spec.disk_mib is None:
