@@ -110,6 +110,34 @@ def grpc(name: str) -> None:
     print(got.decode(), trailers)
 
 
+def trailing(name: str, path: str, size: str, value: str, port: str = "443") -> None:
+    """A POST of so many bytes in HTTP/2 with a field behind its body; the status is printed."""
+    http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    http.initiate_connection()
+    http.send_headers(1, [(":method", "POST"), (":scheme", "https"), (":authority", name), (":path", path)])
+    for at in range(0, int(size), 16_384):
+        http.send_data(1, b"x" * min(16_384, int(size) - at))
+    http.send_headers(1, [("x-behind", value)], end_stream=True)
+    with tls(name, protocols=("h2",)) if port == "443" else direct(name, int(port)) as sock:
+        sock.sendall(http.data_to_send())
+        while data := sock.recv(65536):
+            for event in http.receive_data(data):
+                if isinstance(event, h2.events.ResponseReceived):
+                    print({str(key): str(text) for key, text in event.headers or []}[":status"])
+                elif isinstance(event, h2.events.StreamEnded):
+                    return
+            sock.sendall(http.data_to_send())
+
+
+def direct(name: str, port: int) -> ssl.SSLSocket:
+    """To a server on loopback, by another name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), 20), server_hostname=name)
+
+
 def connect_h2(name: str, target: str) -> None:
     """CONNECT in a stream of HTTP/2; the status is printed."""
     sock = tls(name, protocols=("h2",))

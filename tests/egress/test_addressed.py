@@ -75,6 +75,8 @@ def place_of(name: str, port: int) -> Place:
         ("X-Forwarded-Host", "a.example@b.example", False),
         ("X-Forwarded-Host", "", True),
         ("X_Forwarded_Host", "b.example", False),
+        ("X.Forwarded.Host", "b.example", False),
+        ("X-Forwarded~Host", "b.example", False),
         ("Forwarded", "for=192.0.2.1;host=a.example;proto=https, for=192.0.2.2", True),
         ("Forwarded", 'for="[2001:db8::1]:4711" ; Host = "a.example:80"', True),
         ("Forwarded", "for=192.0.2.1;host=b.example", False),

@@ -33,7 +33,15 @@ def rule(action: str, when: str = '"true" == "true"', priority: int = 500, extra
 
 
 @pytest.mark.parametrize(
-    "header", ["x-http-method-override", "x-http-method", "x-method-override", "x_http_method_override", ""]
+    "header",
+    [
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x_http_method_override",
+        "x.http.method",
+        "",
+    ],
 )
 def test_another_method_in_a_header_is_the_requests_own(header: str) -> None:
     """Servers that know the header do what it says; where the entry names no methods nothing is lost."""

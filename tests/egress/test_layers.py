@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.egress import clients
 from tests.egress.supervisor import Daemon, host
 from tests.egress.upstream import Upstream
 
@@ -211,3 +212,23 @@ def test_other_upgrades_are_not_carried(session: Any, plain: Upstream) -> None:
     )
     assert "upgrade" not in plain.seen[-1][2]
     assert "http2-settings" not in plain.seen[-1][2]
+
+
+@pytest.mark.parametrize("size", [5, 60_000])
+@pytest.mark.parametrize("secret", [False, True])
+def test_what_stands_behind_a_body_is_not_carried(
+    session: Any, upstream: Upstream, capsys: pytest.CaptureFixture[str], size: int, secret: bool
+) -> None:
+    """Nothing has decided it, counted it, or looked for placeholders in it; the control: a server does get it."""
+    clients.trailing("a.example", "/size", str(size), "unseen", str(upstream.port))
+    assert capsys.readouterr().out == "200\n"
+    assert upstream.trailers.pop() == {"x-behind": "unseen"}
+    held = {"value": "v" * 20, "placeholder": "capsule-secret-token-" + "0" * 32, "expires": None}
+    spec = {"name": "token", "from": {"kind": "env"}, "to": ["a.example"], "as": "header", "field": "x-key",
+            "user": None, "env": "TOKEN", "origin": None}  # fmt: skip
+    values: dict[str, Any] = {"secrets": {"token": held}, "plan_secrets": [spec]} if secret else {}
+    inside = session(host("a.example", 443), **to(upstream), **values)
+    done = inside.client("trailing", "a.example", "/size", str(size), "unseen")
+    assert done.out == "200\n", done
+    assert upstream.trailers == []
+    assert inside.run.record("egress.http", path="/size")["http"]["body"]["size"] == size

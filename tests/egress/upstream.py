@@ -34,6 +34,7 @@ class Upstream:
         self._place = address
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[bytes] = []
+        self.trailers: list[dict[str, str]] = []
         self.accepted = 0
         self.writers: set[asyncio.StreamWriter] = set()
         self.context: ssl.SSLContext | None = None
@@ -408,6 +409,8 @@ class _Http2:
             elif not self.sizes[stream] and not self.waiting[stream]:
                 self.waiting[stream] += f"hello {self.paths[stream]}".encode()
             self.ended.add(stream)
+        elif isinstance(event, h2.events.TrailersReceived):
+            self.upstream.trailers.append({str(k): str(v) for k, v in event.headers or []})
         elif isinstance(event, h2.events.StreamReset):
             self.waiting.pop(event.stream_id, None)
 

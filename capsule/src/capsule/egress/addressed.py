@@ -16,6 +16,7 @@ from mitmproxy import http
 
 from capsule.egress.judgement import ANOTHER_PATH
 from capsule.egress.story import Place
+from capsule.egress.strictness import gateway_name
 from capsule.egress.verdict import Verdict
 from capsule.policy.addresses import HostError, parse_authority
 
@@ -23,7 +24,7 @@ ROUTING = frozenset(
     b"x-forwarded-host x-forwarded-server x-host x-original-host x-http-host-override x-host-override x-rewrite-host"
     b" x-real-host x-proxy-host x-backend-host x-upstream-host x-envoy-original-host forwarded-host".split()
 )
-"""Fields that some front ends and frameworks take for the Host; `_` in a name counts as `-` (RFC 3875 4.1.18)."""
+"""Fields that some front ends and frameworks take for the Host; names count as `strictness.gateway_name` has them."""
 _ELSEWHERE = ROUTING | {b"forwarded"} | {name.encode() for name in ANOTHER_PATH}
 _PAIR = r'[!#$%&\'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ \t]*(?:"(?:[^"\\]|\\.)*"|[^",;\\\s]*)'
 _FORWARDED = re.compile(rf"[ \t]*+(?:{_PAIR})?(?:[ \t]*+[;,][ \t]*+(?:{_PAIR})?)*+[ \t]*+")
@@ -65,7 +66,9 @@ def disagreement(request: http.Request, place: Place) -> Verdict | None:
 def _routed(request: http.Request, place: Place) -> Verdict | None:
     """Why a front end that looks at other fields than Host would send the request elsewhere, or None."""
     for raw, value in request.headers.fields:
-        name = raw.lower().replace(b"_", b"-")
+        name = raw.lower()
+        if not name.replace(b"-", b"").isalnum():
+            name = gateway_name(name.decode("latin-1")).encode("latin-1")
         if name not in _ELSEWHERE:
             continue
         shown = raw[:40].decode("latin-1").lower()

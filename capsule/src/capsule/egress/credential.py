@@ -16,6 +16,7 @@ import re
 
 from capsule.egress.placeholders import percent_decoded
 from capsule.egress.secrets import BASIC, Outgoing, Secrets, SecretSpec
+from capsule.egress.strictness import gateway_name
 
 HEADER = re.compile(
     r"authorization$|cookie2?$|^key$|(api|access|auth|account|functions?|private|secret|subscription)[-_]?key$"
@@ -39,8 +40,7 @@ def foreign(secrets: Secrets, name: str, untrusted: Outgoing) -> str | None:
     own = 0
     for header, value in untrusted.headers:
         lower = header.decode("latin-1").lower()
-        # Gateways take `_` in a name for `-` (RFC 3875 4.1.18).
-        if not HEADER.search(lower.replace("_", "-")) and not _is_field(spec, "header", lower):
+        if not HEADER.search(gateway_name(lower)) and not _is_field(spec, "header", lower):
             continue
         if not _carries(spec, lower, value.strip(), placeholder):
             return f"header {lower} does not carry secret {name} alone"

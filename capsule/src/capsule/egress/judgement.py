@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus
 
 from capsule.egress.dns_record import features
 from capsule.egress.frames import Egress, Host, SecretPlan
+from capsule.egress.strictness import gateway_name
 from capsule.egress.verdict import Verdict
 from capsule.policy.grants import Grants, Refusal
 from capsule.policy.urlpath import certain_path, target_of
@@ -202,9 +203,9 @@ def _another_path(http: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _said(http: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The values of headers, one by one, also under names with `_`, which gateways take for `-` (RFC 3875 4.1.18)."""
+    """The values of headers, one by one, also under names that gateways take for these."""
     for name, values in http.get("headers", {}).items():
-        if name.replace("_", "-") in names:
+        if gateway_name(name) in names:
             for value in values.split(","):
                 if value.strip():
                     yield f"header {name}", value.strip()

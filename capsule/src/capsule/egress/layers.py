@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
     RequestData,
     RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -144,8 +145,15 @@ class Stream(layers_http.HttpStream):
         ):
             yield from self.refuse()
 
+    def state_stream_request_body(self, event: events.Event) -> Commands:
+        """As mitmproxy's, without trailers: nobody has decided them, and a server may ignore them (RFC 9110 §6.5.1)."""
+        if not isinstance(event, RequestTrailers):
+            yield from super().state_stream_request_body(event)
+
     def state_consume_request_body(self, event: events.Event) -> Commands:
-        """A body that is too long to be looked at goes on as a stream, if it may."""
+        """A body that is too long to be looked at goes on as a stream, if it may; without trailers."""
+        if isinstance(event, RequestTrailers):
+            return
         yield from super().state_consume_request_body(event)
         most = self.flow.metadata.get(LIMIT) or BODY_LIMIT
         if isinstance(event, RequestData) and len(self.request_body_buf) > most:

@@ -21,6 +21,16 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 # What frames a message or says who it is for is no affair of one connection (RFC 9110 §7.6.1).
 _FRAMING = frozenset({b"content-length", b"host", b"transfer-encoding"})
 Fields = Iterable[tuple[bytes, bytes]]
+_ODD = "!#$%&'*+.^_`|~"
+_DASHED = {ord(character): "-" for character in _ODD}
+
+
+def gateway_name(name: str) -> str:
+    """A header's name as gateways may hand it on: lower case, `-` for all that is neither letter nor digit.
+
+    An environment has no other characters (RFC 3875 §4.1.18): some make them `_`, some drop such headers.
+    """
+    return name.lower().translate(_DASHED)
 
 
 def request_problem(
@@ -45,8 +55,12 @@ def request_problem(
         return f"the target {untrusted_target[:80]!r} is not a path"
     fields = tuple(untrusted_fields)
     for name, _ in fields:
-        if b"_" in name and name.lower().replace(b"_", b"-") in _FRAMING:
-            return f"header {name[:40]!r} is one about framing to servers that take '_' for '-'"
+        if not name.replace(b"-", b"").isalnum():
+            plain = gateway_name(name.decode("latin-1"))
+            if plain.encode("latin-1") in _FRAMING and plain != name.decode("latin-1").lower():
+                return (
+                    f"header {name[:40]!r} is one about framing to servers that take '_' and its like for '-'"
+                )
     return fields_problem(fields)
 
 
