@@ -36,6 +36,7 @@ IMPURE_MODULES = (
     "capsule.profile.trace",
     "capsule.overlay.layer",
     "capsule.overlay.apply",
+    "capsule.overlay.journal",
     "capsule.sessions.collector",
     "capsule.sessions.compare",
     "capsule.sessions.database",

@@ -46,7 +46,8 @@ CAPSEM_LEVELS = {
 # What capsem may take from capsule.
 OFFERED = {
     "capsule", "capsule.cli.asks", "capsule.cli.files", "capsule.cli.lazy", "capsule.errors", "capsule.overlay.apply",
-    "capsule.overlay.change", "capsule.overlay.layer", "capsule.overlay.manifest", "capsule.policy.glob",
+    "capsule.overlay.change", "capsule.overlay.journal", "capsule.overlay.layer", "capsule.overlay.manifest",
+    "capsule.policy.glob",
     "capsule.policy.grants", "capsule.policy.model", "capsule.policy.quantities",
     "capsule.rules.engine", "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler",
     "capsule.sandbox.launcher", "capsule.sandbox.syscalls",

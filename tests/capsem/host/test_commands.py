@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import IO
@@ -91,3 +94,45 @@ def test_a_header_is_needed_as_a_program_is() -> None:
     need("gcc", headers=["stdio.h"])
     with pytest.raises(ImageError, match=r"not on this machine: no-such-header\.h"):
         need("gcc", headers=["no-such-header.h"])
+
+
+BUILDS = """
+import sys
+from capsem.host.commands import run
+run(["sh", "-c", "sleep 3600 & (trap '' TERM; sleep 3601) & echo $! $$; wait; sleep 3602"],
+    what="x", seen=lambda line: print(line, flush=True))
+"""
+
+
+def test_a_builder_that_is_killed_takes_its_tools_with_it() -> None:
+    """make, apt and npm have children of their own; one of them does not even mind being told to end."""
+    builder = subprocess.Popen([sys.executable, "-c", BUILDS], stdout=subprocess.PIPE, text=True)
+    assert builder.stdout is not None
+    stubborn, tool = map(int, builder.stdout.readline().split())
+    group = [stubborn, tool]
+    assert all(os.getpgid(pid) == tool for pid in group)
+    builder.kill()
+    builder.wait()
+    builder.stdout.close()
+    until = time.monotonic() + 60
+    while _members(tool):
+        assert time.monotonic() < until, _members(tool)
+        time.sleep(0.05)
+
+
+def test_a_tool_that_ends_leaves_no_guard() -> None:
+    run(["true"], what="x")
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    names = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children]
+    assert not any(b"capsem-guard" in name for name in names)
+
+
+def _members(group: int) -> list[int]:
+    """Processes of a group that run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = entry.read_text().rpartition(") ")[2].split()
+            if int(fields[2]) == group and fields[0] not in "ZX":
+                found.append(int(entry.parent.name))
+    return found

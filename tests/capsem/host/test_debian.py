@@ -49,7 +49,10 @@ def test_what_mmdebstrap_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert started.arguments[0] == "mmdebstrap"
     assert started.arguments[-2:] == ["bookworm", str(tmp_path / "root.tar")]
     assert "--include=git" in started.arguments
+    room = Path(started.environment.pop("TMPDIR"))
     assert started.environment == {"SOURCE_DATE_EPOCH": "1761955200"}
+    assert room.name.startswith("capsem-build-")
+    assert not room.exists(), "it goes with the build"
     assert (tmp_path / "pins").read_text() == "Package: git\nPin: version 1:2.39\nPin-Priority: 1001\n\n"
     assert f"--customize-hook=tar-in {tmp_path}/npm.tar /" in started.arguments
 

@@ -27,6 +27,7 @@ from capsem.wire.archive import leads_out
 from capsem.workspace.tree import Difference, Node, Tree, below, differences
 from capsule.overlay.apply import Application
 from capsule.overlay.change import ABSENT, Change, Entry
+from capsule.overlay.journal import recover
 from capsule.overlay.layer import look
 from capsule.overlay.manifest import OverlayError
 
@@ -70,6 +71,7 @@ def review(workspace: Workspace, found: Found, paths: tuple[str, ...] = ()) -> R
         NotFoundError: one of `paths` names nothing that changed.
     """
     base = workspace.base()
+    put_in_order(workspace)
     changed = differences(base, found.tree)
     wanted = _with_parents([one for one in changed if below(one.path, paths)], changed)
     special = {path: what for path, what in found.special.items() if below(path, paths)}
@@ -114,6 +116,20 @@ def review(workspace: Workspace, found: Found, paths: tuple[str, ...] = ()) -> R
     finally:
         os.close(root)
     return reviewed
+
+
+def put_in_order(workspace: Workspace) -> None:
+    """Put back what taking over that was killed had done in part, and remove what it left.
+
+    Raises:
+        ConflictError: something else stands there by now.
+    """
+    try:
+        recover(workspace.root, workspace.directory)
+    except OverlayError as error:
+        raise ConflictError(error.message, next_step=error.next_step) from error
+    for left in workspace.directory.glob("upper-*"):
+        shutil.rmtree(left)
 
 
 def _opened(root: Path) -> int:

@@ -14,7 +14,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,9 +220,9 @@ def _size(place: Path) -> int:
 
 
 def _made(spec: BuildSpec, place: Path, progress: Progress) -> tuple[Package, ...]:
-    for left in place.glob("building-*"):  # of a build that was killed: whoever is here holds the lock
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix="building-", dir=place) as room:
+    for left in rooms.abandoned(place, ("building-",)):
+        rooms.clear(left)
+    with rooms.room(place, "building-") as room:
         archive = Path(room, "root.tar")
         debian.bootstrap(spec.recipe, archive, progress, spec.lock or ())
         inside = rootfs.assemble(archive, spec.recipe, Path(room, "base.squashfs"), progress)

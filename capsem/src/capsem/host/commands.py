@@ -1,12 +1,14 @@
 """Run a build tool of this host, watch its lines, and say what went wrong in its own words.
 
-Refuses a tool that is missing, with the line that installs it. The tool ends when this process is interrupted.
+Refuses a tool that is missing, with the line that installs it. The tool, and what it began, ends when this process is
+interrupted or killed.
 
     run(["make", "-s", "kernelrelease"], what="the kernel's version", cwd=tree)
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -36,6 +38,15 @@ PACKAGES = {
     "gelf.h": "libelf-dev",
 }
 _KEPT = 12
+# Waits for a word; when the one who would say it is gone, the tool's group is told to end, and after a while made to.
+_GUARD = """read -r over && exit
+kill -s TERM -- "-$1"
+for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  kill -s 0 -- "-$1" || exit 0
+  sleep 0.5
+done
+kill -s KILL -- "-$1"
+"""
 
 
 def has_header(name: str) -> bool:
@@ -95,6 +106,14 @@ def run(
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD, "capsem-guard", str(process.pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
     try:
         return _watched(process, what, seen, feed)
     finally:
@@ -102,6 +121,8 @@ def run(
             # The tool has children of its own (make, apt): the whole session goes.
             os.killpg(process.pid, 15)
             process.wait()
+        with contextlib.suppress(BrokenPipeError):  # somebody ended it
+            guard.communicate(b"over\n")
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 try:

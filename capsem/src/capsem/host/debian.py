@@ -8,13 +8,16 @@ in a user namespace. Refuses nothing of its own: what apt refuses comes back in 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import ssl
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from capsem.errors import ImageError
-from capsem.host import commands, npm
+from capsem.host import commands, npm, rooms
 from capsem.host.progress import Progress
 from capsem.vm.image import Package
 from capsem.vm.recipe import Recipe
@@ -28,6 +31,7 @@ _LEFT_OUT = (
     "/usr/share/lintian/*",
     "/usr/share/bug/*",
 )
+_ROOM = "capsem-build-"
 PINS = "etc/apt/preferences.d/capsem"
 # In the tree while pip runs; what is below /tmp does not go into an image.
 _AUTHORITIES = "/tmp/capsem-authorities"  # noqa: S108 - of the tree
@@ -77,12 +81,13 @@ def bootstrap(recipe: Recipe, target: Path, progress: Progress, lock: tuple[Pack
         if line.startswith("I: ") and not line.startswith(("I: using", "I: finding", "I: chroot")):
             progress.step(f"root: {line.removeprefix('I: ').rstrip('.')}")
 
-    commands.run(
-        [*arguments, recipe.suite, target],
-        what="building the root file system",
-        environment={"SOURCE_DATE_EPOCH": str(recipe.epoch)},
-        seen=seen,
-    )
+    with _room() as room:
+        commands.run(
+            [*arguments, recipe.suite, target],
+            what="building the root file system",
+            environment={"SOURCE_DATE_EPOCH": str(recipe.epoch), "TMPDIR": str(room)},
+            seen=seen,
+        )
 
 
 def download(names: list[str], suite: str, room: Path, follow: str | None = None) -> list[Path]:
@@ -107,21 +112,23 @@ def download(names: list[str], suite: str, room: Path, follow: str | None = None
         'mkdir "$1/fetched" && cd "$1/fetched" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && '
         f"apt-get download {wanted}"
     )
-    commands.run(
-        [
-            "mmdebstrap",
-            f"--mode={_mode()}",
-            "--variant=custom",
-            "--format=null",
-            "--components=main",
-            "--architectures=amd64",
-            f"--customize-hook={hook}",
-            f"--customize-hook=sync-out /fetched {shlex.quote(str(fetched))}",
-            suite,
-            "/dev/null",
-        ],
-        what=f"fetching {', '.join(names)}",
-    )
+    with _room() as temporary:
+        commands.run(
+            [
+                "mmdebstrap",
+                f"--mode={_mode()}",
+                "--variant=custom",
+                "--format=null",
+                "--components=main",
+                "--architectures=amd64",
+                f"--customize-hook={hook}",
+                f"--customize-hook=sync-out /fetched {shlex.quote(str(fetched))}",
+                suite,
+                "/dev/null",
+            ],
+            what=f"fetching {', '.join(names)}",
+            environment={"TMPDIR": str(temporary)},
+        )
     found = sorted(fetched.glob("*.deb"))
     if len(found) != len(names):
         raise ImageError(
@@ -129,6 +136,22 @@ def download(names: list[str], suite: str, room: Path, follow: str | None = None
             next_step="check that the suite has them: apt-cache policy NAME",
         )
     return found
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[Path]:
+    """Where mmdebstrap works: not the cache, into which the users of its namespace may not look.
+
+    What a build that was killed left there goes first.
+    """
+    above = Path(tempfile.gettempdir())
+    for left in rooms.abandoned(above, (_ROOM,)):
+        with contextlib.suppress(FileNotFoundError):
+            if left.lstat().st_uid == os.geteuid():
+                rooms.clear(left)
+    with rooms.room(above, _ROOM) as place:
+        place.chmod(0o755)
+        yield place
 
 
 def _mode() -> str:

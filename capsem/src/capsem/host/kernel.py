@@ -16,13 +16,12 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from capsem.errors import ImageError
-from capsem.host import commands, debian, paths
+from capsem.host import commands, debian, paths, rooms
 from capsem.host.images import sha256_of
 from capsem.host.progress import Progress
 from capsem.vm import kernel_config, modules
@@ -101,7 +100,7 @@ def _sources(suite: str, progress: Progress) -> Path:
     kept = paths.cache() / "sources" / suite / f"{SOURCE}.tar.xz"
     if not kept.is_file():
         progress.step("kernel: fetching its sources")
-        with tempfile.TemporaryDirectory(prefix="building-", dir=_cache()) as room:
+        with rooms.room(_cache(), "building-") as room:
             [package] = debian.download([SOURCE], suite, Path(room))
             commands.run(["dpkg-deb", "-x", package, f"{room}/tree"], what="unpacking the kernel's sources")
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +109,7 @@ def _sources(suite: str, progress: Progress) -> Path:
 
 
 def _compile(sources: Path, config: str, asked: dict[str, str], place: Path, progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix="building-", dir=_cache()) as room:
+    with rooms.room(_cache(), "building-") as room:
         progress.step("kernel: unpacking its sources")
         commands.run(
             ["tar", "-xf", sources, "-C", room, "--strip-components=1"], what="unpacking the kernel's sources"
@@ -153,7 +152,7 @@ def _compile(sources: Path, config: str, asked: dict[str, str], place: Path, pro
 
 
 def _unpack_stock(suite: str, place: Path, progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix="building-", dir=_cache()) as room:
+    with rooms.room(_cache(), "building-") as room:
         progress.step("kernel: fetching Debian's")
         [package] = debian.download(["linux-image-cloud-amd64"], suite, Path(room), follow="linux-image-6.")
         tree = Path(room, "tree")
@@ -203,6 +202,9 @@ def _cache() -> Path:
 @contextlib.contextmanager
 def _once(key: str) -> Iterator[Path]:
     """The directory of a key, for one process at a time."""
+    # What a build that was killed left: a kernel's sources, half compiled.
+    for left in rooms.abandoned(_cache(), ("building-",)):
+        rooms.clear(left)
     place = _cache() / "kernels" / key
     place.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,9 +1,9 @@
 """Take a run's changes over to the host: all of them or none.
 
 New content is first copied into a staging directory in the root; then each name is put in its place by a rename,
-and what stood there is kept until the last one is in place. A failure on the way puts everything back. Every step
-goes through descriptors of directories opened without following links. What it refuses: changes that are refused or
-in conflict; the caller has decided about those before.
+and what stood there is kept until the last one is in place. A failure on the way puts everything back; what a kill
+interrupts, `journal.recover` puts back before the next time. Every step goes through descriptors of directories opened
+without following links. What it refuses: changes that are refused or in conflict; the caller has decided about those.
 
     with Application(root_path, upper_path) as application:
         for change in changes:
@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from capsule.overlay.change import KEPT_MODE, Change
+from capsule.overlay.journal import Journal, Step
 from capsule.overlay.layer import DIRECTORY, look, open_file, open_own, remove_tree
 from capsule.overlay.manifest import OverlayError
 
@@ -46,6 +47,8 @@ class Application:
         self._root_fd = self._directory(str(self._root))
         self._upper_fd = self._directory(str(self._upper))
         self._staging = self._root / f".capsule-apply-{secrets.token_hex(8)}"
+        self._journal = Journal(self._upper.parent)
+        self._journal.begin(self._root, self._staging.name, [])
         os.mkdir(self._staging.name, 0o700, dir_fd=self._root_fd)
         self._staging_fd = self._directory(self._staging.name, self._root_fd)
         return self
@@ -56,7 +59,9 @@ class Application:
         try:
             if kind is not None:
                 self.roll_back()
+            self._journal.done()
             remove_tree(self._staging)
+            self._journal.over()
         finally:
             self._stack.close()
 
@@ -79,11 +84,19 @@ class Application:
 
     def commit(self) -> None:
         """Put everything in its place, parents first; on an error everything is put back."""
+        self._journal.begin(self._root, self._staging.name, [self._step(*one) for one in self._changes])
         for change, name in self._changes:
             self._place(change, name)
         # Last, and the deepest first: a directory that may not be written was filled before.
         for step in reversed(self._modes):
             step()
+
+    def _step(self, change: Change, staged: str) -> Step:
+        kind = "mode" if change.action == "mode" else change.after.kind
+        if change.action == "removed":
+            kind = "absent"
+        inode = look(self._staging_fd, staged).inode if kind in {"file", "link"} else 0
+        return Step(change.path, staged, kind, inode, change.before.mode)
 
     def roll_back(self) -> None:
         """Undo what `commit` did."""

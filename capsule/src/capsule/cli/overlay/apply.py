@@ -14,6 +14,7 @@ from capsule.cli.overlay import overlays
 from capsule.cli.overlay.show import as_json, summary
 from capsule.overlay.apply import Application
 from capsule.overlay.change import Change, points_out
+from capsule.overlay.journal import recover
 from capsule.overlay.layer import Overlay
 from capsule.overlay.manifest import OverlayError, Root
 
@@ -35,6 +36,8 @@ def command(  # noqa: PLR0917 (click hands over one for each option)
     kept = overlays()
     with kept.hold(run) as overlay:
         name = overlay.manifest.run
+        for root in overlay.manifest.roots:
+            recover(Path(root.path), overlay.directory / str(root.layer))
         changes = list(overlay.changes())
         for root, change in changes:
             if json_:

@@ -1,0 +1,139 @@
+"""kill -9 of what a person runs, in the middle of it: apply, snapshots, suspend, and the build of an image.
+
+The steps of taking over are killed one by one in tests/overlay/test_journal.py; here it is the program and a machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capsem.host.rooms import abandoned, clear
+from tests.vm.test_crashes import begun, children_of, ended, in_order, kill, until
+from tests.vm.test_lives import home_line
+from tests.vm.test_machines import Home, home
+
+__all__ = ["home"]
+
+pytestmark = [
+    pytest.mark.needs("images", "qemu"),
+    pytest.mark.timeout(1800),
+    pytest.mark.slow,
+    pytest.mark.xdist_group("machines"),
+]
+NAMES = 300
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    for number in range(NAMES):
+        (root / f"f{number}").write_text("before\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def worked(home: Home, project: Path) -> Iterator[str]:
+    """A machine that changed every file of its workspace."""
+    home.create("-n", "worked", "--workspace", str(project))
+    home.capsem(
+        "exec", "worked", "--", "sh", "-c", "echo mem >/tmp/m; for f in f*; do echo after >$f; done; sync"
+    )
+    yield "worked"
+    home.capsem("delete", "--force", "worked")
+    in_order(home)
+
+
+def workspace_of(home: Home, machine: str) -> Path:
+    return Path(home.info(machine)["directory"], "workspace")
+
+
+def test_snapshots_that_are_killed(home: Home, worked: str) -> None:
+    kept = workspace_of(home, worked)
+    making = begun(home, "snapshot", "create", worked, "first")
+    until(lambda: [*kept.glob("objects/*")] or making.poll() is not None, "nothing is kept")
+    kill(making.pid)
+    ended(making)
+    home.capsem("snapshot", "create", worked, "second")
+    assert "second" in home.text("snapshot", "list", worked)
+    assert not [*kept.glob("objects/new-*")]
+    # Of one that went back half of the way nothing is told; a second time goes all of it.
+    home.capsem("exec", worked, "--", "sh", "-c", "rm -f f1*; echo other >f2")
+    reverting = begun(home, "snapshot", "revert", worked, "second")
+    log = Path(home.info(worked)["log"])
+    until(lambda: "unpack" in log.read_text() or reverting.poll() is not None, "it does not go back")
+    kill(reverting.pid)
+    ended(reverting)
+    home.capsem("snapshot", "revert", worked, "second")
+    count = "cat f* | grep -c after"
+    assert home.text("exec", worked, "--", "sh", "-c", count) == str(NAMES)
+
+
+def test_apply_that_is_killed_leaves_all_or_nothing(home: Home, worked: str, project: Path) -> None:
+    applying = begun(home, "apply", worked)
+    until(
+        lambda: [*project.glob(".capsule-apply-*/*.old")] or applying.poll() is not None,
+        "nothing is taken over",
+    )
+    kill(applying.pid)
+    ended(applying)
+    home.capsem("apply", worked)
+    assert sorted(path.name for path in project.iterdir()) == sorted(f"f{number}" for number in range(NAMES))
+    assert {path.read_text() for path in project.iterdir()} == {"after\n"}
+    kept = workspace_of(home, worked)
+    assert [path.name for path in kept.iterdir() if path.name.startswith(("upper-", "appl"))] == []
+
+
+def test_suspend_with_its_service_killed(home: Home, worked: str) -> None:
+    directory = Path(home.info(worked)["directory"])
+    suspending = begun(home, "suspend", worked)
+    until(
+        lambda: [*directory.glob("suspended*")] or suspending.poll() is not None,
+        "nothing is kept of its memory",
+    )
+    kill(home.service())
+    ended(suspending)
+    until(lambda: home.info(worked)["state"] in {"running", "suspended"}, "neither runs nor is suspended")
+    if home.info(worked)["state"] == "suspended":
+        home.capsem("resume", worked)
+    assert home.text("exec", worked, "--", "cat", "/tmp/m") == "mem"
+    assert not [*directory.glob("suspended*")]
+
+
+def test_a_build_that_is_killed_takes_mmdebstrap_with_it(home: Home, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    kernels = Path(os.environ.get("CAPSEM_CACHE", f"{Path.home()}/.cache/capsem"), "kernels")
+    cache.mkdir(mode=0o700)
+    subprocess.run(["cp", "-a", kernels, cache / "kernels"], check=True)
+    places = tmp_path / "tmp"
+    places.mkdir(mode=0o755)
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)  # the users of mmdebstrap's namespace go through them
+    line = [*home_line(), "image", "build", "--recipe", "minimal", "--kernel", "stock", "-n", "again"]
+    env = {**home.env, "CAPSEM_CACHE": str(cache), "TMPDIR": str(places)}
+    building = subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: [*places.glob("capsem-build-*/*")] or building.poll() is not None, "nothing is fetched")
+    [tool, *_] = children_of(building.pid, "mmdebstrap")
+    group = os.getpgid(tool)
+    kill(building.pid)
+    building.wait()
+    until(lambda: not _runs(group), "mmdebstrap runs on for nobody")
+    assert not [one for one in Path("/proc/self/mountinfo").read_text().splitlines() if str(places) in one]
+    # What it left is not held, and goes when the next one begins.
+    for left in abandoned(places, ("capsem-build-",)):
+        clear(left)
+    assert list(places.iterdir()) == []
+    names = {name for one in home.text("image", "list").splitlines() for name in one.split()}
+    assert "again" not in names
+
+
+def _runs(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
