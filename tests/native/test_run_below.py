@@ -62,6 +62,18 @@ def test_a_line_of_ones_own_holds_where_it_says(capsule: Capsule) -> None:
     assert capsule.run("sh", "-c", "echo x > mine", options=options).code != 0
 
 
+def test_a_suggested_policy_keeps_it_too(capsule: Capsule, tmp_path: Path) -> None:
+    """Its lines are its own, and whole because it lies elsewhere."""
+    words = [str(capsule.binary), "profile", "--out-dir", str(tmp_path / "out"), "--", "touch", "libs/one/x"]
+    made = capsule.tell(words)
+    assert made.returncode == 0, made.stderr
+    options = ["--policy", str(tmp_path / "out/capsule.yaml")]
+    ran = capsule.run("sh", "-c", "echo x > libs/one/y && echo x > libs/one/.envrc", options=options)
+    assert ran.code != 0
+    assert (capsule.workspace / "libs/one/y").exists(), ran.err
+    assert not (capsule.workspace / "libs/one/.envrc").exists()
+
+
 def test_the_line_that_would_allow_it_does(capsule: Capsule) -> None:
     ran = capsule.run("sh", "-c", "echo x > libs/one/.envrc")
     (denial,) = ran.report["denials"]

@@ -173,7 +173,7 @@ impl Access {
                 let rule = access.rule(section.unwrap_or(field), &line.pattern, &line.origin);
                 let pattern = Pattern::new(&line.pattern, variables)?;
                 if !denies {
-                    access.top(line, &pattern, rule);
+                    access.top(&line.pattern, &pattern, rule);
                 }
                 access.guard(pattern, rule, denies, extras);
             }

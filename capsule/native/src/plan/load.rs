@@ -54,7 +54,15 @@ pub enum LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::File(path, error) => {
+                let words = error.to_string();
+                let words = words.split(" (os error").next().unwrap_or_default();
+                write!(
+                    f,
+                    "the policy {} cannot be read: {words}; name a file or a preset",
+                    path.display()
+                )
+            }
             Self::NotAPolicy(text) => {
                 write!(
                     f,

@@ -58,7 +58,8 @@ pub fn no_program(error: &io::Error) -> Exit {
         Some(libc::ENOENT | libc::ENOTDIR) => Cause::NotFound,
         _ => Cause::NotExecutable,
     };
-    Exit::of_capsule(cause, error.to_string())
+    let words = error.to_string();
+    Exit::of_capsule(cause, words.split(" (os error").next().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,23 +1,53 @@
-//! What presets protect at the top of the workspace, at the top of other repositories below it.
+//! What is protected at the top of a workspace because programs run it, at the top of repositories below it.
 //!
 //! A person opens an editor, an agent or a shell where a repository begins, and that need not be the workspace. Only
-//! lines of presets are meant that name something of the workspace: a person's own line holds where it says. Whether a
+//! lines are meant that name one of the names that the preset `workspace` protects at its top, wherever the line
+//! stands: in the preset, or in a policy that was suggested or written. Any other line holds where it says. Whether a
 //! repository begins somewhere is not known here: who asks has to look.
 //!
 //! `protect: [.vscode]` → `lib/.vscode/tasks.json` is protected where `lib/.git` was there before the run
 
 use super::{Access, Guarded, RuleId, RuleRef};
-use crate::plan::model::Rule;
 use crate::plan::pattern::Pattern;
-use std::os::unix::ffi::OsStrExt;
 
-/// Where origins of presets begin.
-const PRESET: &str = "preset:";
-const WORKSPACE: &str = "${workspace}/";
+/// The names, as the preset `workspace` has them.
+const NAMES: &[&str] = &[
+    ".husky",
+    ".githooks",
+    ".pre-commit-config.yaml",
+    ".overcommit.yml",
+    ".lefthook",
+    ".lefthook.yml",
+    ".lefthook-local.yml",
+    "lefthook.yml",
+    "lefthook-local.yml",
+    ".vscode",
+    "*.code-workspace",
+    ".idea",
+    ".zed",
+    ".exrc",
+    ".nvimrc",
+    ".nvim.lua",
+    ".dir-locals.el",
+    ".dir-locals-2.el",
+    ".envrc",
+    "mise.toml",
+    ".mise.toml",
+    ".devcontainer",
+    ".devcontainer.json",
+    ".mcp.json",
+    ".claude",
+    ".codex",
+    ".cursor",
+    ".windsurf",
+    ".gemini",
+    "capsule.yaml",
+];
 
-/// One line, without the workspace before it.
+/// One line: the directory whose top it is about, and what of it.
 #[derive(Clone, Debug)]
 pub(super) struct Top {
+    base: Vec<u8>,
     below: Vec<u8>,
     pattern: Pattern,
     rule: RuleId,
@@ -30,48 +60,59 @@ impl Top {
             _ => false,
         }
     }
+
+    /// Whether a directory lies below the one that the line is about.
+    fn is_above(&self, directory: &[u8]) -> bool {
+        matches!(
+            directory.strip_prefix(self.base.as_slice()),
+            Some([b'/', ..])
+        )
+    }
 }
 
 impl Access {
-    /// Without a trailing slash: the root is empty.
-    fn workspace(&self) -> &[u8] {
-        let workspace = self.variables.workspace().as_os_str().as_bytes();
-        workspace.strip_suffix(b"/").unwrap_or(workspace)
-    }
-
-    /// Remember a line that protects, if it is one of these.
-    pub(super) fn top(&mut self, line: &Rule, pattern: &Pattern, rule: RuleId) {
-        let workspace = self.workspace();
-        if line.origin.file.starts_with(PRESET)
-            && line.pattern.starts_with(WORKSPACE)
-            && let Some(below) = pattern.anchor().strip_prefix(workspace)
-        {
-            self.tops.push(Top {
-                below: below.to_vec(),
-                pattern: pattern.clone(),
-                rule,
-            });
+    /// Remember a line that protects, as it is written, if it is one of these.
+    pub(super) fn top(&mut self, line: &str, pattern: &Pattern, rule: RuleId) {
+        let Some((directory, name)) = line.rsplit_once('/') else {
+            return;
+        };
+        if directory.contains("**") || !NAMES.contains(&name) {
+            return;
         }
+        let anchor = pattern.anchor();
+        let cut = if pattern.is_literal() {
+            anchor.len() - name.len() - 1
+        } else {
+            anchor.len()
+        };
+        self.tops.push(Top {
+            base: anchor[..cut].to_vec(),
+            below: anchor[cut..].to_vec(),
+            pattern: pattern.clone(),
+            rule,
+        });
     }
 
-    /// What protects a name below the workspace because `begins` says that a repository begins in a directory above it.
+    /// What protects a name because `begins` says that a repository begins in a directory above it.
     pub fn top_of(&self, name: &[u8], begins: impl Fn(&[u8]) -> bool) -> Option<Guarded> {
-        let workspace = self.workspace();
-        let rest = name.strip_prefix(workspace)?;
-        let slashes = memchr::memchr_iter(b'/', rest).filter(|&at| at > 0);
-        for at in slashes {
-            let Some(top) = self.tops.iter().find(|top| top.covers(&rest[at..])) else {
+        for at in memchr::memchr_iter(b'/', name).filter(|&at| at > 0) {
+            let (directory, rest) = name.split_at(at);
+            let mut tops = self.tops.iter();
+            let Some(top) = tops.find(|top| top.covers(rest) && top.is_above(directory)) else {
                 continue;
             };
-            let directory = &name[..workspace.len() + at];
             if !begins(directory) {
                 continue;
             }
             let line = self.reference(top.rule)?;
-            let where_to = String::from_utf8_lossy(&rest[1..at]).into_owned();
+            let below = &directory[top.base.len() + 1..];
             return Some(Guarded {
                 rule: RuleRef {
-                    text: format!("{}: a repository begins at {where_to}", line.text),
+                    text: format!(
+                        "{}: a repository begins at {}",
+                        line.text,
+                        String::from_utf8_lossy(below)
+                    ),
                     ..line
                 },
                 allow: self.without(top.rule),
@@ -127,5 +168,16 @@ mod tests {
         let never = |_: &[u8]| panic!("looked");
         assert!(access.top_of(b"/a/b/c/main.rs", never).is_none());
         assert!(access.top_of(b"/a/.envrc", |at| at == b"/a").is_some());
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_preset() {
+        let preset = presets::named("workspace").unwrap();
+        let plan = parse(preset.plan.as_bytes()).unwrap();
+        let lines = plan.filesystem.protect.iter();
+        let names: Vec<&str> = lines
+            .filter_map(|line| line.pattern.strip_prefix("${workspace}/"))
+            .collect();
+        assert_eq!(names, super::NAMES);
     }
 }

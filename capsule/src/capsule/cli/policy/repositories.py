@@ -10,13 +10,16 @@ bounded beginning of git's settings, follows no `include`, and starts no git.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from capsule.cli.files import load_policy
 from capsule.sandbox.access import Access, Decision
+from capsule.sandbox.compiler import compile_policy
 
 _MOST = 256 * 1024
 _NAMES = {"hooks": "hooks", "config": "config", "config.worktree": "config", "commondir": "config"}
@@ -41,19 +44,28 @@ def kept(access: Access, path: str) -> Decision | None:
 
 
 def _top(access: Access, path: str) -> Decision | None:
-    workspace = access.variables.workspace.rstrip("/")
-    if not path.startswith(f"{workspace}/"):
-        return None
-    for above in reversed(Path(path).parents):
-        directory = str(above)
-        if directory.startswith(f"{workspace}/") and os.path.lexists(above / ".git"):
-            like = access.path(workspace + path.removeprefix(directory), "write")
-            rule = like.rule
-            preset = rule is not None and rule.origin.file.startswith("preset:")
-            if rule is not None and preset and rule.text.startswith('filesystem: protect: ["./'):
-                why = f"a repository begins at {directory.removeprefix(f'{workspace}/')}"
-                return replace(like, rule=replace(rule, text=f"{rule.text}: {why}"))
+    """What is kept at the top of a directory, where a repository begins below it."""
+    for above in reversed(Path(path).parents[:-1]):
+        if not os.path.lexists(above / ".git"):
+            continue
+        for base in above.parents:
+            like = access.path(str(base / Path(path).relative_to(above)), "write")
+            if like.rule is not None and _names_a_top(like.rule.text):
+                why = f"a repository begins at {above.relative_to(base)}"
+                return replace(like, rule=replace(like.rule, text=f"{like.rule.text}: {why}"))
     return None
+
+
+def _names_a_top(text: str) -> bool:
+    """Whether a line protects one of the names that the preset `workspace` keeps at its top, in one directory."""
+    line = re.fullmatch(r'filesystem: protect: \["(?!.*\*\*)(?:.*/)?([^/"]+)"\]', text)
+    return line is not None and line[1] in _tops()
+
+
+@functools.cache
+def _tops() -> frozenset[str]:
+    lines = (line.pattern for line in compile_policy(load_policy("workspace")).filesystem.protect)
+    return frozenset(line.removeprefix("${workspace}/") for line in lines if line.startswith("${workspace}/"))
 
 
 def _led(workspace: Path, home: Path) -> Iterator[tuple[Path, str, str]]:
