@@ -256,7 +256,7 @@ began = time.monotonic()
 for _ in range(200):
     os.stat("/usr")
     open("f", "w").close()
-print(time.monotonic() - began < 5)
+print(time.monotonic() - began < 30)
 """
     ran = site.run(script)
     assert ran.out == "True\n", ran.err
