@@ -47,18 +47,18 @@ CAPSEM_LEVELS = {
 OFFERED = {
     "capsule", "capsule.cli.asks", "capsule.cli.files", "capsule.cli.lazy", "capsule.errors", "capsule.overlay.apply",
     "capsule.overlay.change", "capsule.overlay.journal", "capsule.overlay.layer", "capsule.overlay.manifest",
-    "capsule.policy.glob",
-    "capsule.policy.grants", "capsule.policy.model", "capsule.policy.quantities",
-    "capsule.rules.engine", "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler",
-    "capsule.sandbox.launcher", "capsule.sandbox.syscalls",
+    "capsule.policy.document", "capsule.policy.glob", "capsule.policy.grants", "capsule.policy.model",
+    "capsule.policy.quantities", "capsule.policy.reader", "capsule.rules.deciders", "capsule.rules.engine",
+    "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler", "capsule.sandbox.launcher",
+    "capsule.sandbox.syscalls",
     # The session database over a machine's log, and how it is told.
     "capsule.cli.sessions.query", "capsule.cli.sessions.show", "capsule.cli.sessions.story",
     "capsule.cli.sessions.timeline", "capsule.sessions.database", "capsule.sessions.ingest", "capsule.sessions.query",
     "capsule.sessions.schema", "capsule.sessions.timeline",
     # The egress of a run, which a machine's proxy is made of.
     "capsule.egress.certificates", "capsule.egress.dialer", "capsule.egress.encryption", "capsule.egress.frames",
-    "capsule.egress.lean", "capsule.egress.recording", "capsule.egress.session", "capsule.egress.story",
-    "capsule.egress.verdict", "capsule.egress.watching",
+    "capsule.egress.lean", "capsule.egress.mcp_call", "capsule.egress.mcp_message", "capsule.egress.recording",
+    "capsule.egress.session", "capsule.egress.story", "capsule.egress.verdict", "capsule.egress.watching",
 }  # fmt: skip
 
 CAPSEM_DEPENDENCIES = {

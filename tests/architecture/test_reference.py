@@ -108,7 +108,9 @@ POLICIES = [
     for block in re.findall(
         r"^```yaml\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
-    if re.search(r"^version: 1$", block, re.MULTILINE) and "\nrules:\n  - id:" not in block
+    if re.search(r"^version: 1$", block, re.MULTILINE)
+    and "\nrules:\n  - id:" not in block
+    and "\nservers:\n" not in block
 ]
 
 

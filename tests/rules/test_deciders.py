@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from capsule.rules import event as table
-from capsule.rules.deciders import EGRESS, refuse_undecided
+from capsule.rules.deciders import EGRESS, MACHINE, refuse_undecided
 from capsule.rules.rule import RuleError, parse_rules
 
 
@@ -36,3 +36,11 @@ def test_every_other_event_is_decided() -> None:
             if action != "rewrite":
                 assert refuse_undecided([parse_rules(one(on, action), "r.yaml")], EGRESS)
     assert set(table.TYPES) - set(EGRESS) == {"process", "file"}
+
+
+def test_a_machine_decides_commands_and_files_too() -> None:
+    for on, asked in MACHINE.items():
+        for action in asked.actions:
+            if action != "rewrite":
+                assert refuse_undecided([parse_rules(one(on, action), "r.yaml")], MACHINE)
+    assert set(table.TYPES) == set(MACHINE)

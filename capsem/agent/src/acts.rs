@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use crate::agent::{Agent, Ending};
 use crate::job::{self, BULK, Begun, GRACE, TERMINAL};
+use crate::mcp::MCP;
 use crate::message::{self, Exec, File, Guest, Host};
+use crate::network::NETWORK;
 use crate::{errno, identity, sys};
 
 /// Jobs that live at once.
@@ -88,14 +90,21 @@ impl Agent {
                 processes,
                 changes,
             } => self.watch(id, processes, &changes),
+            Host::Serve {} if port == MCP => self.mcp_served(),
             Host::Serve {} => self.network_served(port),
             Host::Opened { stream } => {
                 self.answers(port, stream)?;
-                self.network_opened(stream);
+                match port {
+                    MCP => self.mcp_opened(stream),
+                    _ => self.network_opened(stream),
+                }
             }
             Host::Refused { stream, .. } => {
                 self.answers(port, stream)?;
-                self.network_refused(stream);
+                match port {
+                    MCP => self.mcp_refused(stream),
+                    _ => self.network_refused(stream),
+                }
             }
         }
         Ok(())
@@ -162,11 +171,14 @@ impl Agent {
         }
         self.start_over();
         self.network_begins();
+        self.mcp_begins();
         if kept {
             self.streams.clear();
             // The proxy of a machine is not asked to stand still: what one of before sent or got half of is dropped.
-            if let Some(network) = self.ports.get_mut(&5002) {
-                network.start_over();
+            for port in [NETWORK, MCP] {
+                if let Some(port) = self.ports.get_mut(&port) {
+                    port.start_over();
+                }
             }
         }
         if !self.ready {

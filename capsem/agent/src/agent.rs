@@ -13,6 +13,7 @@ use crate::freezer::Freezer;
 use crate::identity::Facts;
 use crate::job::{BULK, Job, TERMINAL};
 use crate::line::Line;
+use crate::mcp::{MCP, Relay};
 use crate::message::{Guest, VERSION};
 use crate::network::{NETWORK, Network};
 use crate::port::{HIGH_WATER, Port};
@@ -39,6 +40,7 @@ pub(crate) enum Place {
     Questions,
     Resolver,
     Asking(RawFd),
+    Programs,
     Processes,
     Changes,
 }
@@ -77,6 +79,8 @@ pub struct Agent {
     pub(crate) capabilities: Vec<&'static str>,
     /// What leads to the host's network, where this machine has it.
     pub(crate) network: Option<Network>,
+    /// What leads to the host's MCP servers.
+    pub(crate) relay: Option<Relay>,
     pub(crate) reports: Reports,
     signals: OwnedFd,
     pub(crate) scratch: Vec<u8>,
@@ -120,6 +124,7 @@ impl Agent {
             facts,
             capabilities,
             network: None,
+            relay: None,
             reports: Reports::new(Instant::now()),
             signals: sys::signals(&[libc::SIGCHLD])?,
             scratch: vec![0; CHUNK],
@@ -264,6 +269,7 @@ impl Agent {
             }
         }
         self.network_interests(&mut add);
+        self.mcp_interests(&mut add);
         self.report_interests(&mut add);
         (interests, places)
     }
@@ -305,6 +311,7 @@ impl Agent {
             Place::Questions => self.take_questions(),
             Place::Resolver => self.take_resolver(),
             Place::Asking(fd) => self.read_question(fd),
+            Place::Programs => self.take_programs(),
             Place::Processes => {
                 self.take_lines();
             }
@@ -355,7 +362,7 @@ impl Agent {
 
     /// Another conversation begins: ids start again, and what the last one began is nobody's any more.
     pub(crate) fn start_over(&mut self) {
-        for port in [TERMINAL, BULK, NETWORK] {
+        for port in [TERMINAL, BULK, NETWORK, MCP] {
             self.drop_streams(port);
         }
         self.jobs.clear();
@@ -365,6 +372,9 @@ impl Agent {
     fn drop_streams(&mut self, number: u16) {
         if number == NETWORK {
             self.network_over();
+        }
+        if number == MCP {
+            self.mcp_over();
         }
         for &(port, stream) in self.streams.keys().filter(|(port, _)| *port == number) {
             self.cut_short(port, stream);
@@ -446,6 +456,9 @@ impl Agent {
         self.cut_short(port, number);
         if port == NETWORK {
             self.network_refused(number);
+        }
+        if port == MCP {
+            self.mcp_refused(number);
         }
         if let Some(stream) = self.streams.remove(&(port, number))
             && port == NETWORK

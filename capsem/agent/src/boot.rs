@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::agent::Agent;
-use crate::{hardening, identity, line, network, sys};
+use crate::{hardening, identity, line, mcp, network, sys};
 
 const NOSUID: libc::c_ulong = libc::MS_NOSUID;
 const NODEV: libc::c_ulong = libc::MS_NODEV;
@@ -105,6 +105,9 @@ fn boot() -> Result<Agent> {
         .and_then(|()| network::name_resolver())
     {
         eprintln!("capsem-agent: no network: {error}");
+    }
+    if let Err(error) = agent.offer_mcp(Path::new(mcp::SOCKET)) {
+        eprintln!("capsem-agent: no MCP: {error}");
     }
     Ok(agent)
 }

@@ -1,4 +1,4 @@
-//! `capsem-agent`: process 1 of a machine; `serve --sockets DIR` outside of one; `doctor` and `share` inside.
+//! `capsem-agent`: process 1 of a machine; `serve --sockets DIR` outside of one; `doctor`, `share` and `mcp` inside.
 //!
 //! Refuses to be process 1 outside of a machine's first moments (no `/proc/cmdline` that names a root).
 
@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use capsem_agent::agent::{AGENT, Agent};
-use capsem_agent::{boot, doctor, identity, line, processes, share, sys};
+use capsem_agent::{boot, bridge, doctor, identity, line, mcp, processes, share, sys};
 
-const USAGE: &str = "usage: capsem-agent serve --sockets DIR [--network] | doctor [--json] | share DIR | --version\nAs process 1 it takes no arguments.";
+const USAGE: &str = "usage: capsem-agent serve --sockets DIR [--network | --mcp SOCKET] | doctor [--json] | share DIR | mcp NAME | --version\nAs process 1 it takes no arguments.";
 
-fn serve(directory: &str, network: bool) -> std::io::Result<()> {
+fn serve(directory: &str, network: bool, relay: Option<&str>) -> std::io::Result<()> {
     sys::adopt_orphans()?;
     let mut agent = Agent::new(
         line::sockets(Path::new(directory))?,
@@ -19,6 +19,9 @@ fn serve(directory: &str, network: bool) -> std::io::Result<()> {
     )?;
     if network {
         agent.offer_network()?;
+    }
+    if let Some(place) = relay {
+        agent.offer_mcp(Path::new(place))?;
     }
     agent.run()
 }
@@ -33,11 +36,14 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let done = match arguments.as_slice() {
-        ["serve", "--sockets", directory] => serve(directory, false),
+        ["serve", "--sockets", directory] => serve(directory, false, None),
+        ["serve", "--sockets", directory, "--mcp", place] => serve(directory, false, Some(place)),
         // In a network namespace that is its own, with an interface named dummy0.
-        ["serve", "--sockets", directory, "--network"] => serve(directory, true),
+        ["serve", "--sockets", directory, "--network"] => serve(directory, true, None),
         [processes::WORD] => processes::report(),
         ["share", directory] => share::serve(directory),
+        ["mcp", name] => bridge::carry(name, Path::new(mcp::SOCKET)),
+        ["mcp", name, "--socket", place] => bridge::carry(name, Path::new(place)),
         ["doctor"] | ["doctor", "--json"] => match doctor::report(arguments.len() > 1) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -11,6 +11,8 @@
 
 use std::fs;
 
+/// Where an image has this program.
+const AGENT: &str = "/capsem/capsem-agent";
 /// Descriptors that are looked at for one connection.
 const LOOKS: usize = 8192;
 
@@ -84,6 +86,28 @@ fn has(pid: u32, link: &str, looks: &mut usize) -> bool {
     false
 }
 
+/// Who a process is that connected; the program that speaks for its client is told as that client.
+pub fn who(pid: u32, uid: u32) -> Owner {
+    let speaks = |pid: &u32| program(*pid).as_deref() == Some(AGENT);
+    let client = Some(pid).filter(speaks).and_then(parent).unwrap_or(pid);
+    Owner {
+        pid: Some(client),
+        uid: Some(uid),
+        program: program(client),
+    }
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may have anything in it.
+    text.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+}
+
 fn program(pid: u32) -> Option<String> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     Some(path.to_string_lossy().chars().take(1000).collect())
@@ -114,6 +138,16 @@ mod tests {
         // Its own process is the agent here, which is never the answer.
         assert_eq!(found.pid, None);
         assert_eq!(owner("udp", 1, None), Owner::default());
+    }
+
+    #[test]
+    fn a_process_is_told_with_its_program_and_its_parent_is_known() {
+        let own = std::process::id();
+        let found = who(own, 7);
+        assert_eq!((found.pid, found.uid), (Some(own), Some(7)));
+        assert_eq!(found.program, program(own));
+        assert_eq!(parent(own), Some(std::os::unix::process::parent_id()));
+        assert_eq!(parent(0), None);
     }
 
     fn sys_uid() -> u32 {

@@ -49,10 +49,11 @@ async def test_what_a_person_allows_goes_out_and_what_they_deny_does_not(tmp_pat
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     near, far = socket.socketpair()
+    mcp_near, mcp_far = socket.socketpair()
     guest = GuestEnd(near)
     network = spec(port, unlisted="ask", rules=[])
     async with server, served(tmp_path, network=network) as machine:
-        machine.network.attach(far)
+        machine.network.attach(far, mcp_far)
         assert await guest.resolve("new.example", 1) == 0
         await guest.request(80, 2, b"POST /x HTTP/1.1\r\nHost: new.example\r\nContent-Length: 2\r\n\r\nhi")
         number = await asked()
@@ -76,8 +77,8 @@ async def test_what_a_person_allows_goes_out_and_what_they_deny_does_not(tmp_pat
         assert len(came) == 1
         gone = await capsem("answer", number, "allow")
         assert gone.returncode == 1
-    near.close()
-    far.close()
+    for sock in (near, far, mcp_near, mcp_far):
+        sock.close()
 
 
 @pytest.mark.parametrize("wrong", ["", "10", "0m", "1d", "-1s", "1.5h"])

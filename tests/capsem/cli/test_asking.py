@@ -18,7 +18,7 @@ def test_options_become_what_the_service_takes(tmp_path: Path) -> None:
     assert body == {
         "image": "i", "name": "n", "cpus": 2, "memory_mib": 1024, "disk_mib": 2048, "env": {"A": "b=c"},
         "rules": [{"file": str(tmp_path / "r.yaml"), "text": "version: 1"}],
-        "workspace": str(tmp_path.resolve()), "network": None, "share": "copy",
+        "workspace": str(tmp_path.resolve()), "network": None, "share": "copy", "mcp": [],
     }  # fmt: skip
 
 

@@ -10,11 +10,13 @@ from capsem.wire.frame import FrameReader, Message
 
 MONITOR: list[proxy.MonitorSaid] = [
     proxy.Begin(), proxy.Dialled(1, "192.0.2.1:443", None), proxy.Dialled(2, None, "refused", forbidden=True),
+    proxy.Served(3, None), proxy.Served(4, "not declared"),
     proxy.Noted(3), proxy.Answer("a", allow=True, scope="host", for_ms=5), proxy.Secret("api", "v"),
 ]  # fmt: skip
 PROXY: list[proxy.ProxySaid] = [
     proxy.Ready(2, ("a problem",)), proxy.Record({"type": "egress.dns"}), proxy.Note(1),
-    proxy.Dial(1, "a.example", 443, private=False), proxy.Ask({"id": "x"}), proxy.Asked("x", "nobody answered"),
+    proxy.Dial(1, "a.example", 443, private=False),
+    proxy.Serve(1, "files"), proxy.Over(1), proxy.Ask({"id": "x"}), proxy.Asked("x", "nobody answered"),
     proxy.NeedSecret("api"), proxy.Lost("a frame of 0 bytes"),
 ]  # fmt: skip
 

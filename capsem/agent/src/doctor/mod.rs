@@ -11,6 +11,7 @@ mod isolation;
 mod kernel;
 mod limits;
 mod network;
+mod relay;
 
 use std::io::Write;
 
@@ -84,7 +85,7 @@ impl Group {
 /// Looks at everything.
 pub fn examine() -> Vec<Check> {
     type Part = (&'static str, fn(&mut Group));
-    let parts: [Part; 9] = [
+    let parts: [Part; 10] = [
         ("kernel", kernel::settings),
         ("system calls", kernel::system_calls),
         ("kernel interfaces", kernel::interfaces),
@@ -94,6 +95,7 @@ pub fn examine() -> Vec<Check> {
         ("environment", environment::examine),
         ("limits", limits::examine),
         ("network", network::examine),
+        ("MCP", relay::examine),
     ];
     let mut checks = Vec::new();
     for (name, part) in parts {

@@ -188,3 +188,21 @@ pub fn listener_backlog(socket: BorrowedFd<'_>, backlog: i32) -> Result<()> {
     // SAFETY: an open listening socket and an integer; listening again changes the backlog (listen(2)).
     check(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
 }
+
+/// The process and the user at the other end of a Unix socket, as they were when it connected (unix(7), `SO_PEERCRED`).
+pub fn peer(socket: BorrowedFd<'_>) -> Result<(u32, u32)> {
+    // SAFETY: plain data; all zeros is a valid value.
+    let mut found: libc::ucred = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(12);
+    // SAFETY: pointer and length are of one live ucred, which is what this option is read into.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok((found.pid.cast_unsigned(), found.uid))
+}

@@ -20,6 +20,7 @@ from click.shell_completion import CompletionItem
 from capsem.cli import terminal
 from capsem.errors import ConflictError, NotFoundError, UsageError
 from capsem.host import places
+from capsem.host.mcp import servers_of
 from capsem.host.policy import network_of
 from capsem.host.service import call
 from capsem.host.settings import load
@@ -126,6 +127,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         "metavar": "DIR", "type": click.Path(exists=True, file_okay=False),
         "help": "DIR is to be at /workspace, where commands then run.",
     }),
+    (("--mcp",), {
+        "metavar": "FILE", "type": click.Path(exists=True, dir_okay=False),
+        "help": "MCP servers of this host that its programs may use, each under a policy.",
+    }),
     (("--rules",), {
         "multiple": True, "type": click.Path(exists=True, dir_okay=False),
         "help": "Rules that decide what is run and copied; may be repeated.",
@@ -165,6 +170,7 @@ def machine_body(
     workspace: str | None = None,
     share: str = "copy",
     policy: str | None = None,
+    mcp: str | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
     """The options as the service takes them.
@@ -202,6 +208,7 @@ def machine_body(
         "rules": [{"file": path, "text": Path(path).read_text(encoding="utf-8")} for path in rules],
         "workspace": workspace,
         "share": share,
+        "mcp": [] if mcp is None else servers_of(mcp),
     }
 
 

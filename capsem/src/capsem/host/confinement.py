@@ -1,6 +1,7 @@
 """QEMU, the proxy and the share under Capsule policies: no network, no file but libraries; the rest is inherited.
 
-The share has the one directory that it serves besides. The policies are Capsule's presets `qemu`, `proxy` and `share`;
+The share has the one directory that it serves besides; MCP servers are under the policies that their user names. The
+policies are Capsule's presets `qemu`, `proxy` and `share`;
 `capsule run` puts each into namespaces of its own, under Landlock and a system call filter, and keeps a log of it.
 Refuses to start them where Capsule cannot confine them.
 
@@ -58,6 +59,17 @@ def sharing(log: Path, told: int) -> list[str]:
         told: a descriptor, inherited, with what it is told.
     """
     return [*_python(SHARE_POLICY, log, "capsem.processes.share", "--pass-fd", str(told)), str(told)]
+
+
+def serving(log: Path, policy: str, command: Sequence[str]) -> list[str]:
+    """The line that starts an MCP server under the policy that its declaration names.
+
+    Args:
+        log: where Capsule records that run.
+        policy: a preset's name or a file.
+        command: the program and its arguments.
+    """
+    return [str(find_binary()), "run", "--policy", policy, "--log", str(log), "--", *command]
 
 
 def _python(policy: str, log: Path, module: str, *options: str) -> list[str]:

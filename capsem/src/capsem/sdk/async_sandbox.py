@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from capsem.errors import MachineError, NotFoundError
 from capsem.host.extract import Extraction
+from capsem.host.mcp import servers_of
 from capsem.host.operation import ask, read_file, write_file
 from capsem.host.packing import Packing
 from capsem.host.progress import Silent
@@ -237,7 +238,7 @@ class AsyncSandbox:
         cls, image: str | None = None, *, name: str | None = None, cpus: int | None = None,
         memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
         rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
-        share: Literal["copy", "live"] = "copy",
+        share: Literal["copy", "live"] = "copy", mcp: str | Path | None = None,
     ) -> Self:  # fmt: skip
         """Make a machine and start it. What is not given is as the settings say (`capsem config`).
 
@@ -252,6 +253,7 @@ class AsyncSandbox:
             workspace: a directory that is copied to /workspace, where commands then run.
             policy: a file, or a preset's name: what it may reach; `none`: nothing.
             share: `live`: the workspace is the directory itself, which the machine changes at once.
+            mcp: a file that declares MCP servers of this host, which its programs may use.
 
         Raises:
             UsageError: a secret of the policy cannot be had, or the organisation's settings say otherwise.
@@ -274,6 +276,7 @@ class AsyncSandbox:
             "memory_mib": settings.mebibytes("machine.memory") if memory_mib is None else memory_mib,
             "disk_mib": settings.mebibytes("machine.disk") if disk_mib == DEFAULT_DISK else disk_mib,
             "env": dict(envs or {}), "rules": texts, "network": network, "share": share,
+            "mcp": [] if mcp is None else servers_of(mcp),
         }  # fmt: skip
         if workspace is None or share == "live":
             root = None if workspace is None else str(Path(workspace).resolve())

@@ -256,12 +256,12 @@ class Sandbox:
         cls, image: str | None = None, *, name: str | None = None, cpus: int | None = None,
         memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
         rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
-        share: Literal["copy", "live"] = "copy",
+        share: Literal["copy", "live"] = "copy", mcp: str | Path | None = None,
     ) -> Self:  # fmt: skip
         """Make a machine and start it; arguments as in `AsyncSandbox.create`."""
         made = AsyncSandbox.create(
             image, name=name, cpus=cpus, memory_mib=memory_mib, disk_mib=disk_mib, envs=envs, rules=rules,
-            workspace=workspace, policy=policy, share=share,
+            workspace=workspace, policy=policy, share=share, mcp=mcp,
         )  # fmt: skip
         return cls(LOOP.run(made))
 

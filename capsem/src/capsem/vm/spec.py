@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from capsem.errors import UsageError
+from capsem.vm.mcp import MOST, McpServer
 from capsem.vm.network import NetworkSpec
 from capsem.vm.quantities import machine_name
 
@@ -47,6 +48,7 @@ class MachineSpec:
         workspace: a directory of the host that is copied to /workspace, where commands then run; absolute.
         network: what may be reached; None: nothing.
         share: whether the workspace is copied, or is the directory of the host itself (`live`).
+        mcp: the MCP servers of the host that its programs may use.
     """
 
     image: str = "default"
@@ -59,6 +61,7 @@ class MachineSpec:
     workspace: str | None = None
     network: NetworkSpec | None = None
     share: Literal["copy", "live"] = "copy"
+    mcp: tuple[McpServer, ...] = ()
 
     def checked(self) -> MachineSpec:
         """This spec, once it is known to make sense.
@@ -82,6 +85,11 @@ class MachineSpec:
         if self.workspace is not None and (not self.workspace.startswith("/") or "\0" in self.workspace):
             raise UsageError(
                 f"the workspace {self.workspace!r} is no absolute path", next_step="name a directory"
+            )
+        names = {server.checked().name for server in self.mcp}
+        if len(names) < len(self.mcp) or len(self.mcp) > MOST:
+            raise UsageError(
+                f"MCP servers: {len(self.mcp)}", next_step=f"at most {MOST}, each with a name of its own"
             )
         if self.live and self.workspace is None:
             raise UsageError("a live share of nothing", next_step="name the directory: --workspace DIR")

@@ -31,7 +31,7 @@ class _Said(msgspec.Struct, tag_field="type", tag=str.lower, forbid_unknown_fiel
 
 
 class Begin(_Said, frozen=True):
-    """The first. Beside it the guest's port 5002 and a file with a `Beginning`."""
+    """The first. Beside it the guest's ports 5002 and 5003 and a file with a `Beginning`."""
 
 
 class Dialled(_Said, frozen=True):
@@ -47,6 +47,13 @@ class Noted(_Said, frozen=True):
     """Everything that was recorded before this `note` is on the log."""
 
     id: Number
+
+
+class Served(_Said, frozen=True):
+    """The answer to a `serve`: the server runs, with a socket beside it that is its input and output, or why not."""
+
+    id: Number
+    error: str | None
 
 
 class Answer(_Said, frozen=True):
@@ -100,6 +107,19 @@ class Dial(_Said, frozen=True):
     private: bool
 
 
+class Serve(_Said, frozen=True):
+    """Asks for an MCP server of this name to be started."""
+
+    id: Number
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
+
+
+class Over(_Said, frozen=True):
+    """Nobody speaks to the server of that `serve` any more."""
+
+    id: Number
+
+
 class Ask(_Said, frozen=True):
     """A person is to be asked."""
 
@@ -125,8 +145,8 @@ class Lost(_Said, frozen=True):
     reason: Text
 
 
-MonitorSaid = Begin | Dialled | Noted | Answer | Secret
-ProxySaid = Ready | Record | Note | Dial | Ask | Asked | NeedSecret | Lost
+MonitorSaid = Begin | Dialled | Served | Noted | Answer | Secret
+ProxySaid = Ready | Record | Note | Dial | Serve | Over | Ask | Asked | NeedSecret | Lost
 _MONITOR: msgspec.json.Decoder[MonitorSaid] = msgspec.json.Decoder(MonitorSaid)
 _PROXY: msgspec.json.Decoder[ProxySaid] = msgspec.json.Decoder(ProxySaid)
 _ENCODER = msgspec.json.Encoder()
@@ -143,11 +163,20 @@ class Signer(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         return "Signer(…)"
 
 
+class Server(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """An MCP server that the machine may use, and the place that says so; how it is started is the monitor's."""
+
+    name: str
+    file: str
+    line: int
+
+
 class Beginning(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What the session is: of the form that `capsule-egress` is told (docs/formats/egress.md)."""
+    """What the session is: of the form that `capsule-egress` is told (docs/formats/egress.md); its MCP servers."""
 
     session: dict[str, Any]
     signer: Signer
+    servers: tuple[Server, ...] = ()
 
 
 def encode(said: MonitorSaid | ProxySaid) -> bytes:

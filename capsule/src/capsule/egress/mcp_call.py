@@ -130,30 +130,11 @@ class McpCall:
 
     def refusal(self, verdict: Verdict) -> bytes | None:
         """The answer of JSON-RPC to what is refused; None when nothing asks for one."""
-        if not self._ids:
-            return None
-        rule = verdict.rule.get("id") if verdict.rule is not None else None
-        said: dict[str, Any] = {
-            "by": verdict.by,
-            "reason": verdict.reason,
-            "rule": rule,
-            "allow": verdict.allow,
-        }
-        said["place"] = place(verdict.rule)
         refused = next((m for m in self._messages if m.verdict is not None and not m.verdict.allowed), None)
         section = (
             refused.section if refused is not None else self._messages[0].section if self._messages else {}
         )
-        what = " ".join(str(section[name]) for name in ("method", "tool") if name in section)
-        where = f" (rule {rule}{', ' + said['place'] if said['place'] else ''})" if rule else ""
-        text = f"capsule blocked {what or 'the request'}: {verdict.reason or verdict.by}{where}"
-        error = {
-            "code": ERROR,
-            "message": text,
-            "data": {name: value for name, value in said.items() if value},
-        }
-        answers = [{"jsonrpc": "2.0", "id": identity, "error": error} for identity in self._ids]
-        return json.dumps(answers[0] if len(answers) == 1 else answers).encode() + b"\n"
+        return refusal(verdict, section, self._ids)
 
     def answers(self, headers: Headers) -> None:
         """The answer's headers."""
@@ -215,6 +196,31 @@ class McpCall:
             self._session = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:16]
             for message in self._messages:
                 message.section.setdefault("session", self._session)
+
+
+def refusal(verdict: Verdict, section: dict[str, Any], ids: list[Any]) -> bytes | None:
+    """What JSON-RPC answers to requests that are refused, a line; None when nothing asks for it.
+
+    Args:
+        verdict: why.
+        section: `mcp` of the message that it is about.
+        ids: of the requests.
+    """
+    if not ids:
+        return None
+    rule = verdict.rule.get("id") if verdict.rule is not None else None
+    said: dict[str, Any] = {"by": verdict.by, "reason": verdict.reason, "rule": rule, "allow": verdict.allow}
+    said["place"] = place(verdict.rule)
+    what = " ".join(str(section[name]) for name in ("method", "tool") if name in section)
+    where = f" (rule {rule}{', ' + said['place'] if said['place'] else ''})" if rule else ""
+    text = f"capsule blocked {what or 'the request'}: {verdict.reason or verdict.by}{where}"
+    error = {
+        "code": ERROR,
+        "message": text,
+        "data": {name: value for name, value in said.items() if value},
+    }
+    answers = [{"jsonrpc": "2.0", "id": identity, "error": error} for identity in ids]
+    return json.dumps(answers[0] if len(answers) == 1 else answers).encode() + b"\n"
 
 
 def _answers(event: dict[str, Any], message: Message) -> bool:

@@ -52,11 +52,12 @@ class McpExchange:
     Args:
         server: the host it goes to.
         headers: the request's; only their names matter.
+        certain: it is known to be MCP, whatever its headers are.
     """
 
-    def __init__(self, server: str, untrusted_headers: Iterable[str]) -> None:
+    def __init__(self, server: str, untrusted_headers: Iterable[str] = (), *, certain: bool = False) -> None:
         self._server = server
-        self._certain = any(name.lower() in _HEADERS for name in untrusted_headers)
+        self._certain = certain or any(name.lower() in _HEADERS for name in untrusted_headers)
         self._calls: dict[object, tuple[str, str | None]] = {}
         self._stream: EventStream | None = None
         self._held: bytearray | None = None
@@ -99,9 +100,11 @@ class McpExchange:
     def finish(self) -> list[Event]:
         """The answer is over."""
         held, self._held = self._held, None
-        if not held:
-            return []
-        found = [self._told(message, "in") for message in _messages(bytes(held))]
+        return self.answer(bytes(held)) if held else []
+
+    def answer(self, untrusted_body: bytes) -> list[Event]:
+        """The messages of a whole answer."""
+        found = [self._told(message, "in") for message in _messages(untrusted_body)]
         return [event for event in found if event is not None]
 
     def _told(self, message: Mapping[str, Any], direction: str) -> Event | None:

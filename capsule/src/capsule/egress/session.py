@@ -14,7 +14,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from capsule.egress import asks
@@ -42,7 +42,7 @@ from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict
 from capsule.egress.watching import Watch
 from capsule.errors import CapsuleError, PolicyError
-from capsule.rules.deciders import EGRESS, refuse_undecided
+from capsule.rules.deciders import EGRESS, Asked, refuse_undecided
 from capsule.rules.decision import Noted
 from capsule.rules.engine import RuleSet, broken, compile_rules
 from capsule.rules.rule import parse_rules
@@ -69,7 +69,12 @@ class Session:
         minter: of certificates.
         changed: told when something was asked or answered.
         dialer: who opens connections; None: this process.
+
+    Attributes:
+        decides: what rules may be about here.
     """
+
+    decides: Mapping[str, Asked] = EGRESS
 
     def __init__(
         self,
@@ -163,7 +168,7 @@ class Session:
             return (
                 broken("; ".join(self.problems))
                 if self.problems
-                else compile_rules(refuse_undecided(files, EGRESS))
+                else compile_rules(refuse_undecided(files, self.decides))
             )
         except CapsuleError as error:
             self.problems.append(error.message)

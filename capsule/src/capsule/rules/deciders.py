@@ -33,6 +33,12 @@ EGRESS: Final[Mapping[str, Asked]] = {
     "mcp": Asked("with the request's body, each message, after `http`", ("allow", "ask", "block")),
     "websocket": Asked("at the upgrade, after `http`", ("allow", "ask", "block")),
 }
+MACHINE: Final[Mapping[str, Asked]] = {
+    **EGRESS,
+    "process": Asked("by the machine's monitor, before a command is run", ("allow", "ask", "block")),
+    "file": Asked("by the machine's monitor, before a file is copied", ("allow", "ask", "block")),
+}
+"""In a machine: one file of rules may be about its network and about its commands."""
 _INSTEAD: Final = {
     "process": "say in the policy which programs may run (`process:`); for findings use `detect:`",
     "file": "say in the policy which files may be used (`filesystem:`); for findings use `detect:`",

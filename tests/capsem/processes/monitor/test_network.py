@@ -44,6 +44,8 @@ class Standing:
         self.network = Network(record, self._write, directory)
         self.port, self.far = socket.socketpair()
         self.far.setblocking(False)
+        self.mcp, self.far_mcp = socket.socketpair()
+        self.far_mcp.setblocking(False)
         self.guest = GuestEnd(self.port)
         self.resolve = self.guest.resolve
 
@@ -75,8 +77,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     yield begin
     for one in made:
         await one.network.close()
-        one.port.close()
-        one.far.close()
+        for sock in (one.port, one.far, one.mcp, one.far_mcp):
+            sock.close()
 
 
 def program_of(pid: int) -> int:
@@ -91,7 +93,7 @@ def program_of(pid: int) -> int:
 async def test_a_machine_without_a_policy_has_no_proxy_until_it_says_something(start: Start) -> None:
     stand = start()
     assert await stand.network.authority() is None
-    stand.network.attach(stand.far)
+    stand.network.attach(stand.far, stand.far_mcp)
     await asyncio.sleep(0.1)
     assert stand.network.proxy_pid is None
     assert await stand.resolve("a.example", 1) == 3
@@ -104,7 +106,7 @@ async def test_a_guest_that_hangs_up_without_a_word_has_no_proxy(
     start: Start, hosts: tuple[dict[str, Any], ...]
 ) -> None:
     stand = start(*hosts)
-    stand.network.attach(stand.far)
+    stand.network.attach(stand.far, stand.far_mcp)
     await asyncio.sleep(0.05)
     assert stand.network.proxy_pid is None, "it starts when there is something to serve"
     stand.port.close()
@@ -116,7 +118,7 @@ async def test_a_guest_that_hangs_up_without_a_word_has_no_proxy(
 async def test_the_running_proxy_is_confined_as_it_declares(start: Start) -> None:
     stand = start(host("a.example"))
     assert "BEGIN CERTIFICATE" in (await stand.network.authority() or "")
-    stand.network.attach(stand.far)
+    stand.network.attach(stand.far, stand.far_mcp)
     assert await stand.resolve("a.example", 1) == 0
     assert stand.network.proxy_pid is not None
     pid = program_of(stand.network.proxy_pid)
@@ -168,7 +170,7 @@ async def test_what_the_proxy_has_loaded(tmp_path: Path) -> None:
 
 async def test_a_faulty_guest_loses_its_network_on_the_record(start: Start) -> None:
     stand = start(host("a.example"))
-    stand.network.attach(stand.far)
+    stand.network.attach(stand.far, stand.far_mcp)
     assert await stand.resolve("a.example", 1) == 0
     await asyncio.get_running_loop().sock_sendall(stand.port, b"\0\0\0\0")
     lost = await stand.until("machine.network_lost")
@@ -177,7 +179,7 @@ async def test_a_faulty_guest_loses_its_network_on_the_record(start: Start) -> N
 
 async def test_what_cannot_be_recorded_is_not_answered(start: Start) -> None:
     stand = start(host("a.example"))
-    stand.network.attach(stand.far)
+    stand.network.attach(stand.far, stand.far_mcp)
     assert await stand.resolve("a.example", 1) == 0
     stand.broken = True
     with pytest.raises(AssertionError, match="hung up"):
@@ -186,7 +188,7 @@ async def test_what_cannot_be_recorded_is_not_answered(start: Start) -> None:
 
 async def test_a_killed_proxy_ends_the_network_and_says_so(start: Start) -> None:
     stand = start(host("a.example"))
-    stand.network.attach(stand.far)
+    stand.network.attach(stand.far, stand.far_mcp)
     assert await stand.resolve("a.example", 1) == 0
     assert stand.network.proxy_pid is not None
     pid = program_of(stand.network.proxy_pid)
@@ -207,7 +209,7 @@ SECRET = {
 
 async def test_a_policy_with_secrets_waits_for_their_values_and_shows_none(start: Start) -> None:
     stand = start(host("a.example"), secrets=[SECRET])
-    stand.network.attach(stand.far)
+    stand.network.attach(stand.far, stand.far_mcp)
     asked = asyncio.create_task(stand.resolve("a.example", 1))
     await asyncio.sleep(0.2)
     assert stand.network.proxy_pid is None

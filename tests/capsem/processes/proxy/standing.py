@@ -32,11 +32,14 @@ def question(name: str, number: int = 7) -> bytes:
 class Standing:
     """The monitor's and the guest's side of one proxy. `upstream` is the far end of the last connection."""
 
-    def __init__(self, *hosts: dict[str, Any], rules: str = "", **plan: Any) -> None:
+    def __init__(
+        self, *hosts: dict[str, Any], rules: str = "", servers: tuple[str, ...] = (), **plan: Any
+    ) -> None:
         spec = NetworkSpec("p", "d", json.dumps({**NOTHING, "hosts": hosts, **plan}))
         texts = [TextFile("/r.yaml", rules)] if rules else []
         self.signer = make_signer(tuple(entry["host"] for entry in hosts))
         self._session = session("m-1", spec, texts, {})
+        self._servers = tuple(proxy.Server(name, "/mcp.yaml", 3) for name in servers)
         self.entries: list[dict[str, Any]] = []
         self.said: list[Any] = []
         self.refusing: str | None = None
@@ -50,12 +53,14 @@ class Standing:
         ours, theirs = socket.socketpair()
         self.port, far = socket.socketpair()
         self.port.setblocking(False)
+        self.mcp, far_mcp = socket.socketpair()
+        self.mcp.setblocking(False)
         self.serving = asyncio.create_task(serve(theirs))
         self.handover = Handover(ours, on_message=self._heard, on_end=lambda _: None)
         self.handover.start()
         content = blank("beginning")
-        os.write(content, proxy.encode_beginning(proxy.Beginning(self._session, self.signer)))
-        self.handover.send(proxy.encode(proxy.Begin()), [far.detach(), content])
+        os.write(content, proxy.encode_beginning(proxy.Beginning(self._session, self.signer, self._servers)))
+        self.handover.send(proxy.encode(proxy.Begin()), [far.detach(), far_mcp.detach(), content])
         self._reading = asyncio.create_task(self._read())
         await self.until(lambda: any(isinstance(one, proxy.Ready) for one in self.said))
         return self
@@ -66,6 +71,7 @@ class Standing:
         async with asyncio.timeout(10):
             await self.serving
         self.port.close()
+        self.mcp.close()
 
     async def until(self, holds: Any) -> None:
         async with asyncio.timeout(10):
@@ -81,6 +87,13 @@ class Standing:
                 self.entries.append(entry)
             case proxy.Note(number) if self.noting:
                 self.handover.send(proxy.encode(proxy.Noted(number)))
+            case proxy.Serve() if self.refusing is not None:
+                self.handover.send(proxy.encode(proxy.Served(said.id, self.refusing)))
+            case proxy.Serve():
+                ours, theirs = socket.socketpair()
+                ours.setblocking(False)
+                self.upstream.put_nowait(ours)
+                self.handover.send(proxy.encode(proxy.Served(said.id, None)), [theirs.detach()])
             case proxy.Dial() if self.refusing is not None:
                 self.handover.send(proxy.encode(proxy.Dialled(said.id, None, self.refusing, forbidden=True)))
             case proxy.Dial():

@@ -43,7 +43,7 @@ from capsem.vm.commandline import boot, restore
 from capsem.vm.lifecycle import Act, Event, Life, State
 from capsem.vm.plan import SHARE, Accelerator, MachinePlan
 from capsem.vm.record import End, Record, decode
-from capsem.wire.guest import NETWORK, Ready, Shutdown, Sync
+from capsem.wire.guest import MCP, NETWORK, Ready, Shutdown, Sync
 from capsem.wire.guest import PORTS as WIRE_PORTS
 from capsem.wire.monitor import Copied, Status
 
@@ -273,7 +273,7 @@ class Machine:
             os.urandom(ENTROPY_BYTES), hostname, time.time_ns(), authority
         )
         assert self._qemu is not None
-        self.network.attach(self._qemu.ports[NETWORK])
+        self.network.attach(self._qemu.ports[NETWORK], self._qemu.ports[MCP])
         if self.record.spec.live:
             await self.sharing.start(str(self.record.spec.workspace), self._qemu.ports[SHARE], self._agent)
         self._used.unlink(missing_ok=True)
@@ -336,7 +336,7 @@ class Machine:
     async def _open_channel(self, qemu: Qemu) -> None:
         self._keeping = asyncio.create_task(keep(qemu.console, self._directory / "console.log"))
         # What the guest sends to the network is read by the proxy alone.
-        ports = {number: qemu.ports[number] for number in WIRE_PORTS if number != NETWORK}
+        ports = {number: qemu.ports[number] for number in WIRE_PORTS if number not in {NETWORK, MCP}}
         self._channel = await Channel(ports).__aenter__()
         self._reports.append(asyncio.create_task(self._disbelieve(self._channel, qemu)))
         # What a machine that is nobody's tells is nobody's, too.

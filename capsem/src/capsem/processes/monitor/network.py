@@ -1,12 +1,12 @@
 """The network of one machine: its proxy, started when the guest first says something, and what the proxy asks for.
 
-The guest's port 5002 is handed to the proxy unread. Refuses the proxy everything but its fixed questions: entries of
-the kinds below, connections (`dialling`), a person's answer. When it ends, the machine has no network any more, which
-is on the log; nothing else of the machine ends with it.
+The guest's ports 5002 and 5003 (MCP) are handed to the proxy unread. Refuses the proxy everything but its fixed
+questions: entries of the kinds below, connections (`dialling`), MCP servers (`servers`), a person's answer. When it
+ends, the machine has no network any more, which is on the log; nothing else of the machine ends with it.
 
     network = Network(record, evidence.write, directory)
     authority = await network.authority()         # for the guest's identity; None: nothing is reached anyway
-    network.attach(qemu.ports[5002])
+    network.attach(qemu.ports[5002], qemu.ports[5003])
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import re
 import secrets as randomness
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,11 @@ from capsem.host.handover import Handover
 from capsem.host.memory import blank
 from capsem.host.qemu import die_with
 from capsem.host.whole import write_whole
+from capsem.processes.monitor.servers import Servers
 from capsem.vm.network import NOTHING, TextFile, session
 from capsem.vm.record import Record
+from capsem.wire import guest
 from capsem.wire.frame import Message
-from capsem.wire.guest import Serve
-from capsem.wire.guest import encode as encode_guest
 from capsem.wire.monitor import Answer as ClientAnswer
 from capsem.wire.proxy import Answer as ProxyAnswer
 from capsem.wire.proxy import (
@@ -46,8 +46,12 @@ from capsem.wire.proxy import (
     NeedSecret,
     Note,
     Noted,
+    Over,
     Ready,
     Secret,
+    Serve,
+    Served,
+    Server,
     Signer,
     decode_proxy,
     encode,
@@ -93,6 +97,7 @@ TRUST = {
 """Variables that name the authorities to trust, for programs that do not look where the system's are."""
 DIALS = 256
 """Connections that a proxy may wait for."""
+_CROWDED = "too many connections are being opened"
 RecordEntry = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
@@ -134,7 +139,8 @@ class Network:
         self._write = write
         self._directory = directory
         self._signer: Signer | None = None
-        self._port: socket.socket | None = None
+        self._ports: tuple[socket.socket, ...] = ()
+        self.servers = Servers(record.spec.mcp, directory, write)
         self._process: asyncio.subprocess.Process | None = None
         self._handover: Handover | None = None
         self._running: asyncio.Task[None] | None = None
@@ -169,29 +175,37 @@ class Network:
             self._signer = await asyncio.to_thread(make_signer, hosts)
         return self._signer
 
-    def attach(self, port: socket.socket) -> None:
-        """Take over the guest's port; a proxy starts with the first byte of it."""
-        # What is left of another conversation (of a machine that was suspended) is not of this one; nothing new comes
-        # before the guest is told that it is heard.
-        with contextlib.suppress(BlockingIOError):
-            while port.recv(1 << 16, socket.MSG_DONTWAIT):
-                pass
-        port.send(encode_guest(Serve()))
-        self._port = port
+    def attach(self, network: socket.socket, mcp: socket.socket) -> None:
+        """Take over the guest's ports; a proxy starts with the first byte of either."""
+        self._ports = (network, mcp)
+        for port in self._ports:
+            # What is left of another conversation (of a machine that was suspended) is not of this one; nothing new
+            # comes before the guest is told that it is heard.
+            with contextlib.suppress(BlockingIOError):
+                while port.recv(1 << 16, socket.MSG_DONTWAIT):
+                    pass
+            port.send(guest.encode(guest.Serve()))
         if self._values is not None:
-            self._listen(port)
+            self._listen()
 
-    def _listen(self, port: socket.socket) -> None:
+    def _listen(self) -> None:
         loop = asyncio.get_running_loop()
 
-        def came() -> None:
+        def came(port: socket.socket) -> None:
             loop.remove_reader(port.fileno())
             with contextlib.suppress(OSError):
                 # Where the guest has hung up, nobody is there to be served.
-                if port.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                if port.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) and self._running is None:
+                    self._unheard()
                     self._start()
 
-        loop.add_reader(port.fileno(), came)
+        for port in self._ports:
+            loop.add_reader(port.fileno(), came, port)
+
+    def _unheard(self) -> None:
+        for port in self._ports:
+            if port.fileno() >= 0:
+                asyncio.get_running_loop().remove_reader(port.fileno())
 
     def environment(self) -> dict[str, str]:
         """What commands are told: where the machine's authority is, and what stands for each secret."""
@@ -210,9 +224,9 @@ class Network:
             named = ", ".join(sorted(self._placeholders)) or "none"
             raise UsageError(f"the machine's policy names other secrets: {named}", next_step="see its policy")
         first, self._values = self._values is None, values
-        if first and self._port is not None and self._running is None:
+        if first and self._ports and self._running is None:
             # What the guest said has waited for the values.
-            self._listen(self._port)
+            self._listen()
         elif self._handover is not None:
             for name, value in values.items():
                 self._handover.send(encode(Secret(name, value)))
@@ -267,13 +281,15 @@ class Network:
             await self._write("machine.network_lost", {"reason": reason})
 
     async def _attended(self) -> str:
-        assert self._port is not None
         rules = [TextFile(rule.file, rule.text) for rule in self._record.spec.rules]
         secrets = {
             name: {"value": value, "placeholder": self._placeholders[name]}
             for name, value in (self._values or {}).items()
         }
-        beginning = Beginning(session(self._record.id, self._spec, rules, secrets), await self._sign())
+        declared = tuple(Server(one.name, one.file, one.line) for one in self.servers.declared.values())
+        beginning = Beginning(
+            session(self._record.id, self._spec, rules, secrets), await self._sign(), declared
+        )
         ours, theirs = socket.socketpair()
         errors = os.open(
             self._directory / "proxy.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
@@ -297,7 +313,7 @@ class Network:
         )
         content = blank("beginning")
         os.write(content, encode_beginning(beginning))
-        handover.send(encode(Begin()), [self._port.detach(), content])
+        handover.send(encode(Begin()), [*(port.detach() for port in self._ports), content])
         handover.start()
         while (message := await heard.get()) is not None:
             if (lost := await self._obey(handover, message)) is not None:
@@ -328,7 +344,11 @@ class Network:
             case Note(number):
                 handover.send(encode(Noted(number)))
             case Dial() as dial:
-                self._dial_beside(handover, dial)
+                self._beside(self._dial(handover, dial), Dialled(dial.id, None, _CROWDED), handover)
+            case Serve() as asked:
+                self._beside(self._serve(handover, asked), Served(asked.id, _CROWDED), handover)
+            case Over(number):
+                self.servers.over(number)
             case Lost(reason):
                 return reason
             case Ask() | Asked() as said:
@@ -348,13 +368,22 @@ class Network:
         if future is not None and not future.done():
             future.set_result(said.outcome)
 
-    def _dial_beside(self, handover: Handover, dial: Dial) -> None:
+    def _beside(self, work: Coroutine[Any, Any, None], crowded: Dialled | Served, handover: Handover) -> None:
         if len(self._dials) >= DIALS:
-            handover.send(encode(Dialled(dial.id, None, "too many connections are being opened")))
+            work.close()
+            handover.send(encode(crowded))
             return
-        task = asyncio.create_task(self._dial(handover, dial))
+        task = asyncio.create_task(work)
         self._dials.add(task)
         task.add_done_callback(self._dials.discard)
+
+    async def _serve(self, handover: Handover, asked: Serve) -> None:
+        try:
+            sock = await self.servers.start(asked.id, asked.name)
+        except MachineError as error:
+            handover.send(encode(Served(asked.id, error.message)))
+        else:
+            handover.send(encode(Served(asked.id, None)), [sock.detach()])
 
     async def _dial(self, handover: Handover, dial: Dial) -> None:
         from capsem.processes.monitor.dialling import NotDialledError
@@ -381,6 +410,8 @@ class Network:
     def _let_go(self) -> None:
         for task in self._dials:
             task.cancel()
+        for number in list(self.servers.pids):
+            self.servers.over(number)
         if self._handover is not None:
             self._handover.close("the machine's network is over")
         if self._process is not None and self._process.returncode is None:
@@ -389,9 +420,10 @@ class Network:
 
     async def close(self) -> None:
         """End the proxy with its machine; it has a moment for what is still to be recorded."""
-        if self._port is not None and self._port.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._port.fileno())
-            self._port.close()
+        self._unheard()
+        for port in self._ports:
+            if port.fileno() >= 0:
+                port.close()
         if self._running is not None:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -400,3 +432,4 @@ class Network:
         if self._process is not None:
             await self._process.wait()
             self._process = None
+        await self.servers.close()

@@ -3,7 +3,7 @@
 Refuses what is neither; a connection that the session ends without a word is reset inside, so that its program learns
 at once. Streams beyond a rate are refused unseen and counted on the log: a guest that floods its port fills no disk.
 
-    carrying = Carrying(session, monitor)
+    carrying = Carrying(session, monitor, relay)
     carrying.take(stream)
 """
 
@@ -21,6 +21,8 @@ from capsem.host.flow import StreamResetError
 from capsem.host.jobs import GuestStream
 from capsem.processes.proxy.guest import GuestSession, reported
 from capsem.processes.proxy.monitor import MonitorLink
+from capsem.processes.proxy.relaying import Relay
+from capsem.wire import guest
 from capsule.egress.verdict import Verdict
 
 RATE = 200.0
@@ -40,8 +42,9 @@ _CHUNK = 1 << 16
 class Carrying:
     """All streams of one guest."""
 
-    def __init__(self, session: GuestSession, monitor: MonitorLink) -> None:
+    def __init__(self, session: GuestSession, monitor: MonitorLink, relay: Relay) -> None:
         self._session = session
+        self._relay = relay
         self._monitor = monitor
         self._tasks: set[asyncio.Task[None]] = set()
         self._room, self._since = BURST, time.monotonic()
@@ -72,13 +75,15 @@ class Carrying:
 
     async def _carry(self, stream: GuestStream) -> None:
         try:
-            match stream.opened.kind:
-                case "tcp":
+            match stream.port, stream.opened.kind:
+                case guest.NETWORK, "tcp":
                     await self._connection(stream)
-                case "dns":
+                case guest.NETWORK, "dns":
                     await self._question(stream)
+                case guest.MCP, "mcp":
+                    await self._relay.carry(stream)
                 case _:
-                    stream.refuse("this port has connections and questions")
+                    stream.refuse("this port has other streams")
         except (StreamResetError, CapsemError, OSError, ValueError, TimeoutError):
             stream.reset()
 

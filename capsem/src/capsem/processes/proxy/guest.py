@@ -18,12 +18,16 @@ from capsule.egress.frames import Flow
 from capsule.egress.frames import Session as SessionFrame
 from capsule.egress.session import Session
 from capsule.egress.story import Place
+from capsule.rules.deciders import MACHINE
 
 Address = tuple[str, int]
 
 
 class GuestSession(Session):
     """The state of one machine's network."""
+
+    # Rules about commands and files are the monitor's; they may stand in one file with others.
+    decides = MACHINE
 
     def __init__(self, frame: SessionFrame, monitor: MonitorLink, minter: Minter) -> None:
         super().__init__(frame, None, monitor, minter, _nobody_waits, dialer=monitor)

@@ -14,7 +14,7 @@ import os
 import socket
 from typing import Any
 
-from capsem.errors import WireError
+from capsem.errors import MachineError, WireError
 from capsem.host.handover import Handover
 from capsem.wire.proxy import (
     Ask,
@@ -24,7 +24,10 @@ from capsem.wire.proxy import (
     NeedSecret,
     Note,
     Noted,
+    Over,
     Record,
+    Serve,
+    Served,
     encode,
 )
 from capsule.egress.dialer import AddressError, DialError
@@ -38,6 +41,7 @@ class MonitorLink:
         self._last = 0
         self._dials: dict[int, asyncio.Future[tuple[socket.socket, str]]] = {}
         self._notes: dict[int, asyncio.Future[None]] = {}
+        self._serves: dict[int, asyncio.Future[socket.socket]] = {}
 
     @property
     def crowded(self) -> bool:
@@ -80,6 +84,43 @@ class MonitorLink:
         self._handover.send(encode(Dial(number, host[:255], port, private=private)))
         sock, address = await future
         return sock, address
+
+    async def serve(self, name: str) -> tuple[int, socket.socket]:
+        """An MCP server that the monitor started: its number, for `over`, and its input and output.
+
+        Raises:
+            MachineError: it was not started.
+        """
+        number, future = self._new(self._serves)
+        self._handover.send(encode(Serve(number, name)))
+        try:
+            return number, await future
+        except asyncio.CancelledError:
+            self.over(number)
+            raise
+
+    def over(self, number: int) -> None:
+        """Nobody speaks to that server any more."""
+        self._handover.send(encode(Over(number)))
+
+    def served(self, said: Served) -> None:
+        """The monitor's answer.
+
+        Raises:
+            WireError: it was not asked.
+        """
+        sock = socket.socket(fileno=self._handover.take()) if said.error is None else None
+        future = self._serves.pop(said.id, None)
+        if future is None or future.done():
+            if sock is not None:
+                sock.close()  # whoever asked has gone meanwhile
+            if future is None:
+                raise WireError("a server that was not asked for", next_step="report this")
+        elif sock is not None:
+            sock.setblocking(False)
+            future.set_result(sock)
+        else:
+            future.set_exception(MachineError(said.error or "", next_step="see capsem logs"))
 
     def _new(self, table: dict[int, asyncio.Future[Any]]) -> tuple[int, asyncio.Future[Any]]:
         self._last += 1

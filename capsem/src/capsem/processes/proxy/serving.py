@@ -26,8 +26,9 @@ from capsem.host.jobs import GuestStream
 from capsem.processes.proxy.carrying import Carrying
 from capsem.processes.proxy.guest import GuestSession
 from capsem.processes.proxy.monitor import MonitorLink
+from capsem.processes.proxy.relaying import Relay
 from capsem.wire.frame import Message
-from capsem.wire.guest import NETWORK
+from capsem.wire.guest import MCP, NETWORK
 from capsem.wire.proxy import (
     Answer,
     Begin,
@@ -36,6 +37,8 @@ from capsem.wire.proxy import (
     Noted,
     Ready,
     Secret,
+    Served,
+    Server,
     Signer,
     decode_beginning,
     decode_monitor,
@@ -54,9 +57,10 @@ class _Proxy:
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
-        self.begun: asyncio.Future[tuple[GuestSession, socket.socket]] = (
+        self.begun: asyncio.Future[tuple[GuestSession, dict[int, socket.socket]]] = (
             asyncio.get_running_loop().create_future()
         )
+        self.servers: tuple[Server, ...] = ()
         self.session: GuestSession | None = None
         self.handover: Handover
         self.monitor: MonitorLink
@@ -68,6 +72,8 @@ class _Proxy:
                 self._begin()
             case Dialled():
                 self.monitor.dialled(said)
+            case Served():
+                self.monitor.served(said)
             case Noted():
                 self.monitor.marked(said)
             case Answer() if self.session is not None:
@@ -78,11 +84,12 @@ class _Proxy:
                 raise WireError(f"{type(said).__name__} out of its place", next_step="report this")
 
     def _begin(self) -> None:
-        port = socket.socket(fileno=self.handover.take())
+        ports = {number: socket.socket(fileno=self.handover.take()) for number in (NETWORK, MCP)}
         beginning = decode_beginning(self.monitor.take_file())
         frame = msgspec.convert(beginning.session, frames.Session)
         self.session = GuestSession(frame, self.monitor, _minter(beginning.signer))
-        self.begun.set_result((self.session, port))
+        self.servers = beginning.servers
+        self.begun.set_result((self.session, ports))
 
     def ended(self, reason: str) -> None:
         del reason
@@ -110,11 +117,11 @@ async def serve(sock: socket.socket) -> None:
     proxy.monitor = MonitorLink(proxy.handover)
     proxy.handover.start()
     try:
-        session, port = await proxy.begun
+        session, ports = await proxy.begun
     except asyncio.CancelledError:
         return
-    async with Channel({NETWORK: port}) as channel:
-        carrying = Carrying(session, proxy.monitor)
+    async with Channel(ports) as channel:
+        carrying = Carrying(session, proxy.monitor, Relay(session, proxy.monitor, proxy.servers))
         proxy.handover.send(encode(_ready(session.start())))
         over = asyncio.create_task(proxy.over.wait())
         opened: asyncio.Task[GuestStream] | None = None

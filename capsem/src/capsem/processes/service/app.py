@@ -29,6 +29,7 @@ from capsem.processes.service import copies
 from capsem.processes.service.cleaning import clean
 from capsem.processes.service.kept import shown
 from capsem.processes.service.registry import Registry
+from capsem.vm.mcp import McpServer
 from capsem.vm.network import NetworkSpec, TextFile
 from capsem.vm.spec import DEFAULT_DISK, MachineSpec, RuleText
 from capsem.wire.versions import WIRE
@@ -63,6 +64,18 @@ class Networked(BaseModel):
     sources: list[Text] = []
 
 
+class Served(BaseModel):
+    """An MCP server that the machine may use."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    command: list[str]
+    policy: str
+    directory: str
+    file: str
+    line: int
+
+
 class Asked(BaseModel):
     """A machine to be made."""
 
@@ -78,6 +91,7 @@ class Asked(BaseModel):
     network: Networked | None = None
     share: Literal["copy", "live"] = "copy"
     leased: bool = Field(default=False, description="It ends with the client that holds its lease.")
+    mcp: list[Served] = []
 
 
 class Force(BaseModel):
@@ -119,9 +133,13 @@ class Purge(BaseModel):
 
 def specified(asked: Asked) -> MachineSpec:
     """What was asked for, as a spec."""
-    fields = asked.model_dump(exclude={"rules", "network", "leased"})
+    fields = asked.model_dump(exclude={"rules", "network", "leased", "mcp"})
     rules = tuple(RuleText(rule.file, rule.text) for rule in asked.rules)
-    return MachineSpec(**fields, rules=rules, network=_networked(asked.network))
+    servers = tuple(
+        McpServer(one.name, tuple(one.command), one.policy, one.directory, one.file, one.line)
+        for one in asked.mcp
+    )
+    return MachineSpec(**fields, rules=rules, network=_networked(asked.network), mcp=servers)
 
 
 def _networked(asked: Networked | None) -> NetworkSpec | None:

@@ -1,0 +1,324 @@
+"""MCP between a program of the guest and a server on the host: line by line, judged and recorded before it goes on.
+
+A stream's first line names the server, which the monitor starts; the rest is JSON-RPC, read once
+(`capsem.wire.jsonrpc`), told and decided as MCP over HTTP is (`capsule.egress.mcp_call`), in both directions. Refuses
+servers that are not declared, messages that are none, answers that nobody waits for; each has an answer that says why,
+or an entry.
+
+    await Relay(session, monitor, servers).carry(stream)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from capsem.errors import CapsemError, MachineError
+from capsem.host.jobs import GuestStream
+from capsem.processes.proxy.guest import GuestSession, reported
+from capsem.processes.proxy.monitor import MonitorLink
+from capsem.wire.jsonrpc import LINE, Identity, Spoken, SpokenError, failure, parse
+from capsem.wire.proxy import Server
+from capsule.egress.mcp_call import ERROR, Message, refusal
+from capsule.egress.mcp_message import McpExchange, ambiguity
+from capsule.egress.recording import now
+from capsule.egress.verdict import Verdict
+
+PENDING = 64
+"""Requests of one side that wait for their answer."""
+FAULTS = 16
+"""Lines of one side that are no messages, before the stream ends."""
+RATE, BURST = 100.0, 500.0
+"""Messages a second of the whole machine; more wait."""
+PATIENCE = 10.0
+"""Seconds for the first line."""
+LINGER = 30.0
+"""Seconds for answers after the program has said all that it will."""
+_NAME = re.compile(rb"[a-z0-9][a-z0-9-]{0,62}")
+Write = Callable[[bytes], Awaitable[None]]
+
+
+class Relay:
+    """All MCP of one guest."""
+
+    def __init__(self, session: GuestSession, monitor: MonitorLink, servers: Sequence[Server]) -> None:
+        self.session = session
+        self.monitor = monitor
+        self._servers = {server.name: server for server in servers}
+        self._room, self._since = BURST, time.monotonic()
+
+    async def carry(self, stream: GuestStream) -> None:
+        """One stream, until one of its sides has ended."""
+        stream.accept()
+        lines = _Lines(stream.incoming.read)
+        async with asyncio.timeout(PATIENCE):
+            named = await lines.next()
+        if named is None or _NAME.fullmatch(named) is None:
+            stream.reset()
+            return
+        name = named.decode()
+        server = self._servers.get(name)
+        talk = _Talk(self, stream, name, server)
+        if server is None:
+            known = ", ".join(sorted(self._servers)) or "none"
+            allow = f"declare it in the file of --mcp; declared: {known}"
+            verdict = Verdict("block", "grant", f"no MCP server {name} is declared", allow=allow)
+            await talk.refuse_all(lines, verdict)
+            return
+        try:
+            number, sock = await self.monitor.serve(name)
+        except MachineError as error:
+            await talk.refuse_all(lines, Verdict("block", "protocol", error.message))
+            return
+        try:
+            await talk.carry(lines, sock)
+        finally:
+            sock.close()
+            self.monitor.over(number)
+
+    async def pace(self) -> None:
+        """Waits while the machine says more than it may."""
+        moment = time.monotonic()
+        self._room = min(BURST, self._room + (moment - self._since) * RATE) - 1
+        self._since = moment
+        if self._room < 0:
+            await asyncio.sleep(-self._room / RATE)
+        await self.session.recorder.room()
+
+
+class _TooLongError(Exception):
+    """A line that is longer than is looked at."""
+
+
+class _Lines:
+    """Bytes as lines; an end without a line's end ends the last one."""
+
+    def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
+        self._read = read
+        self._held = bytearray()
+        self._looked = 0
+
+    async def next(self) -> bytes | None:
+        """The next one, without its end; None: there is no more.
+
+        Raises:
+            _TooLongError: it has more than `LINE` bytes.
+        """
+        while (end := self._held.find(b"\n", self._looked)) < 0:
+            self._looked = len(self._held)
+            if len(self._held) > LINE:
+                raise _TooLongError
+            piece = await self._read()
+            if not piece:
+                last, self._held, self._looked = bytes(self._held), bytearray(), 0
+                return last or None
+            self._held += piece
+        line = bytes(self._held[:end])
+        del self._held[: end + 1]
+        self._looked = 0
+        return line
+
+
+class _Way:
+    """What one side says to the other; `write` takes it there."""
+
+    def __init__(self, server: str, direction: str, write: Write) -> None:
+        self.direction = direction
+        self.exchange = McpExchange(server, certain=True)
+        self.waiting: dict[str, tuple[Identity, Message]] = {}
+        self.write = write
+        self.faults = 0
+        self.cut = ""
+
+
+class _Talk:
+    """One program and one server."""
+
+    def __init__(self, relay: Relay, stream: GuestStream, name: str, server: Server | None) -> None:
+        self._relay = relay
+        self._session = relay.session
+        self._stream = stream
+        self._name = name
+        place = {} if server is None else {"file": server.file, "line": server.line}
+        self._granted = Verdict("allow", "grant", "", rule={"id": f"mcp.servers {name}", **place})
+        self._program = reported(stream.opened.program, stream.opened.pid)
+        self._out = _Way(name, "out", _nowhere)
+        self._in = _Way(name, "in", _whole(stream.outgoing.write))
+
+    async def refuse_all(self, lines: _Lines, verdict: Verdict) -> None:
+        """Where there is no server: answer every request with the reason, until the program leaves."""
+        await self._hear(lines, self._out, self._in, verdict)
+        self._stream.outgoing.end()
+        await self._leave(lines)
+
+    async def carry(self, lines: _Lines, sock: socket.socket) -> None:
+        """Both ways, until the server has ended, or the program and then the server's last answer."""
+        loop = asyncio.get_running_loop()
+        self._out.write = _whole(lambda line: loop.sock_sendall(sock, line))
+        answers = _Lines(lambda: loop.sock_recv(sock, 1 << 16))
+        asking = asyncio.create_task(self._hear(lines, self._out, self._in))
+        answering = asyncio.create_task(self._hear(answers, self._in, self._out))
+        try:
+            await asyncio.wait({asking, answering}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done() and asking.exception() is None and not self._out.cut:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_WR)
+                await asyncio.wait({answering}, timeout=LINGER)
+        finally:
+            ended = answering.done()
+            for task in (asking, answering):
+                task.cancel()
+            found = await asyncio.gather(asking, answering, return_exceptions=True)
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            cut = self._in.cut or self._out.cut
+            await self._give_up(cut or f"the {'server' if ended else 'program'} has ended")
+        for error in found:
+            expected = ConnectionError | OSError | CapsemError | asyncio.CancelledError
+            if isinstance(error, BaseException) and not isinstance(error, expected):
+                raise error
+        if not self._stream.over:
+            self._stream.outgoing.end()
+            await self._leave(lines)
+
+    async def _leave(self, lines: _Lines) -> None:
+        """What was said last is read by the program before the stream is gone: it ends its side then."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while await lines.next() is not None:
+                    pass
+        except (TimeoutError, _TooLongError):
+            self._stream.reset()
+
+    async def _give_up(self, why: str) -> None:
+        """What waits for an answer gets none; a program is told so."""
+        lost = []
+        for way in (self._out, self._in):
+            for identity, message in way.waiting.values():
+                message.section["error"] = f"no answer: {why}"
+                self._record(message)
+                if way is self._out:
+                    lost.append(failure(ERROR, f"capsule: no answer: {why} ({self._name})", identity))
+            way.waiting.clear()
+        with contextlib.suppress(ConnectionError, CapsemError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                for line in lost:
+                    await self._in.write(line)
+
+    async def _hear(self, lines: _Lines, way: _Way, back: _Way, refused: Verdict | None = None) -> None:
+        """All lines of one side; `refused`: what everything is answered with."""
+        while not way.cut:
+            try:
+                line = await lines.next()
+            except _TooLongError:
+                way.cut = f"a line of more than {LINE} bytes"
+                await self._fault(way, back, SpokenError(way.cut))
+                return
+            if line is None:
+                return
+            await self._relay.pace()
+            try:
+                spoken = parse(line)
+                if spoken.kind == "answer":
+                    await self._answered(spoken, asked=back, way=way)
+                else:
+                    await self._asked(spoken, way, back, refused)
+            except SpokenError as error:
+                await self._fault(way, back, error)
+
+    async def _asked(self, spoken: Spoken, way: _Way, back: _Way, refused: Verdict | None) -> None:
+        if way is self._out and (why := ambiguity(spoken.line, certain=True)) is not None:
+            raise SpokenError(why, identity=spoken.id)
+        key = None if spoken.id is None else str(spoken.id)
+        message = self._told(way, spoken)
+        if key is not None and (key in way.waiting or len(way.waiting) >= PENDING):
+            held = "another request with its id waits" if key in way.waiting else f"{PENDING} requests wait"
+            refused = refused or Verdict("block", "protocol", held)
+        verdict = refused or await self._decided(message)
+        if not verdict.allowed:
+            await self._refuse(message, spoken, verdict, back)
+            return
+        message.verdict = verdict
+        if key is not None and spoken.id is not None:
+            way.exchange.request(spoken.line)
+            way.waiting[key] = spoken.id, message
+        else:
+            await self._recorded(message)
+        await way.write(spoken.line)
+
+    async def _decided(self, message: Message) -> Verdict:
+        event = {**message.event(), "run": self._session.run, **self._program}
+        judged = self._session.judge.message(event, self._granted, None)
+        self._session.note(judged.findings, message)
+        return judged.verdict if judged.asks is None else await self._session.ask(event, judged)
+
+    async def _answered(self, spoken: Spoken, *, asked: _Way, way: _Way) -> None:
+        """An answer to what the other side asked; one to nothing goes nowhere."""
+        key = str(spoken.id)
+        found = asked.waiting.get(key)
+        if found is None or found[0] != spoken.id or type(found[0]) is not type(spoken.id):
+            raise SpokenError("an answer to nothing that was asked")
+        del asked.waiting[key]
+        message = found[1]
+        for told in asked.exchange.answer(spoken.line):
+            message.section.update((name, told[name]) for name in ("error", "result_size") if name in told)
+        message.section["duration_us"] = int((time.monotonic() - message.started) * 1e6)
+        # What is answered is on the log before it is.
+        await self._recorded(message)
+        await way.write(spoken.line)
+
+    def _told(self, way: _Way, spoken: Spoken) -> Message:
+        """The event of a request or notification; nothing waits for its answer yet."""
+        [section] = McpExchange(self._name, certain=True).request(spoken.line)
+        section["direction"] = way.direction
+        return Message(self._session.recorder.next_id(), now(), time.monotonic(), section)
+
+    async def _refuse(self, message: Message, spoken: Spoken, verdict: Verdict, back: _Way) -> None:
+        message.verdict = verdict
+        await self._recorded(message)
+        answer = refusal(verdict, message.section, [] if spoken.id is None else [spoken.id])
+        if answer is not None:
+            await back.write(answer)
+
+    async def _fault(self, way: _Way, back: _Way, error: SpokenError) -> None:
+        """A line that is no message; after too many of them nothing more is heard."""
+        way.faults += 1
+        section = {"server": self._name, "direction": way.direction, "method": "", "error": error.reason}
+        message = Message(self._session.recorder.next_id(), now(), time.monotonic(), section)
+        message.verdict = Verdict("block", "protocol", error.reason)
+        await self._recorded(message)
+        if way.faults >= FAULTS:
+            way.cut = way.cut or f"{FAULTS} lines that are no messages"
+        if way is self._out:  # a server that prints to the wrong place is not to be answered
+            await back.write(failure(error.code, f"capsule: {error.reason}", error.id))
+
+    async def _recorded(self, message: Message) -> None:
+        self._record(message)
+        await self._relay.monitor.noted()
+
+    def _record(self, message: Message) -> None:
+        section = {name: value for name, value in message.section.items() if name != "arguments"}
+        verdict = message.verdict or self._granted
+        fields: dict[str, Any] = {"event": message.event()["event"], **self._program, "mcp": section}
+        fields["decision"] = verdict.entry()
+        self._session.recorder.write("egress.mcp", fields, event_id=message.id)
+
+
+async def _nowhere(line: bytes) -> None:
+    del line
+
+
+def _whole(write: Write) -> Write:
+    """Line by line: one that waits for room is not cut by another."""
+    one = asyncio.Lock()
+
+    async def written(line: bytes) -> None:
+        async with one:
+            await write(line)
+
+    return written

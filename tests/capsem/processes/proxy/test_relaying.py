@@ -1,0 +1,424 @@
+"""MCP between a guest and a server, both played by the test: what passes, what does not, and what is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from capsem.processes.proxy import relaying
+from capsem.wire import guest, proxy
+from capsem.wire.frame import Credit, Data, End, FrameReader, Message, Reset
+from capsem.wire.frame import encode as encode_frame
+from tests.capsem.processes.proxy.standing import Standing
+
+pytestmark = pytest.mark.asyncio
+RULES = """
+version: 1
+rules:
+  - id: no-deleting
+    on: mcp
+    when: mcp.method == "tools/call" && mcp.tool == "delete"
+    action: block
+    reason: nothing is deleted here
+  - id: no-sampling
+    on: mcp
+    when: mcp.method.startsWith("sampling/")
+    action: block
+  - id: ask-first
+    on: mcp
+    when: mcp.method == "tools/call" && mcp.tool == "send"
+    action: ask
+    reason: look at it
+"""
+
+
+OPEN: list[socket.socket] = []
+"""Ends of servers, closed with their stream."""
+
+
+def call(identity: object, tool: str, **arguments: Any) -> dict[str, Any]:
+    return {
+        "jsonrpc": "2.0", "id": identity, "method": "tools/call", "params": {"name": tool, "arguments": arguments},
+    }  # fmt: skip
+
+
+class Program:
+    """A program of the guest on one stream of port 5003."""
+
+    def __init__(self, stand: Standing, number: int) -> None:
+        self.stand, self.number = stand, number
+        self._held, self._taken = b"", 0
+        self.ended: str | None = None
+
+    async def say(self, *messages: object) -> None:
+        lines = [one if isinstance(one, bytes) else json.dumps(one).encode() + b"\n" for one in messages]
+        whole = b"".join(lines)
+        for at in range(0, len(whole), 65536):
+            await send(self.stand, encode_frame(Data(self.number, whole[at : at + 65536])))
+            await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        await send(self.stand, encode_frame(End(self.number)))
+
+    async def heard(self) -> Any:
+        """The next message; None at the end."""
+        while b"\n" not in self._held:
+            if self.ended is not None:
+                return None
+            frame = await self.stand.mcp_frames.get()  # type: ignore[attr-defined]
+            if isinstance(frame, Data):
+                self._held += frame.content
+                await send(self.stand, encode_frame(Credit(self.number, len(frame.content))))
+            elif isinstance(frame, End | Reset):
+                self.ended = type(frame).__name__
+        line, _, self._held = self._held.partition(b"\n")
+        return json.loads(line)
+
+
+async def send(stand: Standing, data: bytes) -> None:
+    await asyncio.get_running_loop().sock_sendall(stand.mcp, data)
+
+
+class Server:
+    """The server's end of one stream."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._held = b""
+
+    async def heard(self) -> Any:
+        while b"\n" not in self._held:
+            data = await asyncio.get_running_loop().sock_recv(self.sock, 1 << 16)
+            if not data:
+                return None
+            self._held += data
+        line, _, self._held = self._held.partition(b"\n")
+        return json.loads(line)
+
+    async def say(self, *messages: object) -> None:
+        for one in messages:
+            line = one if isinstance(one, bytes) else json.dumps(one).encode() + b"\n"
+            await asyncio.get_running_loop().sock_sendall(self.sock, line)
+
+
+@asynccontextmanager
+async def relayed(name: str = "files", *, rules: str = "") -> AsyncIterator[tuple[Standing, Program]]:
+    async with asyncio.timeout(60), Standing(rules=rules, servers=("files",)) as stand:
+        frames: asyncio.Queue[Any] = asyncio.Queue()
+        stand.mcp_frames = frames  # type: ignore[attr-defined]
+        let_in: asyncio.Queue[int] = asyncio.Queue()
+        stand.let_in = let_in  # type: ignore[attr-defined]
+
+        async def read() -> None:
+            reader = FrameReader()
+            while data := await asyncio.get_running_loop().sock_recv(stand.mcp, 1 << 16):
+                for frame in reader.feed(data):
+                    if isinstance(frame, Data | End | Reset):
+                        frames.put_nowait(frame)
+                    elif isinstance(frame, Message):
+                        said = guest.decode_host(frame)
+                        assert isinstance(said, guest.Opened)
+                        let_in.put_nowait(said.stream)
+
+        reading = asyncio.create_task(read())
+        program = await opened(stand, 1)
+        await program.say(name.encode() + b"\n")
+        try:
+            yield stand, program
+        finally:
+            reading.cancel()
+            while not stand.upstream.empty():
+                OPEN.append(stand.upstream.get_nowait())
+            while OPEN:
+                OPEN.pop().close()
+
+
+async def opened(stand: Standing, number: int) -> Program:
+    await send(stand, guest.encode(guest.Open(number, "mcp", None, None, 42, 1000, "/usr/bin/agent")))
+    assert await stand.let_in.get() == number  # type: ignore[attr-defined]
+    return Program(stand, number)
+
+
+async def served(stand: Standing) -> Server:
+    sock = await stand.upstream.get()
+    OPEN.append(sock)
+    return Server(sock)
+
+
+def told(stand: Standing) -> list[dict[str, Any]]:
+    return [entry for entry in stand.entries if entry["type"] == "egress.mcp"]
+
+
+async def test_a_call_and_its_answer_pass_and_are_one_entry_before_the_answer() -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(call(1, "read", path="a.txt"))
+        assert await server.heard() == call(1, "read", path="a.txt")
+        assert told(stand) == []
+        await server.say({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
+        assert (await program.heard())["result"] == {"content": []}
+        [entry] = told(stand)
+        assert entry["mcp"]["server"] == "files"
+        assert (entry["mcp"]["method"], entry["mcp"]["tool"]) == ("tools/call", "read")
+        assert (entry["mcp"]["direction"], entry["mcp"]["result_size"]) == ("out", 14)
+        assert "arguments" not in entry["mcp"]
+        assert entry["program"]["path"] == "/usr/bin/agent"
+        rule = {"id": "mcp.servers files", "file": "/mcp.yaml", "line": 3}
+        assert entry["decision"] == {"action": "allow", "by": "grant", "rule": rule}
+
+
+async def test_nothing_is_answered_before_it_is_on_the_log() -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        stand.noting = False
+        await program.say(call(1, "read"))
+        await server.heard()
+        await server.say({"jsonrpc": "2.0", "id": 1, "result": {}})
+        await stand.until(lambda: any(isinstance(one, proxy.Note) for one in stand.said))
+        assert stand.mcp_frames.empty()  # type: ignore[attr-defined]
+        for note in [one for one in stand.said if isinstance(one, proxy.Note)]:
+            stand.handover.send(proxy.encode(proxy.Noted(note.id)))
+        assert (await program.heard())["id"] == 1
+
+
+async def test_a_rule_that_blocks_keeps_the_call_in_and_says_which() -> None:
+    async with relayed(rules=RULES) as (stand, program):
+        server = await served(stand)
+        await program.say(call("d", "delete", path="a"), call(2, "read"))
+        answer = await program.heard()
+        assert (answer["id"], answer["error"]["code"]) == ("d", -32000)
+        assert answer["error"]["data"]["place"] == "/r.yaml:4"
+        assert "nothing is deleted here" in answer["error"]["message"]
+        # Positive control: the next one arrives, and it is the first that does.
+        assert (await server.heard())["params"]["name"] == "read"
+        [entry] = told(stand)
+        assert (entry["decision"]["action"], entry["decision"]["rule"]["id"]) == ("block", "no-deleting")
+
+
+async def test_a_notification_that_is_blocked_goes_nowhere_and_is_recorded() -> None:
+    rules = RULES.replace('mcp.method.startsWith("sampling/")', 'mcp.method == "notifications/cancelled"')
+    async with relayed(rules=rules) as (stand, program):
+        server = await served(stand)
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+        await program.say(cancelled, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+        assert (await server.heard())["method"] == "notifications/initialized"
+        await stand.until(lambda: len(told(stand)) == 2)
+        assert [entry["decision"]["action"] for entry in told(stand)] == ["block", "allow"]
+
+
+async def test_a_person_is_asked_and_the_answer_counts() -> None:
+    async with relayed(rules=RULES) as (stand, program):
+        server = await served(stand)
+        for number, allow in ((1, False), (2, True)):
+            await program.say(call(number, "send"))
+            await stand.until(lambda: any(isinstance(one, proxy.Ask) for one in stand.said))
+            [ask] = [one for one in stand.said if isinstance(one, proxy.Ask)]
+            stand.said.clear()
+            stand.handover.send(proxy.encode(proxy.Answer(ask.ask["id"], allow)))
+            if allow:
+                assert (await server.heard())["id"] == number
+            else:
+                assert (await program.heard())["error"]["data"]["by"] == "ask"
+
+
+async def test_a_server_that_is_not_declared_is_refused_with_an_error_for_each_request() -> None:
+    async with relayed("other") as (stand, program):
+        await program.say(call(1, "read"), {"jsonrpc": "2.0", "method": "notifications/x"}, call("b", "read"))
+        first, second = await program.heard(), await program.heard()
+        assert (first["id"], second["id"]) == (1, "b")
+        assert "no MCP server other is declared" in first["error"]["message"]
+        assert "declared: files" in first["error"]["data"]["allow"]
+        await program.end()
+        assert await program.heard() is None
+        assert program.ended == "End"
+        assert stand.upstream.empty()
+        assert not any(isinstance(one, proxy.Serve) for one in stand.said)
+        assert [entry["decision"]["by"] for entry in told(stand)] == ["grant"] * 3
+
+
+async def test_a_server_that_does_not_start_is_told_of() -> None:
+    async with asyncio.timeout(60):
+        async with relayed() as (stand, _program):
+            (await served(stand)).sock.close()
+            stand.refusing = "8 MCP servers run in this machine"
+            other = await opened(stand, 2)
+            await other.say(b"files\n", call(1, "read"))
+            while (answer := await other.heard()) is None:
+                other.ended = None  # the first stream's end
+            assert "8 MCP servers" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "A", "a b", "x" * 64, "\x00"])
+async def test_a_name_that_is_none_ends_the_stream(name: str) -> None:
+    async with relayed(name) as (stand, program):
+        assert await program.heard() is None
+        assert program.ended == "Reset"
+        assert not any(isinstance(one, proxy.Serve) for one in stand.said)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"nonsense\n", -32700),
+        (b"[]\n", -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}\n', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}\n', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"p":1,"P":2}}}\n', -32600),
+        (b'{"jsonrpc":"2.0","id":null,"method":"ping"}\n', -32600),
+        (b'{"jsonrpc":"2.0","id":99,"result":{}}\n', -32600),
+    ],
+)  # fmt: skip
+async def test_a_line_that_could_be_two_messages_or_none_goes_nowhere(line: bytes, code: int) -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(line, call(5, "read"))
+        assert (await program.heard())["error"]["code"] == code
+        assert (await server.heard())["id"] == 5
+        assert told(stand)[0]["decision"]["by"] == "protocol"
+
+
+async def test_too_many_such_lines_end_the_stream_and_so_does_one_that_is_too_long() -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(b"nonsense\n" * (relaying.FAULTS + 5))
+        for _ in range(relaying.FAULTS):
+            assert (await program.heard())["error"]["code"] == -32700
+        assert await server.heard() is None
+        await program.end()
+        assert await program.heard() is None
+        assert len(told(stand)) == relaying.FAULTS
+
+
+async def test_a_line_that_is_too_long_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "LINE", 4096)
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(b"x" * 20000)
+        assert "4096 bytes" in (await program.heard())["error"]["message"]
+        assert await server.heard() is None
+        await stand.until(lambda: any(isinstance(one, proxy.Over) for one in stand.said))
+
+
+async def test_an_id_in_use_and_too_many_requests_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "PENDING", 3)
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(
+            call(1, "read"), call(1, "read"), call("1", "read"), call(2, "read"), call(3, "read")
+        )
+        assert [(await server.heard())["id"] for _ in range(3)] == [1, 2, 3]
+        refused = [await program.heard(), await program.heard()]
+        assert [one["id"] for one in refused] == [1, "1"]
+        assert all("its id waits" in one["error"]["message"] for one in refused)
+        await program.say(call(4, "read"))
+        assert "3 requests wait" in (await program.heard())["error"]["message"]
+        await server.say({"jsonrpc": "2.0", "id": 2, "result": {}})
+        assert (await program.heard())["id"] == 2
+        await program.say(call(4, "read"))
+        assert (await server.heard())["id"] == 4
+
+
+async def test_answers_that_nobody_waits_for_go_nowhere() -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(call(1, "read"))
+        await server.heard()
+        lies = [{"jsonrpc": "2.0", "id": one, "result": {"lie": True}} for one in (2, "1", -1)]
+        await server.say(*lies, b"log: starting\n", {"jsonrpc": "2.0", "id": 1, "result": {}})
+        await server.say({"jsonrpc": "2.0", "id": 1, "result": {"lie": True}})
+        assert await program.heard() == {"jsonrpc": "2.0", "id": 1, "result": {}}
+        await program.say(call(2, "read"))
+        await server.heard()
+        await server.say({"jsonrpc": "2.0", "id": 2, "result": {}})
+        assert (await program.heard())["result"] == {}
+        blocked = [entry for entry in told(stand) if entry["decision"]["action"] == "block"]
+        assert [entry["mcp"]["direction"] for entry in blocked] == ["in"] * 5
+
+
+async def test_what_a_server_asks_is_decided_too_and_answered_by_the_program_alone() -> None:
+    async with relayed(rules=RULES) as (stand, program):
+        server = await served(stand)
+        await server.say(
+            {"jsonrpc": "2.0", "id": 1, "method": "sampling/createMessage", "params": {}},
+            {"jsonrpc": "2.0", "id": 2, "method": "roots/list"},
+            {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}},
+        )
+        refused = await server.heard()
+        assert (refused["id"], refused["error"]["data"]["rule"]) == (1, "no-sampling")
+        assert (await program.heard())["method"] == "roots/list"
+        assert (await program.heard())["method"] == "notifications/progress"
+        await program.say({"jsonrpc": "2.0", "id": 2, "result": {"roots": []}})
+        assert (await server.heard())["result"] == {"roots": []}
+        seen = [(entry["mcp"]["method"], entry["decision"]["action"]) for entry in told(stand)]
+        assert seen == [
+            ("sampling/createMessage", "block"), ("notifications/progress", "allow"), ("roots/list", "allow"),
+        ]  # fmt: skip
+        assert {entry["mcp"]["direction"] for entry in told(stand)} == {"in"}
+
+
+async def test_a_server_that_dies_answers_what_waits_with_an_error() -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(call("x", "read"))
+        await server.heard()
+        server.sock.close()
+        answer = await program.heard()
+        assert (answer["id"], answer["error"]["code"]) == ("x", -32000)
+        assert "the server has ended" in answer["error"]["message"]
+        assert await program.heard() is None
+        [entry] = told(stand)
+        assert entry["mcp"]["error"] == "no answer: the server has ended"
+
+
+async def test_a_program_that_has_said_all_gets_its_answers_still() -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(call(1, "read"))
+        await program.end()
+        assert (await server.heard())["id"] == 1
+        assert await server.heard() is None
+        await server.say({"jsonrpc": "2.0", "id": 1, "result": {}})
+        server.sock.close()
+        assert (await program.heard())["id"] == 1
+        assert await program.heard() is None
+        assert program.ended == "End"
+
+
+async def test_a_program_that_goes_away_lets_go_of_the_server() -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(call(1, "read"))
+        await server.heard()
+        await send(stand, encode_frame(Reset(1)))
+        assert await server.heard() is None
+        await stand.until(lambda: any(isinstance(one, proxy.Over) for one in stand.said))
+        assert told(stand)[0]["mcp"]["error"] == "no answer: the program has ended"
+
+
+async def test_a_flood_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "BURST", 3.0)
+    monkeypatch.setattr(relaying, "RATE", 0.001)
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        await program.say(*({"jsonrpc": "2.0", "method": f"notifications/{n}"} for n in range(50)))
+        heard = [(await server.heard())["method"] for _ in range(3)]
+        assert heard == ["notifications/0", "notifications/1", "notifications/2"]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(server.heard(), 0.3)
+        assert len(told(stand)) <= 3
+
+
+async def test_another_kind_of_stream_is_refused() -> None:
+    async with asyncio.timeout(60), Standing(servers=("files",)) as stand:
+        await send(stand, guest.encode(guest.Open(1, "tcp", "192.0.2.1", 443, None, None, None)))
+        reader = FrameReader()
+        frames: list[Any] = []
+        while not frames:
+            frames = reader.feed(await asyncio.get_running_loop().sock_recv(stand.mcp, 1 << 16))
+        assert guest.decode_host(frames[0]) == guest.Refused(1, "this port has other streams")
