@@ -414,13 +414,15 @@ def test_a_name_that_is_refused_says_who_asked(site: Site) -> None:
     ask = (
         "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20); "
         "question = lambda name: b'\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\5' + name + b'\\7example\\0\\0\\1\\0\\1'; "
-        "%s; s.recv(512); time.sleep(1)"  # it lives until it has been looked for
+        # It asks again and lives on: who asks unseen is looked for meanwhile, and told from then on.
+        "[(%s, s.recv(512), time.sleep(0.4)) for _ in range(%d)]"
     )
-    loose = ask % "s.sendto(question(b'loose'), ('198.18.0.1', 53))"
-    unseen = ask % "s.sendmsg([question(b'quiet')], [], 0, ('192.0.2.53', 53))"
+    loose = ask % ("s.sendto(question(b'loose'), ('198.18.0.1', 53))", 1)
+    unseen = ask % ("s.sendmsg([question(b'quiet')], [], 0, ('192.0.2.53', 53))", 12)
     ran = site.run(f'{CURL} http://evil.example/; python3 -c "{loose}"; python3 -c "{unseen}"; true', policy)
     assert ran.code == 0, ran.err
-    found = {entry["dns"]["name"]: entry for entry in site.of("egress.dns")}
+    entries = sorted(site.of("egress.dns"), key=lambda entry: "program" in entry)
+    found = {entry["dns"]["name"]: entry for entry in entries}
     assert found["evil.example"]["decision"]["action"] == "block"
     assert found["evil.example"]["program"]["name"] == "curl"
     assert found["evil.example"]["program"]["argv"][-1] == "http://evil.example/"
