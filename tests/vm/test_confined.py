@@ -13,7 +13,7 @@ import pytest
 from capsem.host.restraint import NUMBERS, forbidden
 from capsem.process import STARTS_SANDBOXES
 from capsem.processes import monitor, service
-from tests.vm.test_crashes import _parents, children_of
+from tests.vm.test_crashes import _parents, children_of, until
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
@@ -85,10 +85,12 @@ def test_what_they_have_open_is_theirs(home: Home, held: str) -> None:
     def files(pid: int) -> set[str]:
         return {name for name in opened(pid) - ours if memory.fullmatch(name) is None}
 
-    assert files(at["service"]) == {f"{run}/service.lock", f"{run}/service.log"}
-    assert files(at["nursery"]) == {f"{run}/nursery.log"}
+    # A file that is being read is open for that moment.
+    of_service = {f"{run}/service.lock", f"{run}/service.log"}
+    until(lambda: files(at["service"]) == of_service, f"the service has more open than {of_service}")
+    until(lambda: files(at["nursery"]) == {f"{run}/nursery.log"}, "the nursery has more open")
     logs = {f"{info['directory']}/{name}" for name in ("console.log", "monitor.log", "monitor.lock")}
-    assert files(at["monitor"]) <= logs
+    until(lambda: files(at["monitor"]) <= logs, "the monitor has more open")
     # Control: it would have been seen.
     with Path(info["log"]).open("rb"):
         assert info["log"] in opened(os.getpid())
