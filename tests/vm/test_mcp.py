@@ -131,6 +131,9 @@ def test_a_program_speaks_to_a_server_and_rules_decide(stand: Stand) -> None:
     by_tool = {entry["mcp"].get("tool"): entry for entry in stand.told()}
     assert by_tool["length"]["decision"]["rule"]["file"] == str(stand.file)
     assert by_tool["delete"]["decision"]["action"] == "block"
+    # Nobody in there started it but the agent; a client that had would be told instead.
+    assert by_tool["length"]["program"]["path"] == "/capsem/capsem-agent"
+    assert by_tool["length"]["program"]["reported_by"] == "guest"
     kinds = [entry["type"] for entry in entries(stand.home, "mcp")]
     assert kinds.index("machine.mcp_started") < kinds.index("egress.mcp")
     shown = stand.home.text("timeline", "mcp")

@@ -86,10 +86,14 @@ fn has(pid: u32, link: &str, looks: &mut usize) -> bool {
     false
 }
 
-/// Who a process is that connected; the program that speaks for its client is told as that client.
+/// Who a process is that connected; the program that speaks for its client is told as that client, where that is none of ours.
 pub fn who(pid: u32, uid: u32) -> Owner {
     let speaks = |pid: &u32| program(*pid).as_deref() == Some(AGENT);
-    let client = Some(pid).filter(speaks).and_then(parent).unwrap_or(pid);
+    let client = Some(pid)
+        .filter(speaks)
+        .and_then(parent)
+        .filter(|pid| *pid > 1)
+        .unwrap_or(pid);
     Owner {
         pid: Some(client),
         uid: Some(uid),
