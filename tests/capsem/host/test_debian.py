@@ -68,7 +68,8 @@ def test_pip_trusts_whom_the_host_trusts(monkeypatch: pytest.MonkeyPatch, tmp_pa
     debian.bootstrap(recipe, tmp_path / "root.tar", Silent())
     upload, install = (one for one in started.arguments if one.startswith("--customize-hook"))
     assert upload == f"--customize-hook=upload '{authorities}' /tmp/capsem-authorities"
-    assert "PIP_CERT=/tmp/capsem-authorities " in install
+    for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        assert f" {name}=/tmp/capsem-authorities " in install
     assert install.endswith(" cowsay==6.1")
     authorities.unlink()
     with pytest.raises(ImageError, match="is no file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from capsem.errors import CommandTimeoutError, MachineError, NotFoundError
+from capsem.errors import CommandTimeoutError, MachineError, NotFoundError, UsageError
 from capsem.host import places
 from capsem.sdk.async_sandbox import AsyncSandbox
+from capsem.sdk.command import Piece
 from tests.capsem.processes.monitor.standing import ID, USER, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
@@ -90,3 +92,40 @@ async def test_a_machine_that_is_gone_is_an_error_and_a_second_end_is_not(tmp_pa
         await AsyncSandbox.connect("none")
     with pytest.raises(NotFoundError, match="no image"):
         await AsyncSandbox.create("no-such-image")
+
+
+async def test_a_command_s_output_as_it_comes(tmp_path: Path) -> None:
+    async with box(tmp_path) as sandbox:
+        found = [one async for one in sandbox.commands.stream("echo a; exit 3", user=USER, cwd="/")]
+        assert found == [Piece("a\n"), Piece("", exit_code=3)]
+        coming = sandbox.commands.stream(
+            f"echo $$ > {tmp_path}/pid; echo up; exec sleep 60", user=USER, cwd="/"
+        )
+        assert await anext(coming) == Piece("up\n")
+        await coming.aclose()
+        pid = int((tmp_path / "pid").read_text())
+        async with asyncio.timeout(60):
+            while Path(f"/proc/{pid}").exists():
+                await asyncio.sleep(0.01)
+        with pytest.raises(UsageError, match="by its handle"):
+            await sandbox.commands.run("true", background=True, check=True)  # type: ignore[call-overload]
+
+
+async def test_a_command_that_nobody_waits_for_any_longer_is_killed(tmp_path: Path) -> None:
+    async with box(tmp_path) as sandbox:
+        line = f"echo $$ > {tmp_path}/pid; echo up; exec sleep 600"
+        up = asyncio.Event()
+        running = asyncio.create_task(
+            sandbox.commands.run(line, user=USER, cwd="/", timeout=None, on_stdout=lambda _: up.set())
+        )
+        async with asyncio.timeout(60):
+            await up.wait()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            pid = int((tmp_path / "pid").read_text())
+            while Path(f"/proc/{pid}").exists():
+                await asyncio.sleep(0.01)
+        with pytest.raises(UsageError, match="no variable"):
+            await sandbox.commands.run("true", envs={"A=B": "c"})
+        assert (await sandbox.commands.run("true", user=USER, cwd="/")).exit_code == 0, "the machine lives on"

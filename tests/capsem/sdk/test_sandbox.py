@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from capsem.errors import MachineError, NotFoundError
+from capsem.errors import CommandTimeoutError, MachineError, NotFoundError, UsageError
 from capsem.host import places
 from capsem.sdk.async_sandbox import AsyncSandbox
-from capsem.sdk.sandbox import Piece, Sandbox
+from capsem.sdk.command import Piece
+from capsem.sdk.sandbox import Sandbox
 from tests.capsem.processes.monitor.standing import ID, USER, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
@@ -32,6 +33,14 @@ def used(tmp_path: Path) -> None:
         ):
             assert piece.text == "up\n"
             break
+        with pytest.raises(UsageError, match="by its handle"):
+            box.commands.run("cat", background=True, stdin="x", user=USER, cwd="/")  # type: ignore[call-overload]
+        with pytest.raises(CommandTimeoutError):
+            list(box.commands.stream("exec sleep 60", timeout=0.2, user=USER, cwd="/"))
+        shell = box.pty.create(cmd="stty size; read x; exit $x", user=USER, cwd="/")
+        shell.send_stdin("3\n")
+        assert b"24 80" in b"".join(shell)
+        assert shell.wait().exit_code == 3
         # Files are those of the machine's root; an agent that is none says so.
         missing = NotFoundError if os.getuid() == 0 else MachineError
         with pytest.raises(missing):

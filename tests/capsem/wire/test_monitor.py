@@ -22,6 +22,7 @@ from capsem.wire.monitor import (
     decode_client,
     decode_monitor,
     encode,
+    refusal,
 )
 
 FROM_CLIENTS = [
@@ -63,11 +64,35 @@ def test_a_monitor_is_understood(said: Started) -> None:
         b'{"type":"file","op":"read","path":"x"}', b'{"type":"file","op":"read","path":"/x\\u0000"}',
         b'{"type":"started","pid":1}', b'{"type":"exec","argv":["a"],"tty":{"rows":0,"columns":1}}',
         b'{"type":"file","op":"write","path":"/x","mode":4095}', b"\xff\xff", b"[" * 5000,
+        b'{"type":"exec","argv":["a","b\\u0000"]}', b'{"type":"exec","argv":["a"],"env":{"A=B":"c"}}',
+        b'{"type":"exec","argv":["a"],"env":{"":"c"}}', b'{"type":"exec","argv":["a"],"env":{"A":"\\u0000"}}',
+        b'{"type":"exec","argv":["a"],"cwd":"/' + "é".encode() * 3000 + b'"}',
+        b'{"type":"file","op":"read","path":"/' + "é".encode() * 3000 + b'"}',
     ],
 )  # fmt: skip
 def test_what_is_not_of_the_form_is_refused(body: bytes) -> None:
     with pytest.raises(WireError):
         decode_client(Message(body))
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (Exec(argv=()), "argv"),
+        (Exec(argv=("a\0",)), "zero byte"),
+        (Exec(argv=("a",), env={"A=B": "c"}), "'A=B' is no variable"),
+        (Exec(argv=("a",), cwd="here"), "cwd"),
+        (Exec(argv=("a",), user=-1), "user"),
+        (File("read", "/" + "é" * 3000), "more than 4095 bytes"),
+    ],
+)
+def test_what_no_machine_could_do_is_refused_before_it_is_sent(said: Exec | File, why: str) -> None:
+    assert why in (refusal(said) or "")
+
+
+@pytest.mark.parametrize("said", FROM_CLIENTS, ids=lambda said: type(said).__name__)
+def test_what_can_be_done_is_not(said: Exec) -> None:
+    assert refusal(said) is None
 
 
 @given(st.binary(min_size=2, max_size=200))

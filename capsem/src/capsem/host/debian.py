@@ -171,7 +171,8 @@ def _installs(recipe: Recipe) -> list[str]:
     lines, trust = [], ""
     if (authorities := _authorities()) is not None:
         lines.append(f"upload {shlex.quote(str(authorities))} {_AUTHORITIES}")
-        trust = f"PIP_CERT={_AUTHORITIES} "
+        # The host's own variables go before PIP_CERT (requests), and name files of the host.
+        trust = f"PIP_CERT={_AUTHORITIES} REQUESTS_CA_BUNDLE={_AUTHORITIES} SSL_CERT_FILE={_AUTHORITIES} "
     wanted = " ".join(shlex.quote(f"{name}=={version}") for name, version in sorted(recipe.pypi.items()))
     lines.append(
         f'chroot "$1" env HOME=/root {trust}PYTHONDONTWRITEBYTECODE=1 python3 -m pip install --no-cache-dir '

@@ -42,6 +42,7 @@ from capsem.wire.monitor import (
     Waiting,
     decode_monitor,
     encode,
+    refusal,
 )
 
 READ_LIMIT = 256 << 20
@@ -164,9 +165,12 @@ async def begin(path: Path, asked: ClientMessage) -> Operation:
     """Ask a monitor.
 
     Raises:
+        UsageError: no machine could do that.
         MachineError: no monitor is there.
     """
     try:
+        if (why := refusal(asked)) is not None:
+            raise errors.UsageError(f"a machine cannot be asked that: {why}", next_step="correct that value")
         sentence = encode(asked)
     except UnicodeEncodeError as error:
         raise errors.UsageError(

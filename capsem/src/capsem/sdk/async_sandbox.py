@@ -10,13 +10,13 @@ Refuses to go on with a machine that was killed: every call then raises `Machine
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from capsem.errors import MachineError, NotFoundError
+from capsem.errors import MachineError, NotFoundError, UsageError
 from capsem.host.extract import Extraction
 from capsem.host.mcp import servers_of
 from capsem.host.operation import ask, read_file, write_file
@@ -25,12 +25,13 @@ from capsem.host.progress import Silent
 from capsem.host.service import call
 from capsem.host.settings import load
 from capsem.host.transfer import fetch, send
-from capsem.sdk.command import CommandHandle, CommandResult, OnText, start
+from capsem.sdk.command import CommandHandle, CommandResult, OnText, Piece, pieces, start
 from capsem.vm.spec import DEFAULT_DISK
 from capsem.wire.monitor import Exec, File, Result
 
 if TYPE_CHECKING:
     from capsem.sdk.evidence import AsyncEvidence
+    from capsem.sdk.pty import AsyncPty
     from capsem.sdk.workspace import AsyncWorkspace
 
 _CHUNK = 1 << 18
@@ -57,6 +58,19 @@ class EntryInfo:
     mtime_ns: int
 
 
+def by_handle(stdin: str | bytes | None, *, check: bool) -> None:
+    """Refuse for a command in the background what its handle is for.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    if stdin is not None or check:
+        raise UsageError(
+            "a command in the background is given its input, and asked for its end, by its handle",
+            next_step="use handle.send_stdin, handle.close_stdin and handle.wait(check=True)",
+        )
+
+
 class Commands:
     """Commands in one machine."""
 
@@ -73,8 +87,8 @@ class Commands:
     @overload
     async def run(
         self, cmd: str | Sequence[str], *, background: Literal[True], envs: Mapping[str, str] | None = ...,
-        cwd: str | None = ..., user: int | None = ..., stdin: str | bytes | None = ..., timeout: float | None = ...,
-        on_stdout: OnText | None = ..., on_stderr: OnText | None = ..., check: bool = ...,
+        cwd: str | None = ..., user: int | None = ..., timeout: float | None = ...,
+        on_stdout: OnText | None = ..., on_stderr: OnText | None = ...,
     ) -> CommandHandle: ...  # fmt: skip
 
     async def run(
@@ -100,7 +114,10 @@ class Commands:
         Raises:
             CommandTimeoutError, CommandExitError: see `CommandHandle.wait`.
             RefusedError: a rule refused it.
+            UsageError: `stdin` or `check` of one in the background.
         """
+        if background:
+            by_handle(stdin, check=check)
         argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
         asked = Exec(
             argv=argv, env=dict(envs or {}), cwd=cwd, user=user, stdin=background or stdin is not None,
@@ -109,10 +126,30 @@ class Commands:
         handle = await start(self._socket, asked, on_stdout=on_stdout, on_stderr=on_stderr)
         if background:
             return handle
-        if stdin is not None:
-            await handle.send_stdin(stdin)
-            await handle.close_stdin()
-        return await handle.wait(check=check)
+        try:
+            if stdin is not None:
+                await handle.send_stdin(stdin)
+                await handle.close_stdin()
+            return await handle.wait(check=check)
+        finally:
+            # Who does not wait any longer, as at the end of `asyncio.timeout`, has it killed.
+            await handle.close()
+
+    def stream(
+        self, cmd: str | Sequence[str], *, envs: Mapping[str, str] | None = None, cwd: str | None = None,
+        user: int | None = None, timeout: float | None = 60.0,
+    ) -> AsyncGenerator[Piece]:  # fmt: skip
+        """Run a command and give its output as it comes; `aclose()` kills it. Arguments as in `run`.
+
+        Raises:
+            CommandTimeoutError: its time was over; from the iteration.
+        """
+        argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
+        asked = Exec(
+            argv=argv, env=dict(envs or {}), cwd=cwd, user=user,
+            timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
+        )  # fmt: skip
+        return pieces(self._socket, asked)
 
 
 class Files:
@@ -294,6 +331,14 @@ class AsyncSandbox:
                 await made.kill()
                 raise
         return made
+
+    @property
+    def pty(self) -> AsyncPty:
+        """Terminals in it."""
+        # Most programs open none.
+        from capsem.sdk.pty import AsyncPty
+
+        return AsyncPty(self.socket)
 
     @property
     def workspace(self) -> AsyncWorkspace:

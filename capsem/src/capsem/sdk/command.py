@@ -10,8 +10,10 @@ Refuses nothing of its own: a command that fails is a result, unless `check` was
 from __future__ import annotations
 
 import asyncio
+import codecs
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +51,32 @@ class CommandResult:
     seen: Seen = field(default_factory=Seen)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a command's output, as it came. The last one has `exit_code` and no text."""
+
+    text: str
+    stderr: bool = False
+    exit_code: int | None = None
+
+
+class Texts:
+    """The text of two streams of bytes: a character whose bytes come in two pieces is one. Wrong bytes are replaced."""
+
+    def __init__(self) -> None:
+        make = codecs.getincrementaldecoder("utf-8")
+        self._decoders = (make("replace"), make("replace"))
+
+    def of(self, said: Output) -> str:
+        """What can be read of it by now."""
+        return self._decoders[int(said.errors)].decode(said.content)
+
+    def rest(self) -> tuple[str, str]:
+        """What never became a character, of output and of errors."""
+        out, errors = (one.decode(b"", final=True) for one in self._decoders)
+        return out, errors
+
+
 class CommandExitError(CapsemError):
     """`check=True`, and the command did not end with 0.
 
@@ -75,6 +103,7 @@ class CommandHandle:
         self._operation = operation
         self._tell = (on_stdout, on_stderr)
         self._kept = (bytearray(), bytearray())
+        self._texts = Texts()
         self._truncated = False
         self._started = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
@@ -88,6 +117,9 @@ class CommandHandle:
                     self.pid = said.pid
                     self._started.set()
                 elif isinstance(said, Exited):
+                    for tell, text in zip(self._tell, self._texts.rest(), strict=True):
+                        if tell is not None and text:
+                            tell(text)
                     return said
             raise MachineError("the machine said nothing of the command's end", next_step="see capsem list")
         finally:
@@ -100,8 +132,8 @@ class CommandHandle:
         room = OUTPUT_LIMIT - len(kept)
         kept += said.content[:room]
         self._truncated = self._truncated or len(said.content) > room
-        if tell is not None:
-            tell(said.content.decode(errors="replace"))
+        if tell is not None and (text := self._texts.of(said)):
+            tell(text)
 
     async def started(self) -> None:
         """Waits until it runs.
@@ -129,6 +161,12 @@ class CommandHandle:
         """SIGKILL, and wait for its end."""
         await self._operation.signal(signal.SIGKILL)
         await asyncio.shield(self._reading)
+
+    async def close(self) -> None:
+        """Leave it; a command that still runs is killed."""
+        self._reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError, CapsemError):
+            await self._reading
 
     async def wait(self, *, check: bool = False) -> CommandResult:
         """How it ended.
@@ -166,5 +204,35 @@ async def start(
         CapsemError: it could not be started.
     """
     handle = CommandHandle(await begin(socket, asked), on_stdout, on_stderr)
-    await handle.started()
+    try:
+        await handle.started()
+    except BaseException:
+        await handle.close()
+        raise
     return handle
+
+
+async def pieces(socket: Path, asked: Exec) -> AsyncGenerator[Piece]:
+    """Run a command and give its output as it comes; closing this ends the command.
+
+    Raises:
+        CommandTimeoutError: its time was over.
+    """
+    operation = await begin(socket, asked)
+    texts = Texts()
+    try:
+        async for said in operation:
+            if isinstance(said, Output):
+                if text := texts.of(said):
+                    yield Piece(text, stderr=said.errors)
+            elif isinstance(said, Exited):
+                for number, text in enumerate(texts.rest()):
+                    if text:
+                        yield Piece(text, stderr=bool(number))
+                if said.timed_out:
+                    raise CommandTimeoutError(
+                        "the command's time was over; it was killed", next_step="give it a longer timeout"
+                    )
+                yield Piece("", exit_code=said.exit_code)
+    finally:
+        await operation.close()

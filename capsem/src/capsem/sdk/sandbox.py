@@ -10,35 +10,24 @@ Refuses to be used inside a callback of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from capsem.host.operation import Output, begin
-from capsem.sdk.async_sandbox import AsyncSandbox, EntryInfo
+from capsem.sdk.async_sandbox import AsyncSandbox, EntryInfo, by_handle
 from capsem.sdk.async_sandbox import Commands as AsyncCommands
 from capsem.sdk.async_sandbox import Files as AsyncFiles
 from capsem.sdk.command import CommandHandle as AsyncHandle
-from capsem.sdk.command import CommandResult, OnText
+from capsem.sdk.command import CommandResult, OnText, Piece
 from capsem.sdk.loop import LOOP
 from capsem.vm.spec import DEFAULT_DISK
-from capsem.wire.monitor import Exec, Exited, MonitorMessage
 
 if TYPE_CHECKING:
     from capsem.host.snapshots import Snapshot
     from capsem.sdk.evidence import Evidence
+    from capsem.sdk.pty import Pty
     from capsem.sdk.workspace import Applied, AsyncWorkspace
     from capsem.workspace.tree import Difference
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of a command's output, as it came. The last one has `exit_code` and no text."""
-
-    text: str
-    stderr: bool = False
-    exit_code: int | None = None
 
 
 class CommandHandle:
@@ -72,9 +61,8 @@ class CommandHandle:
 class Commands:
     """Commands in one machine."""
 
-    def __init__(self, commands: AsyncCommands, socket: Path) -> None:
+    def __init__(self, commands: AsyncCommands) -> None:
         self._commands = commands
-        self._socket = socket
 
     @overload
     def run(
@@ -86,8 +74,8 @@ class Commands:
     @overload
     def run(
         self, cmd: str | Sequence[str], *, background: Literal[True], envs: Mapping[str, str] | None = ...,
-        cwd: str | None = ..., user: int | None = ..., stdin: str | bytes | None = ..., timeout: float | None = ...,
-        on_stdout: OnText | None = ..., on_stderr: OnText | None = ..., check: bool = ...,
+        cwd: str | None = ..., user: int | None = ..., timeout: float | None = ...,
+        on_stdout: OnText | None = ..., on_stderr: OnText | None = ...,
     ) -> CommandHandle: ...  # fmt: skip
 
     def run(
@@ -98,6 +86,7 @@ class Commands:
     ) -> CommandResult | CommandHandle:  # fmt: skip
         """Run a command; arguments as in `AsyncSandbox`. Callbacks are called on the SDK's thread."""
         if background:
+            by_handle(stdin, check=check)
             return CommandHandle(
                 LOOP.run(
                     self._commands.run(
@@ -131,29 +120,16 @@ class Commands:
         user: int | None = None, timeout: float | None = 60.0,
     ) -> Iterator[Piece]:  # fmt: skip
         """Run a command and give its output as it comes; leaving the loop kills it."""
-        argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
-        asked = Exec(
-            argv=argv, env=dict(envs or {}), cwd=cwd, user=user,
-            timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
-        )  # fmt: skip
-        operation = LOOP.run(begin(self._socket, asked))
-        pieces = operation.__aiter__()
+        coming = self._commands.stream(cmd, envs=envs, cwd=cwd, user=user, timeout=timeout)
 
-        async def following() -> Output | MonitorMessage | None:
-            return await anext(pieces, None)
-
-        async def over() -> None:
-            await pieces.aclose()
-            await operation.close()
+        async def following() -> Piece | None:
+            return await anext(coming, None)
 
         try:
-            while (said := LOOP.run(following())) is not None:
-                if isinstance(said, Output):
-                    yield Piece(said.content.decode(errors="replace"), stderr=said.errors)
-                elif isinstance(said, Exited):
-                    yield Piece("", exit_code=said.exit_code)
+            while (piece := LOOP.run(following())) is not None:
+                yield piece
         finally:
-            LOOP.run(over())
+            LOOP.run(coming.aclose())
 
 
 class Files:
@@ -248,7 +224,7 @@ class Sandbox:
         self.sandbox_id = box.sandbox_id
         self.name = box.name
         self.log = box.log
-        self.commands = Commands(box.commands, box.socket)
+        self.commands = Commands(box.commands)
         self.files = Files(box.files)
 
     @classmethod
@@ -271,6 +247,13 @@ class Sandbox:
         from capsem.sdk.evidence import Evidence
 
         return Evidence(self._box.evidence)
+
+    @property
+    def pty(self) -> Pty:
+        """Terminals in it."""
+        from capsem.sdk.pty import Pty
+
+        return Pty(self._box.pty)
 
     @property
     def workspace(self) -> Workspace:

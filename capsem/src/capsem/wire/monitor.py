@@ -23,6 +23,7 @@ WINDOW = 1 << 20
 """Bytes of INPUT a client may have sent beyond what was credited."""
 
 Path = Annotated[str, msgspec.Meta(pattern=r"^/[^\x00]{0,4094}\Z")]
+_PATH_BYTES = 4095
 Cells = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Mode = Annotated[int, msgspec.Meta(ge=0, le=0o1777)]
 
@@ -279,6 +280,29 @@ _MONITOR: msgspec.json.Decoder[MonitorMessage] = msgspec.json.Decoder(MonitorMes
 _ENCODER = msgspec.json.Encoder()
 
 
+def problem(said: ClientMessage) -> str | None:
+    """What no machine could be asked, and why not; None when it can. An agent ends its machine over such a value."""
+    if isinstance(said, Exec):
+        if any("\0" in text for text in said.argv):
+            return "an argument has a zero byte"
+        for name, value in said.env.items():
+            if not name or "=" in name or "\0" in name or "\0" in value:
+                return f"{name!r} is no variable that a program could be given"
+    path = said.cwd if isinstance(said, Exec) else said.path if isinstance(said, File) else None
+    if path is not None and len(path.encode("utf-8", "surrogatepass")) > _PATH_BYTES:
+        return f"a path of more than {_PATH_BYTES} bytes: {path[:60]!r}…"
+    return None
+
+
+def refusal(said: ClientMessage) -> str | None:
+    """The same, and what is not of the documented form, before it is sent."""
+    try:
+        said = _CLIENT.decode(_ENCODER.encode(said))
+    except msgspec.ValidationError as error:
+        return str(error).replace(" - at `$.", ": `")
+    return problem(said)
+
+
 def encode(said: ClientMessage | MonitorMessage) -> bytes:
     """The frame of a message.
 
@@ -295,11 +319,14 @@ def decode_client(untrusted: Message) -> ClientMessage:
         WireError: it is not of the documented form.
     """
     try:
-        return _CLIENT.decode(untrusted.body)
+        said = _CLIENT.decode(untrusted.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(
             f"not a client's message: {error}", next_step="see docs/formats/machine-monitor.md"
         ) from None
+    if (why := problem(said)) is not None:
+        raise WireError(f"not a client's message: {why}", next_step="see docs/formats/machine-monitor.md")
+    return said
 
 
 def decode_monitor(untrusted: Message) -> MonitorMessage:
@@ -320,5 +347,5 @@ __all__ = [
     "ERRORS", "INPUT", "OUTPUT", "WINDOW", "Answer", "Asks", "Become", "ClientMessage", "Copied", "Copy", "Done",
     "Exec", "Exited", "Failed", "File", "Finding", "FrameError", "Info", "Keep", "Lease", "MonitorMessage",
     "Refusal", "Resize", "Result", "Secrets", "Seen", "Signal", "Size", "Started", "Status", "Stop", "Suspend",
-    "Waiting", "decode_client", "decode_monitor", "encode",
+    "Waiting", "decode_client", "decode_monitor", "encode", "problem", "refusal",
 ]  # fmt: skip
