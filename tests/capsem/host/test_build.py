@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from capsem.errors import ImageError
@@ -165,3 +166,10 @@ def test_what_a_killed_build_left_in_the_cache_goes_with_the_next(inputs: list[s
     proof.unlink()
     subject.build(spec(), Silent())
     assert sorted(path.name for path in proof.parent.iterdir()) == ["base.squashfs", "packages", "sha256"]
+
+
+def test_a_package_of_pypi_that_no_program_would_find_is_no_image(inputs: list[str]) -> None:
+    recipe = msgspec.structs.replace(RECIPE, pypi={"cowsay": "6.1"})
+    with pytest.raises(ImageError, match="no program finds them: cowsay"):
+        subject.build(spec(recipe=recipe), Silent())
+    assert images.names() == {}

@@ -71,6 +71,7 @@ def test_pip_trusts_whom_the_host_trusts(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         assert f" {name}=/tmp/capsem-authorities " in install
     assert install.endswith(" cowsay==6.1")
+    assert "--prefix" not in install, "Debian's pip would install below PREFIX/local"
     authorities.unlink()
     with pytest.raises(ImageError, match="is no file"):
         debian.bootstrap(recipe, tmp_path / "root.tar", Silent())

@@ -4,7 +4,7 @@ import pytest
 
 from capsem.errors import ImageError
 from capsem.vm.image import Package
-from capsem.vm.packages import debian, drift, lock_text, npm, python, read_lock
+from capsem.vm.packages import absent, debian, drift, lock_text, npm, python, read_lock
 
 STATUS = """Package: zlib1g
 Status: install ok installed
@@ -80,3 +80,11 @@ def test_drift_is_told_by_name() -> None:
         "zlib1g: locked 1:1.2.13, found not at all",
         "c: locked not at all, found 1",
     ]
+
+
+def test_what_pip_did_not_bring_is_told() -> None:
+    here = (
+        Package(kind="pypi", name="Ruamel.YAML", version="1"),
+        Package(kind="deb", name="cowsay", version="6.1"),
+    )
+    assert absent({"ruamel_yaml": "1", "cowsay": "6.1"}, here) == ["cowsay"]

@@ -30,6 +30,8 @@ from capsem.vm.recipe import Recipe
 
 # Changed when the same recipe would give another tree: what is in the cache is then made anew.
 _TREE = 2
+# The same for recipes with packages of PyPI alone.
+_PIP = 2
 # Bytes of root file systems in the cache; beyond that the ones that were used longest ago go.
 _KEPT = 6 << 30
 
@@ -157,6 +159,7 @@ def _base(spec: BuildSpec, progress: Progress) -> Iterator[tuple[Path, tuple[Pac
                 "tree": _TREE,
                 "recipe": recipe.digest(),
                 "lock": packages.lock_text(lock) if lock is not None else None,
+                **({"pip": _PIP} if recipe.pypi else {}),
             }
         )
     ).hexdigest()
@@ -226,6 +229,11 @@ def _made(spec: BuildSpec, place: Path, progress: Progress) -> tuple[Package, ..
         archive = Path(room, "root.tar")
         debian.bootstrap(spec.recipe, archive, progress, spec.lock or ())
         inside = rootfs.assemble(archive, spec.recipe, Path(room, "base.squashfs"), progress)
+        if absent := packages.absent(spec.recipe.pypi, inside.packages):
+            raise ImageError(
+                f"pip installed them where no program finds them: {', '.join(absent)}",
+                next_step="take the python3 and python3-pip of the recipe's suite",
+            )
         if spec.lock is not None and (words := packages.drift(spec.lock, inside.packages)):
             raise ImageError(
                 "the packages are not those of the lock: " + "; ".join(words[:10]),

@@ -175,9 +175,9 @@ def _installs(recipe: Recipe) -> list[str]:
         trust = f"PIP_CERT={_AUTHORITIES} REQUESTS_CA_BUNDLE={_AUTHORITIES} SSL_CERT_FILE={_AUTHORITIES} "
     wanted = " ".join(shlex.quote(f"{name}=={version}") for name, version in sorted(recipe.pypi.items()))
     lines.append(
+        # No --prefix: Debian's pip installs below /usr/local by itself, and below PREFIX/local with one.
         f'chroot "$1" env HOME=/root {trust}PYTHONDONTWRITEBYTECODE=1 python3 -m pip install --no-cache-dir '
-        "--no-compile --break-system-packages --root-user-action=ignore --only-binary=:all: --prefix=/usr/local "
-        f"{wanted}"
+        f"--no-compile --break-system-packages --root-user-action=ignore --only-binary=:all: {wanted}"
     )
     return lines
 

@@ -9,6 +9,8 @@ Refuses records that are not of the documented form (deb822 of dpkg's status fil
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -125,6 +127,16 @@ def drift(locked: tuple[Package, ...], installed: tuple[Package, ...]) -> list[s
         f"{key[1]}: locked {missing.get(key, 'not at all')}, found {extra.get(key, 'not at all')}"
         for key in sorted(missing | extra)
     ]
+
+
+def absent(wanted: Iterable[str], installed: tuple[Package, ...]) -> list[str]:
+    """Names of PyPI, written in any way, that are not among these."""
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    here = {plain(one.name) for one in installed if one.kind == "pypi"}
+    return sorted(name for name in wanted if plain(name) not in here)
 
 
 def _order(package: Package) -> tuple[str, str, str]:

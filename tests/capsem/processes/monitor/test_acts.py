@@ -19,12 +19,13 @@ from capsem.errors import (
     NotExecutableError,
     NotFoundError,
     RefusedError,
+    UsageError,
     WireError,
 )
 from capsem.host import places
 from capsem.host.link import connect
 from capsem.host.operation import Output, ask, begin, read_file, write_file
-from capsem.wire.frame import DATA_LIMIT, Data, Message, Reset
+from capsem.wire.frame import DATA_LIMIT, MESSAGE_LIMIT, Data, Message, Reset
 from capsem.wire.frame import encode as encode_frame
 from capsem.wire.monitor import (
     INPUT,
@@ -154,6 +155,17 @@ async def test_what_cannot_start_is_told_as_a_shell_tells_it(tmp_path: Path) -> 
         "ENOENT",
         "EACCES",
     ]
+
+
+async def test_what_is_too_long_with_the_machines_own_variables_is_refused(tmp_path: Path) -> None:
+    long = Exec(argv=("true",), user=USER, cwd="/")
+    room = MESSAGE_LIMIT - len(encode(long))
+    async with standing(tmp_path):
+        with pytest.raises(UsageError, match="too much at once"):
+            await ran(Exec(argv=("true", "x" * (room - 10)), user=USER, cwd="/"))
+        _, _, ended = await ran(long)
+    assert ended.code == 0, "the next one runs"
+    assert [entry["errno"] for entry in entries() if "errno" in entry] == ["E2BIG"]
 
 
 async def test_files_in_and_out(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from capsem.errors import (
     NotExecutableError,
     NotFoundError,
     RefusedError,
+    UsageError,
     WireError,
 )
 from capsem.host.channel import Channel
@@ -147,6 +148,9 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
         except TimeoutError:
             await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT"})
             raise MachineError("the machine does not answer", next_step=NO_ANSWER) from None
+        except ValueError as error:  # with the machine's own variables no message is that long
+            await machine.evidence.write("machine.exit", {"exec": act, "errno": "E2BIG"})
+            raise UsageError(f"too much at once: {error}", next_step="pass it by standard input") from None
         await link.send(encode(Started(job.pid)))
         ended = await _attended(link, job, asked)
         if ended is None:
