@@ -2,7 +2,9 @@
 
 Loops side by side: a machine is made, runs commands, writes and reads a file, asks the network for what it may not
 have, is branched or suspended and resumed now and then, and is deleted. After each part of the time, when no machine is
-there, what is left is counted. Refuses a result with a failed act.
+there, what is left is counted, and judged: more processes, descriptors, threads, sessions or sockets than after the
+first part is a leak, and so is memory or disk that grows with every machine. Refuses a result with a failed act or a
+leak.
 
 Run: ``python -m benchmarks.soak_machine [--seconds N]``
 """
@@ -138,6 +140,32 @@ async def soaked(seconds: float, home: Path) -> tuple[Soak, list[dict[str, Any]]
     return soak, seen
 
 
+MEMORY_A_MACHINE, DISK_A_MACHINE = 0.1, 0.02
+"""MB by which the service, and what is kept beside logs, may grow for each machine that came and went."""
+
+
+def leaks(first: dict[str, Any], last: dict[str, Any], machines: int) -> list[str]:
+    """What grew from the first part's end to the last's, in words.
+
+    Args:
+        first: what was left then (`left`).
+        last: what is left now.
+        machines: how many came and went between.
+    """
+    counted = ("processes of the service", "other processes", "descriptors", "sessions", "sockets")
+    found = [f"{name}: {first[name]} to {last[name]}" for name in counted if last[name] > first[name]]
+    # A pool of threads grows to its end; what is more than all pools is a leak.
+    pool = last["processes of the service"] * (1 + min(32, (os.cpu_count() or 1) + 4))
+    if last["threads"] > max(first["threads"], pool):
+        found.append(f"threads: {first['threads']} to {last['threads']}")
+    for name, most in (("memory, MB", MEMORY_A_MACHINE), ("disk without logs, MB", DISK_A_MACHINE)):
+        grown = last[name] - first[name]
+        # A thread's arena, or a cache that was filled late, is no leak: it does not come with each machine.
+        if grown > max(8.0, most * machines):
+            found.append(f"{name}: {first[name]} to {last[name]} with {machines} machines")
+    return found
+
+
 def main() -> None:
     """Soak, print, keep."""
     parser = argparse.ArgumentParser()
@@ -163,6 +191,10 @@ def main() -> None:
         print(f"{key}: {value}")
     if soak.failed:
         raise NotWorkingError("; ".join(soak.failed[:3]))
+    grown = leaks(first, last, soak.machines)
+    print("verdict:", "; ".join(grown) or "nothing is left behind")
+    if grown:
+        raise NotWorkingError("; ".join(grown))
     save(
         "soak_machine",
         f"python -m benchmarks.soak_machine --seconds {given.seconds:g} --kernel {given.kernel}",

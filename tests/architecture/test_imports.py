@@ -47,7 +47,7 @@ CAPSEM_LEVELS = {
 OFFERED = {
     "capsule", "capsule.cli.asks", "capsule.cli.files", "capsule.cli.lazy", "capsule.errors", "capsule.overlay.apply",
     "capsule.overlay.change", "capsule.overlay.journal", "capsule.overlay.layer", "capsule.overlay.manifest",
-    "capsule.policy.document", "capsule.policy.glob", "capsule.policy.grants", "capsule.policy.model",
+    "capsule.places", "capsule.policy.document", "capsule.policy.glob", "capsule.policy.grants", "capsule.policy.model",
     "capsule.policy.quantities", "capsule.policy.reader", "capsule.rules.deciders", "capsule.rules.engine",
     "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler", "capsule.sandbox.launcher",
     "capsule.sandbox.syscalls",

@@ -35,7 +35,6 @@ TICKS = os.sysconf("SC_CLK_TCK")
 LIES = {
     "huge": "a frame of 4294967295 bytes", "kind": "unknown kind 9", "again": "was not asked or was answered",
     "port": "does not say 'pong' there", "never": "which never was", "fault": "the machine's agent says",
-    "early": "before it was let in",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ import msgspec
 from capsem.errors import CapsemError
 from capsem.host import images, paths, places
 from capsem.host.plans import read_plan
+from capsem.host.remembered import forget
 from capsem.host.rooms import abandoned, clear
 from capsem.host.usage import taken
 from capsem.vm.keeping import Item, Judged, What
@@ -183,6 +184,7 @@ def remove(found: Judged) -> bool:
                 return False
         case What.LOG:
             places.log(item.name).unlink(missing_ok=True)
+            forget(places.log(item.name).parent.resolve() / places.log(item.name).name)
             shutil.rmtree(places.index(item.name), ignore_errors=True)
         case What.UNFINISHED:
             return clear(paths.home() / item.name)

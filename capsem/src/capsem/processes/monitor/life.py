@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -62,8 +61,10 @@ async def wait_to_become(directory: Path, ready: int, memory: int, state: int) -
                 await machine.ended.wait()
     finally:
         if machine.unclaimed:
+            from capsem.host.remembered import remove_with_logs
+
             await machine.leave()
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await asyncio.to_thread(remove_with_logs, directory)
 
 
 async def _until_decided(machine: Machine, ready: int) -> None:

@@ -31,6 +31,7 @@ from capsem.host.facts import host_facts, without_accelerator
 from capsem.host.keeping import remove
 from capsem.host.plans import read_plan, write_plan
 from capsem.host.programs import find_qemu
+from capsem.host.remembered import remove_with_logs
 from capsem.host.settings import load
 from capsem.host.usage import taken
 from capsem.host.whole import write_whole
@@ -268,7 +269,7 @@ class Registry:
                 (template.memory, template.state),
             )  # fmt: skip
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            await asyncio.to_thread(remove_with_logs, directory)
             raise
         return Ahead(identity, real, lease)
 
@@ -297,7 +298,7 @@ class Registry:
             try:
                 return self.put(record)
             except OSError:
-                await asyncio.to_thread(shutil.rmtree, places.session(record.id), ignore_errors=True)
+                await asyncio.to_thread(remove_with_logs, places.session(record.id))
                 raise
 
     @contextlib.contextmanager
@@ -539,7 +540,7 @@ class Registry:
         # Without it the rest is of no machine, however far we get.
         with contextlib.suppress(FileNotFoundError):
             (places.session(record.id) / "session.json").unlink()
-        await asyncio.to_thread(shutil.rmtree, places.session(record.id), ignore_errors=True)
+        await asyncio.to_thread(remove_with_logs, places.session(record.id))
 
     async def adopt(self) -> None:
         """Read what an earlier service left: machines that run are taken over, what ended is put in order."""
@@ -562,7 +563,7 @@ class Registry:
         except FileNotFoundError:
             # One that was made ahead and is nobody's, or half of one.
             if known and not alive:
-                shutil.rmtree(directory, ignore_errors=True)
+                remove_with_logs(directory)
             return
         except (CapsemError, OSError) as error:
             # The others are not to suffer from it, and it may be mended.
@@ -570,7 +571,7 @@ class Registry:
             return
         if record.state is State.CREATED and not alive:
             # Its maker was ended before it was begun, and nobody was told of it.
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_with_logs(directory)
             return
         self._records[record.id] = record
         if alive:
