@@ -154,13 +154,14 @@ def test_a_guest_that_floods_every_port_costs_little_and_keeps_nobody_waiting(
     in_order(home, beside)
 
 
-def test_a_guest_that_lies_to_the_proxy_has_no_network_and_goes_on(home: Home) -> None:
+@pytest.mark.parametrize(("what", "why"), [("network", "opened after"), ("early", "before it was let in")])
+def test_a_guest_that_lies_to_the_proxy_has_no_network_and_goes_on(home: Home, what: str, why: str) -> None:
     home.create("-n", "liar")
     log = home.info("liar")["log"]
-    begin(home, "liar", "network")
+    begin(home, "liar", what)
     until(lambda: any(one["type"] == "machine.network_lost" for one in entries(log)), "the proxy believes it")
     [lost] = [one for one in entries(log) if one["type"] == "machine.network_lost"]
-    assert "opened after" in lost["reason"]
+    assert why in lost["reason"]
     assert home.info("liar")["state"] == "running"
     monitor = home.info("liar")["status"]["pid"]
     until(lambda: not children_of(monitor, "capsem.processes.proxy"), "its proxy runs on")
