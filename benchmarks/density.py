@@ -1,8 +1,8 @@
 """How does it grow from one machine to 40 at once: time until all are ready, memory of each, processor time at rest?
 
 Memory is all of a machine's processes on this host: what they have alone (unique), and with their part of what they
-share (proportional), fresh and after one command. How many is bounded by this host's memory. Refuses a machine that
-does not run.
+share (proportional), fresh and after one command. At rest, beside so many QEMUs from the same template with nothing
+around them. How many is bounded by this host's memory. Refuses a machine that does not run.
 
 Run: ``python -m benchmarks.density [--most N] [--kernel stock]``
 """
@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bare import Bare, Template
 from benchmarks.home import IMAGE, bench_home, memory_of, monitor_of, processes_of, processor_of, service_of
 from benchmarks.machine import exec_true
 from benchmarks.measure import save
@@ -32,6 +34,24 @@ def room(most: int) -> list[int]:
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) >> 10
     return [step for step in STEPS if step <= most and step * EACH_MIB + KEPT_MIB <= free]
+
+
+async def bare_at_rest(number: int, template: Template) -> float:
+    """So many QEMUs from the same template with nothing around them, each after one command: % of a core at rest."""
+    async with contextlib.AsyncExitStack() as stack:
+        machines = [await stack.enter_async_context(Bare(template)) for _ in range(number)]
+        for one in machines:
+            await one.identify()
+            await one.run("true")
+        await asyncio.sleep(2)
+        return await at_rest([one.qemu.pid for one in machines])
+
+
+async def at_rest(pids: list[int]) -> float:
+    """What some processes use of a core while nobody asks for anything."""
+    before, begun = processor_of(pids), time.perf_counter()
+    await asyncio.sleep(IDLE_SECONDS)
+    return round(100 * (processor_of(pids) - before) / (time.perf_counter() - begun), 1)
 
 
 async def at_once(number: int, home: Path, *, look: bool) -> dict[str, Any]:
@@ -54,10 +74,7 @@ async def at_once(number: int, home: Path, *, look: bool) -> dict[str, Any]:
         found["proportional, MB"] = _megabytes([one.proportional for one in memory])
         found["processes"] = len(machines[0])
         watched = [pid for pids in machines for pid in pids] + [service_of(home)]
-        before, begun = processor_of(watched), time.perf_counter()
-        await asyncio.sleep(IDLE_SECONDS)
-        used = processor_of(watched) - before
-        found["at rest, % of a core"] = round(100 * used / (time.perf_counter() - begun), 1)
+        found["at rest, % of a core"] = await at_rest(watched)
     finally:
         await asyncio.gather(*(box.kill() for box in boxes))
     return found
@@ -79,6 +96,8 @@ async def measured(most: int, home: Path) -> tuple[dict[str, object], str]:
         found = await at_once(number, home, look=True)
         times.append(found["all ready, ms"])
         found["all ready, ms"] = statistics.median(times)
+        with Template(home) as template:
+            found["bare QEMUs at rest, % of a core"] = await bare_at_rest(number, template)
         steps[str(number)] = found
         print(number, found, flush=True)
     return steps, host["accelerator"] + (f" ({host['why']})" if host["why"] else "")

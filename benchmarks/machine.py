@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import statistics
 import sys
@@ -21,12 +20,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bare import Bare, Template
 from benchmarks.home import IMAGE, bench_home
 from benchmarks.measure import NotWorkingError, Row, once, save, summarise, table, version
+from capsem.processes.monitor.machine import AHEAD_RUNS
 
 MIB = 1 << 20
 TRUE = ("true",)
 RUN = [sys.executable, "-m", "capsem.cli", "run", "--image", IMAGE, "--", "true"]
+NOTHING = [sys.executable, "-I", "-c", "pass"]
 
 
 class Times:
@@ -88,13 +90,15 @@ async def pooled(times: Times, home: Path) -> None:
 
 
 async def of_a_pool(rounds: int, home: Path) -> list[Row]:
-    """One machine made ahead, and taken."""
+    """One machine made ahead, and taken; beside it a bare one."""
     from capsem.sdk.async_sandbox import AsyncSandbox
 
     await (await AsyncSandbox.create(IMAGE)).kill()  # which plan is wanted
     times = Times()
-    for _ in range(rounds):
-        await pooled(times, home)
+    with Template(home) as template:
+        for _ in range(rounds):
+            await pooled(times, home)
+            await bare_ahead(times, template)
     return times.rows("create and exec true")
 
 
@@ -112,46 +116,27 @@ async def booted(times: Times) -> None:
                 times.add("plain QEMU, boot to the agent's word", (time.perf_counter() - start) * 1000)
 
 
-async def bare_clone(times: Times, home: Path) -> None:
-    """QEMU from the template that the service made, with nothing around it, to the end of `true`."""
+async def bare_clone(times: Times, template: Template) -> None:
+    """QEMU from the template that the service made, with nothing around it, to the end of `true`, and to its own."""
+    async with Bare(template) as bare:
+        await bare.identify()
+        times.add("bare clone, to its identity", (time.perf_counter() - bare.begun) * 1000)
+        for name in ("first exec true", "exec true again"):
+            await times.take(f"bare clone, {name}", lambda: bare.run("true"))
+        await times.take("bare clone, ended", bare.qemu.end)
 
-    from capsem.host import memory
-    from capsem.host.channel import Channel
-    from capsem.host.disk import copy_disk, open_disks
-    from capsem.host.plans import read_plan
-    from capsem.host.programs import find_qemu
-    from capsem.host.qemu import Files, launch
-    from capsem.vm.commandline import restore
 
-    (directory,) = (one.parent for one in home.glob("templates/*/complete"))
-    plan = read_plan(directory)
-    ram, state = memory.from_file(directory / "memory", "m"), memory.from_file(directory / "state", "s")
-    with contextlib.ExitStack() as stack:
-        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=home)))
-        if plan.disk:
-            copy_disk(directory / "disk", room / "disk")
-        root, disk = open_disks(stack, plan, room / "disk")
-        start = time.perf_counter()
-        qemu = await launch(
-            lambda d: restore(plan, d, program=str(find_qemu()), shared=False), Files(ram, root, disk)
-        )
-        try:
-            again = memory.reopened(state)
-            stack.callback(os.close, again)
-            await qemu.load(again)
-            async with Channel(qemu.ports) as channel:
-                await qemu.execute("cont")
-                await channel.identify(os.urandom(64), "bare", time.time_ns())
-                times.add("bare clone, to its identity", (time.perf_counter() - start) * 1000)
-                for name in ("bare clone, first exec true", "bare clone, exec true again"):
-                    begun = time.perf_counter()
-                    job = await channel.exec(["true"])
-                    await job.wait()
-                    times.add(name, (time.perf_counter() - begun) * 1000)
-        finally:
-            await qemu.end()
-            os.close(ram)
-            os.close(state)
+async def bare_ahead(times: Times, template: Template) -> None:
+    """The same made ahead: it has a first identity, ran what the pool's machines ran, and has come to rest."""
+    async with Bare(template) as bare:
+        for _ in range(AHEAD_RUNS):
+            await bare.identify()
+            await bare.run("true")
+        await asyncio.sleep(0.5)
+        begin = time.perf_counter()
+        await bare.identify()
+        await bare.run("true")
+        times.add("bare clone made ahead, identity and exec true", (time.perf_counter() - begin) * 1000)
 
 
 async def copied(times: Times, box: Any) -> None:
@@ -245,13 +230,19 @@ async def measured(rounds: int, home: Path, facts: dict[str, object]) -> dict[st
     await first.kill()
     life, copies, streams = Times(), Times(), Times()
     environment = dict(os.environ)
-    for _ in range(rounds):
-        await made_and_used(life)
-        await bare_clone(life, home)
-        life.add("capsem run true, from a shell", await asyncio.to_thread(once, RUN, environment))
+    rates: dict[str, list[float]] = {}
+    with Template(home) as template:
+        for _ in range(rounds):
+            await made_and_used(life)
+            await bare_clone(life, template)
+            life.add("capsem run true, from a shell", await asyncio.to_thread(once, RUN, environment))
+            life.add("an interpreter that does nothing", await asyncio.to_thread(once, NOTHING, environment))
+        async with Bare(template) as bare:
+            await bare.identify()
+            for _ in range(3):
+                rates.setdefault("bare clone, file in", []).append(await bare.file_in(128 * MIB))
     for _ in range(min(rounds, 5)):
         await booted(life)
-    rates: dict[str, list[float]] = {}
     async with await AsyncSandbox.create(IMAGE, name="long") as box:
         await exec_true(box)
         for _ in range(min(rounds, 7)):

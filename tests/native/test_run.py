@@ -232,6 +232,17 @@ class TestLimits:
         assert ran.code in (0, 2, 124, 254)
         assert until(lambda: not alive("f() { f | f & }; f; sleep 5"))
 
+    def test_processes_after_a_long_rest(self, capsule: Capsule) -> None:
+        options = capsule.policy("limits: {processes: 20}\n")
+        # It is looked at seldom by now; as an ordinary user the kernel refuses the twentieth itself.
+        script = "sleep 4; for n in $(seq 40); do sleep 60 & done; sleep 60"
+        ran = capsule.run("sh", "-c", script, options=[*options, "--timeout", "30"])
+        if os.geteuid() == 0:
+            assert (ran.code, ran.exit["cause"], ran.exit["limit"]) == (124, "limit", "processes")
+        else:
+            assert ran.code != 0
+        assert until(lambda: not alive("seq 40"))
+
     def test_file_size(self, capsule: Capsule) -> None:
         options = capsule.policy("limits: {file_size: 1MiB}\n")
         capsule.run("sh", "-c", "head -c 5m /dev/zero > big", options=options)

@@ -11,7 +11,7 @@ use crate::job::{self, BULK, Begun, GRACE, TERMINAL};
 use crate::mcp::MCP;
 use crate::message::{self, Exec, File, Guest, Host};
 use crate::network::NETWORK;
-use crate::{errno, identity, sys};
+use crate::{errno, identity, prefetch, sys};
 
 /// Jobs that live at once.
 const JOB_LIMIT: usize = 64;
@@ -90,6 +90,10 @@ impl Agent {
                 processes,
                 changes,
             } => self.watch(id, processes, &changes),
+            Host::Prefetch { id, paths } => {
+                prefetch::read(&paths, &mut self.scratch);
+                self.say(port, &Guest::Done { id });
+            }
             Host::Serve {} if port == MCP => self.mcp_served(),
             Host::Serve {} => self.network_served(port),
             Host::Opened { stream } => {

@@ -96,7 +96,7 @@ impl Agent {
             .collect();
         let mut capabilities = vec!["exec", "files"];
         capabilities.extend(
-            [(TERMINAL, "tty"), (5004, "sync")]
+            [(TERMINAL, "tty"), (5004, "sync"), (5004, "prefetch")]
                 .iter()
                 .filter(|(port, _)| ports.contains_key(port))
                 .map(|row| row.1),

@@ -96,6 +96,10 @@ fn boot() -> Result<Agent> {
     enter_root()?;
     furnish()?;
     harden();
+    for (path, value) in hardening::QUIET {
+        // A kernel without one has nothing that it would keep awake.
+        let _ = fs::write(format!("/proc/sys/{path}"), value.to_string());
+    }
     step("turning loopback on", sys::net::up("lo"))?;
     let ports = wait_for_ports()?;
     let mut agent = Agent::new(ports, identity::facts(), true)?;

@@ -22,6 +22,7 @@ pub mod mcp;
 pub mod message;
 pub mod network;
 pub mod port;
+pub mod prefetch;
 pub mod processes;
 pub mod redirect;
 pub mod reports;

@@ -116,6 +116,10 @@ pub enum Host {
         processes: bool,
         changes: Vec<String>,
     },
+    Prefetch {
+        id: u32,
+        paths: Vec<String>,
+    },
     Freeze {
         id: u32,
     },
@@ -235,6 +239,7 @@ pub fn parse(port: u16, untrusted: &[u8]) -> Result<Host, String> {
         | Host::Shutdown { .. }
         | Host::Reboot { .. }
         | Host::Watch { .. }
+        | Host::Prefetch { .. }
         | Host::Thaw { .. } => port == 5004,
         Host::Freeze { .. } => true,
         Host::Serve {} | Host::Opened { .. } | Host::Refused { .. } => port == 5002 || port == 5003,
@@ -255,6 +260,7 @@ fn bounds(said: &Host) -> Result<(), String> {
         | Host::Shutdown { id }
         | Host::Reboot { id }
         | Host::Watch { id, .. }
+        | Host::Prefetch { id, .. }
         | Host::Freeze { id }
         | Host::Thaw { id, .. }
         | Host::Exec(Exec { id, .. })
@@ -305,6 +311,9 @@ fn bounds(said: &Host) -> Result<(), String> {
             Host::Resize { rows, columns, .. } => *rows > 0 && *columns > 0,
             Host::Watch { changes, .. } => {
                 changes.len() <= 16 && changes.iter().all(|path| absolute(path))
+            }
+            Host::Prefetch { paths, .. } => {
+                paths.len() <= 64 && paths.iter().all(|path| absolute(path))
             }
             Host::Opened { stream } | Host::Refused { stream, .. } => *stream > 0,
             Host::Thaw { wall_clock_ns, .. } => *wall_clock_ns >= 0,

@@ -54,6 +54,15 @@ async def test_a_program_runs_as_it_was_asked(channel: Channel, tmp_path: Path) 
     assert ended.max_rss_bytes > 1 << 16
 
 
+async def test_files_are_read_ahead_and_nothing_else_is_waited_for(channel: Channel, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100_000)
+    os.mkfifo(tmp_path / "pipe")
+    paths = [str(tmp_path / name) for name in ("pipe", "absent", "", "file")]
+    async with asyncio.timeout(60):
+        await channel.prefetch([*paths, "/dev/zero"])
+        assert (await run(channel, "echo", "on"))[0] == b"on\n"
+
+
 async def test_it_gets_nothing_of_the_agent(channel: Channel) -> None:
     out, _, _ = await run(
         channel, "sh", "-c", "ls /proc/self/fd | wc -l; env | grep -v -e PWD -e SHLVL -e _=; echo $?"

@@ -68,6 +68,17 @@ def test_the_small_board_has_modern_devices_and_the_other_pci() -> None:
     assert all("pci" in device or "virtserialport" in device for device in options(pci, "-device"))
 
 
+def test_an_emulated_small_board_has_no_interval_timer_and_its_kernel_does_not_look_for_one() -> None:
+    line = boot(PLAN, DESCRIPTORS, program="q", shared=False)
+    assert options(line, "-M") == ["microvm,pit=off,memory-backend=mem"]
+    assert "no_timer_check" in options(line, "-append")[0].split()
+    kept = replace(PLAN, interval_timer=True)
+    for other in (kept, replace(PLAN, board=Board.Q35), replace(kept, accelerator=Accelerator.KVM)):
+        line = boot(other, DESCRIPTORS, program="q", shared=False)
+        assert options(line, "-M") == [f"{other.board},memory-backend=mem"]
+        assert "no_timer_check" not in options(line, "-append")[0]
+
+
 def test_only_a_boot_names_files() -> None:
     disk = replace(PLAN, disk=True, disk_mib=64)
     lines = {

@@ -49,6 +49,17 @@ def test_a_machine_kept_before_live_shares_keeps_its_ports() -> None:
     assert before.key != plan.key
 
 
+def test_a_machine_kept_with_the_interval_timer_keeps_it() -> None:
+    plan = work_out(MachineSpec(), IMAGE, FACTS)
+    assert not plan.interval_timer
+    assert work_out(MachineSpec(), IMAGE, replace(FACTS, accelerator=Accelerator.KVM)).interval_timer
+    told = json.loads(msgspec.json.encode(plan))
+    del told["interval_timer"]
+    before = msgspec.convert(told, MachinePlan)
+    assert before.interval_timer
+    assert before.key != plan.key
+
+
 def test_an_emulated_processor_does_not_ask_for_copies_by_the_byte() -> None:
     plan = work_out(MachineSpec(), IMAGE, FACTS)
     assert plan.processor == "max,-erms,-fsrm"

@@ -371,6 +371,12 @@ class Channel:
         self._say(LIFECYCLE, guest.Watch(request.id, processes, tuple(changes)))
         await request.done
 
+    async def prefetch(self, paths: Sequence[str]) -> None:
+        """Returns when the guest has read what is there of these files; nothing is run."""
+        request = self._request(LIFECYCLE)
+        self._say(LIFECYCLE, guest.Prefetch(request.id, tuple(paths)))
+        await request.done
+
     def signal(self, job: int, number: int) -> None:
         """Sends a signal to a job's process group."""
         self._say(CONTROL, guest.Signal(job, number))

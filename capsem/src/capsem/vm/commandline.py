@@ -43,6 +43,14 @@ def _suffix(plan: MachinePlan) -> str:
     return "device" if plan.board is Board.MICROVM else "pci"
 
 
+def _board(plan: MachinePlan) -> str:
+    return (
+        plan.board.value
+        if plan.interval_timer or plan.board is not Board.MICROVM
+        else f"{plan.board},pit=off"
+    )
+
+
 def _accelerator(plan: MachinePlan) -> str:
     return "tcg,thread=multi" if plan.accelerator is Accelerator.TCG else plan.accelerator.value
 
@@ -59,7 +67,7 @@ def _machine(plan: MachinePlan, descriptors: Descriptors, *, program: str, share
     if plan.board is Board.MICROVM:
         line += ["-global", "virtio-mmio.force-legacy=false"]
     line += [
-        "-M", f"{plan.board},memory-backend=mem", "-accel", _accelerator(plan), "-cpu", plan.processor,
+        "-M", f"{_board(plan)},memory-backend=mem", "-accel", _accelerator(plan), "-cpu", plan.processor,
         "-m", f"{plan.memory_mib}M", "-smp", str(plan.cpus),
         "-object", f"memory-backend-file,id=mem,size={plan.memory_mib}M,mem-path=/proc/self/fd/{descriptors.memory},"
         f"share={'on' if shared else 'off'}",

@@ -143,6 +143,13 @@ class Watch(_Said, frozen=True):
     changes: Annotated[tuple[AbsolutePath, ...], msgspec.Meta(max_length=16)]
 
 
+class Prefetch(_Said, frozen=True):
+    """Files that are to be read, so that they are in the machine's memory."""
+
+    id: Id
+    paths: Annotated[tuple[AbsolutePath, ...], msgspec.Meta(max_length=64)]
+
+
 class Freeze(_Said, frozen=True):
     """Everything that the host asked to run stands still; after the answer nothing comes on that port."""
 
@@ -327,6 +334,7 @@ HostMessage = (
     | Shutdown
     | Reboot
     | Watch
+    | Prefetch
     | Freeze
     | Thaw
     | Serve

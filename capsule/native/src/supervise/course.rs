@@ -11,11 +11,11 @@ use super::launch::{failed, refuse};
 use super::pump::Pump;
 use super::recorder::Recorder;
 use super::relay::{Ended, Relay};
-use super::report::{Cause, Exit, Report, Usage};
+use super::report::{Cause, Enforced, Exit, Report, Usage};
 use super::signals::Signals;
 use super::standing::{self, Standing, no_program};
 use super::streams;
-use super::usage::{Bounds, Tree};
+use super::usage::{Bounds, Pace, Tree, kernel_bounds_processes};
 use crate::lent::Lent;
 use crate::plan::Plan;
 use crate::sandbox::command::{Progress, Stage};
@@ -78,6 +78,9 @@ pub fn supervise(
             .processes
             .filter(|_| namespaces::Identity::own().uid == 0),
     };
+    // See `namespaces::bound`.
+    let confined = |held: &Enforced| held.tier == "confined";
+    let held = kernel_bounds_processes() && !report.enforced.as_ref().is_none_or(confined);
     let mut relay = Relay {
         child: sandbox.child,
         socket: sandbox.socket,
@@ -90,6 +93,7 @@ pub fn supervise(
         output: plan.limits.output,
         bounds,
         tree: Tree::new(processes),
+        pace: Pace::new(&bounds, held),
         group: sandbox.group,
         control,
         buffer: Vec::new(),

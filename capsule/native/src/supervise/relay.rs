@@ -13,7 +13,7 @@ use super::raw_mode::RawMode;
 use super::recorder::Recorder;
 use super::report::{Cause, Exit};
 use super::signals::Signals;
-use super::usage::{Bounds, Tree};
+use super::usage::{Bounds, Pace, Tree};
 use crate::audit::Hurry;
 use crate::monitor::wire::{self, Event, Order};
 use crate::sandbox::messages;
@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Between asking a process group to end and ending it.
 const GRACE: Duration = Duration::from_millis(200);
-/// Between two looks at what the tree uses.
-const LOOK: Duration = Duration::from_millis(50);
 /// The longest an event waits before it is on the log.
 const FLUSH: Duration = Duration::from_millis(100);
 /// How long a slow reader of the output is waited for after the command ended.
@@ -51,8 +49,10 @@ pub struct Relay<'a> {
     pub output: Option<u64>,
     /// Bounds on the tree.
     pub bounds: Bounds,
-    /// What the tree uses.
+    /// What the tree uses, and when that is looked at.
     pub tree: Tree,
+    /// See there.
+    pub pace: Pace,
     /// The run's control group.
     pub group: Option<Group>,
     /// The program that drives the run.
@@ -141,7 +141,7 @@ impl Relay<'_> {
             until: self.deadline,
             signals: Some(self.signals.descriptor()),
         });
-        let mut next_look = Instant::now() + LOOK;
+        let mut next_look = Instant::now() + self.pace.wait;
         let mut next_flush = None;
         self.resize();
         loop {
@@ -189,8 +189,10 @@ impl Relay<'_> {
                 self.over("wall_time", limit, &mut state, recorder);
             }
             if look.is_some_and(|at| at <= now) {
-                next_look = now + LOOK;
-                if let Some(name) = self.bounds.exceeded(&self.tree.look()) {
+                let seen = self.tree.look();
+                self.pace.saw(&seen);
+                next_look = now + self.pace.wait;
+                if let Some(name) = self.bounds.exceeded(&seen) {
                     self.over(name, limit(name), &mut state, recorder);
                 }
             }

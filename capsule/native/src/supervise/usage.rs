@@ -7,6 +7,7 @@
 use super::kernel_file;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Bounds on the tree; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +52,63 @@ impl Bounds {
             None
         }
     }
+}
+
+/// Between two looks at a tree that does something, and the longest between two at one that rests.
+const LOOK: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
+/// Processor time is counted in ticks of this many milliseconds: so much may be of another moment.
+const TICK_MS: u64 = 10;
+
+/// When the next look is due.
+///
+/// A tree that rests (as many processes as before, a twentieth of the time used) is looked at less and less often, where
+/// what it could do until the next look is bounded all the same: its memory is not watched here, and the kernel keeps a
+/// bound of its own on processes.
+#[derive(Debug)]
+pub struct Pace {
+    may_wait: bool,
+    last: Look,
+    /// How long to wait until the next look.
+    pub wait: Duration,
+}
+
+impl Pace {
+    /// From the bounds that are watched; `held`: the kernel bounds the number of processes, if not so exactly.
+    #[must_use]
+    pub fn new(bounds: &Bounds, held: bool) -> Pace {
+        Pace {
+            may_wait: bounds.memory.is_none() && (held || bounds.processes.is_none()),
+            last: Look::default(),
+            wait: LOOK,
+        }
+    }
+
+    /// After a look.
+    pub fn saw(&mut self, look: &Look) {
+        let waited = u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX);
+        let rests = look.processes == self.last.processes
+            && look.cpu.saturating_sub(self.last.cpu) <= TICK_MS + waited / 20;
+        self.wait = if rests && self.may_wait {
+            (self.wait * 2).min(LONGEST)
+        } else {
+            LOOK
+        };
+        self.last = *look;
+    }
+}
+
+/// Whether the kernel bounds the processes of a process namespace (6.14).
+#[must_use]
+pub fn kernel_bounds_processes() -> bool {
+    kernel_file::read("/proc/sys/kernel/osrelease".as_ref()).is_ok_and(|text| since(&text, (6, 14)))
+}
+
+/// Whether a release is that version or a later one.
+fn since(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|byte: char| !byte.is_ascii_digit());
+    let mut number = || numbers.next()?.parse::<u32>().ok();
+    number().zip(number()).is_some_and(|found| found >= version)
 }
 
 /// Reads a `/proc` by descriptor.
@@ -136,6 +194,78 @@ mod tests {
         assert_eq!(parse_stat("12"), None);
         assert_eq!(parse_statm("100 50 30 1 0 2 0"), Some(20));
         assert_eq!(parse_statm("100"), None);
+    }
+
+    #[test]
+    fn a_tree_that_rests_is_looked_at_less_often_until_it_moves() {
+        let rest = Look {
+            memory: 1,
+            cpu: 70,
+            processes: 3,
+        };
+        let few = Bounds {
+            processes: Some(64),
+            ..Bounds::default()
+        };
+        let mut pace = Pace::new(&few, true);
+        pace.saw(&rest);
+        assert_eq!(pace.wait, LOOK, "it was not seen before");
+        for _ in 0..9 {
+            pace.saw(&rest);
+        }
+        assert_eq!(pace.wait, LONGEST);
+        pace.saw(&Look {
+            cpu: rest.cpu + 60,
+            ..rest
+        });
+        assert_eq!(pace.wait, LONGEST, "a twentieth of a second in a second");
+        let busy = Look {
+            cpu: rest.cpu + 200,
+            ..rest
+        };
+        pace.saw(&busy);
+        assert_eq!(pace.wait, LOOK);
+        pace.saw(&busy);
+        assert_eq!(pace.wait, 2 * LOOK);
+        pace.saw(&Look {
+            processes: 4,
+            ..busy
+        });
+        assert_eq!(pace.wait, LOOK);
+    }
+
+    #[test]
+    fn what_grows_unbounded_until_the_next_look_is_looked_at_as_often_as_ever() {
+        let processes = Bounds {
+            processes: Some(64),
+            ..Bounds::default()
+        };
+        let memory = Bounds {
+            memory: Some(1),
+            ..Bounds::default()
+        };
+        for (bounds, held) in [(processes, false), (memory, true), (memory, false)] {
+            let mut pace = Pace::new(&bounds, held);
+            for _ in 0..9 {
+                pace.saw(&Look::default());
+            }
+            assert_eq!(pace.wait, LOOK);
+        }
+    }
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        for (release, late) in [
+            ("6.14.0", true),
+            ("6.18.44-fc-v595\n", true),
+            ("7.0-rc1", true),
+            ("6.9.3", false),
+            ("5.15.0-generic", false),
+            ("6", false),
+            ("x", false),
+        ] {
+            assert_eq!(since(release, (6, 14)), late, "{release}");
+        }
     }
 
     #[test]

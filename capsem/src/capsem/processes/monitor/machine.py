@@ -55,6 +55,8 @@ SYNC_SECONDS, STILL_SECONDS = 30.0, 15.0
 RUN_ON_SECONDS = 10.0
 BOOT_SECONDS = {Accelerator.TCG: 60.0, Accelerator.KVM: 15.0, Accelerator.HVF: 15.0}
 STOP_SECONDS = 10.0
+# How often a machine made ahead is told who it is, and runs a command of ours: QEMU translates each way the first time.
+AHEAD_RUNS = 3
 ENTROPY_BYTES = 64
 _ROOM = "make room where CAPSEM_HOME is, or see capsem logs; it runs on unless capsem list says otherwise"
 
@@ -146,9 +148,9 @@ class Machine:
         )  # fmt: skip
 
     async def prepare(self) -> None:
-        """Start it ahead of need: it is nobody's, has random numbers of its own, and ran one command.
+        """Start it ahead of need: it is nobody's, has random numbers of its own, and ran `true` and nothing else.
 
-        That one is ours; what QEMU translated for it need not be translated again.
+        That is ours; what QEMU translated for it need not be translated again.
 
         Raises:
             MachineError: it does not start.
@@ -157,9 +159,11 @@ class Machine:
         try:
             async with asyncio.timeout(BOOT_SECONDS[self._plan.accelerator]):
                 await self._begin()
-                await self._agent.identify(os.urandom(ENTROPY_BYTES), self.record.id, time.time_ns())
-                job = await self._agent.exec(["true"])
-                await job.wait()
+                for _ in range(AHEAD_RUNS):
+                    await self._agent.identify(os.urandom(ENTROPY_BYTES), self.record.id, time.time_ns())
+                    job = await self._agent.exec(["true"], cwd="/root", stdin=True)
+                    job.stdin.end()
+                    await job.wait()
         except (CapsemError, GuestError, TimeoutError) as error:
             await self._let_go()
             why = str(error) or "it did not answer in time"

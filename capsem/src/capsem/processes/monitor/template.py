@@ -24,7 +24,7 @@ from capsem.processes.monitor.console import keep
 from capsem.processes.monitor.machine import BOOT_SECONDS
 from capsem.processes.monitor.reporting import WATCHED
 from capsem.vm.commandline import boot
-from capsem.vm.plan import MachinePlan
+from capsem.vm.plan import FIRST_READ, MachinePlan
 from capsem.wire.guest import PORTS as WIRE_PORTS
 
 TRIES = 3
@@ -74,10 +74,12 @@ async def _once(plan: MachinePlan, directory: Path) -> None:
     keeping = asyncio.create_task(keep(qemu.console, directory / "console.log"))
     try:
         async with Channel({number: qemu.ports[number] for number in WIRE_PORTS}) as channel:
-            await channel.hello()
+            told = await channel.hello()
             # Its clones tell from their first moment. One that cannot says so to whoever asks it again.
             with contextlib.suppress(GuestError):
                 await channel.watch(processes=True, changes=WATCHED)
+            if "prefetch" in told.capabilities:
+                await channel.prefetch(FIRST_READ)
             await qemu.execute("stop")
             await qemu.save(state)
             await qemu.execute("quit")
