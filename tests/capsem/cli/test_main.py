@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +55,32 @@ def test_asking_for_help_loads_no_verb_and_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "version" in done.stdout
     assert "LOADED [] ['capsem.cli.main', 'capsem.cli.terminal']" in done.stdout
+
+
+def ended(streams: dict[str, int]) -> int:
+    """How the program ends that says its version."""
+    line = [sys.executable, "-m", "capsem.cli", "version", "--json"]
+    return subprocess.run(line, check=False, timeout=60, **streams).returncode  # type: ignore[call-overload,no-any-return]
+
+
+def test_the_program_ends_at_once_and_what_it_said_is_out() -> None:
+    line = [sys.executable, "-m", "capsem.cli", "version", "--json"]
+    said = subprocess.run(line, check=True, capture_output=True, timeout=60).stdout
+    assert json.loads(said)["capsem"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "wb") as full:
+        assert ended({"stdout": full.fileno()}) == 125
+    try:
+        assert ended({"stdout": writing}) == 141
+    finally:
+        os.close(writing)
+    bare = "import sys\nsys.argv[1:] = ['version', '--json']\nfrom capsem.cli.main import main\n"
+    taken_apart = "import atexit\natexit.register(lambda: sys.stderr.write('apart'))\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", bare + taken_apart], check=True, capture_output=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == (said, b"")
 
 
 def verbs(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
