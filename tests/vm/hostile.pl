@@ -61,6 +61,7 @@ my %lie = (
     port => [5004, said('{"type":"pong","id":1}')],
     never => [5005, data(4_000_000, "x")],
     fault => [5005, said('{"type":"fault","reason":"the host broke the form \u001b]0;x\u0007"}')],
+    early => [5003, open_one(1, "mcp", "null", "null") . data(1, "xy")],
     network => [5002, open_one(5_000_000, "tcp", '"1.2.3.4"', 80) x 2],
 );
 
