@@ -134,7 +134,7 @@ def main() -> int:
         "makes a machine here starts an emulator, loads a state, gives an identity and has the guest run `true`. From",
         "a pool only the identity and the command are left, in a guest that has run both as often before. `capsem run`",
         "adds an interpreter that does nothing, and the emulator's end. At rest it is what the guest's own kernel",
-        "keeps awake. A floor of a rate is the most that is to be had: over the same port with nobody in between.",
+        "keeps awake.",
         "",
         "![targets and what was measured](benchmark-targets.svg)",
         "",
