@@ -7,7 +7,6 @@ test_share, hosts and names in test_network, ports in test_hostile.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.logged import logged
 from tests.vm.machines import flavours
 from tests.vm.processes import alive, qemus_of
 from tests.vm.test_crashes import until
@@ -131,7 +131,7 @@ def test_no_spelling_of_an_address_leads_to_the_host(home: Home, two: tuple[str,
         assert canary.touched == []
     finally:
         canary.close()
-    log = [json.loads(line) for line in Path(home.info("inside")["log"]).read_text().splitlines()]
+    log = logged(home.info("inside")["log"])
     tried = {
         entry["tcp"]["host"]: entry["decision"]["action"]
         for entry in log

@@ -6,7 +6,6 @@ lies, each in a frame of its own, are in tests/capsem/host/test_channel.py.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.vm.logged import logged
 from tests.vm.processes import qemus_of
 from tests.vm.test_crashes import children_of, in_order, until, verified
 from tests.vm.test_lives import answered
@@ -45,8 +45,7 @@ def begin(home: Home, machine: str, *words: str) -> None:
 
 
 def entries(log: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in Path(log).read_text().splitlines()]
-    return [entry for entry in found if "type" in entry]
+    return [entry for entry in logged(log) if "type" in entry]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.vm.logged import logged
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_crashes import begun, ended, until
 from tests.vm.test_lives import home_line
@@ -80,7 +81,7 @@ def test_what_a_killed_client_made_for_itself_is_gone(home: Home, verb: str) -> 
                 until_gone(pid, 120)
             # The service sees to what is left, without being asked.
             until(lambda: not directory.exists(), "its directory is left")
-        log = [json.loads(line) for line in Path(machine["log"]).read_text().splitlines()]
+        log = logged(machine["log"])
         (stopped,) = [entry for entry in log if entry.get("type") == "machine.stopped"]
         assert stopped["reason"] == "the client that it was made for has gone"
         assert [one["name"] for one in json.loads(home.capsem("list", "--json"))] == [kept]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.vm.logged import logged
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_machines import Home, home
 
@@ -48,7 +49,7 @@ def answered(home: Home, *words: str) -> tuple[int, str]:
 
 
 def types(log: str) -> list[str]:
-    entries = [json.loads(line) for line in Path(log).read_text().splitlines()]
+    entries = logged(log)
     return [entry["type"] for entry in entries if str(entry.get("type", "")).startswith("machine.")]
 
 
@@ -102,7 +103,7 @@ def test_suspended_and_resumed_past_the_service_and_copied_alive(home: Home, cap
     rest = follow.communicate(timeout=300)[0]
     assert rest.split() == [str(number).encode() for number in range(2, 201)], "nothing of its output is lost"
     one = home.info("one")
-    entries = [json.loads(line) for line in Path(one["log"]).read_text().splitlines()]
+    entries = logged(one["log"])
     branched = next(entry for entry in entries if str(entry.get("type")).startswith("machine."))
     assert (branched["type"], branched["machine"]) == ("machine.branched", found["id"])
     parent = Path(found["log"]).read_text()

@@ -27,6 +27,7 @@ from capsem.host.build import BuildSpec, build
 from capsem.host.progress import Silent
 from capsem.vm.image import Flavour
 from tests.capsem.conftest import end_service
+from tests.vm.logged import logged
 from tests.vm.machines import flavours
 from tests.vm.processes import alive, qemus_of, until_gone
 
@@ -173,7 +174,7 @@ def test_a_whole_life(home: Home, tmp_path: Path, capsule_binary: Path) -> None:
         check=False,
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    entries = [json.loads(line) for line in Path(log).read_text().splitlines()]
+    entries = logged(log)
     kinds = [entry["type"] for entry in entries if str(entry.get("type", "")).startswith("machine.")]
     assert kinds.count("machine.started") == kinds.count("machine.stopped") == 2
     assert [entry["argv"] for entry in entries if entry.get("type") == "machine.exec"][1] == ["hostname"]

@@ -15,6 +15,7 @@ import pytest
 
 from capsem.host import recipes  # noqa: F401 - skipped by name where capsem is not installed
 from tests.egress.upstream import Upstream
+from tests.vm.logged import logged
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
@@ -84,8 +85,7 @@ def canary() -> Iterator[Canary]:
 
 
 def entries(home: Home, machine: str) -> list[dict[str, Any]]:
-    lines = Path(home.info(machine)["log"]).read_text().splitlines()
-    return [entry for line in lines if "type" in (entry := json.loads(line))]
+    return [entry for entry in logged(home.info(machine)["log"]) if "type" in entry]
 
 
 def sessions(home: Home) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.capsem.conftest import end_service
+from tests.vm.logged import logged
 from tests.vm.processes import qemus_of, until_gone
 from tests.vm.test_machines import Home, home
 
@@ -51,7 +51,7 @@ def test_a_machine_made_ahead_becomes_one_and_is_like_any_other(home: Home, caps
         assert [words[:-1] for words in said] == [["first"], ["second", "second"], ["third", "third"]]
         assert all(re.fullmatch("[0-9a-f]{32}", words[-1]) for words in said)
         assert len({words[-1] for words in said}) == 3, "no two have the same random numbers"
-        entries = [json.loads(line) for line in Path(found[0]["log"]).read_text().splitlines()]
+        entries = logged(found[0]["log"])
         kinds = [entry["type"] for entry in entries if str(entry.get("type", "")).startswith("machine.")]
         assert kinds[0] == "machine.started", "nothing was run in it before, for anybody"
         until_ready(home, 5)

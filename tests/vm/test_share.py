@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.logged import logged
 from tests.vm.test_machines import Home, home  # noqa: F401 - a fixture
 
 pytestmark = [
@@ -111,11 +111,7 @@ def test_both_sides_see_it_and_attacks_fail(home: Home, live: str, project: Path
         assert about.st_nlink == 1 or place.is_dir(), place
         assert about.st_uid == os.getuid()
         assert len(place.relative_to(project).parts) <= 101
-    log = [
-        json.loads(line)
-        for line in Path(home.info("live")["log"]).read_text().splitlines()
-        if '"type"' in line
-    ]
+    log = [entry for entry in logged(home.info("live")["log"]) if "type" in entry]
     [shared] = [entry for entry in log if entry["type"] == "machine.shared"]
     assert (shared["directory"], shared["access"], shared["limits"]["files"]) == (str(project), "live", 300)
     refused = {(entry["act"], entry["path"]) for entry in log if entry["type"] == "machine.share_refused"}

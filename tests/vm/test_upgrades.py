@@ -144,7 +144,7 @@ def test_a_service_from_before_versions_were_told_gives_way_where_it_does_not_un
         tmp_path, "0.0.1", ("processes/service/__main__.py", "Versioned(Bounded(build(registry)), ours())",
                             "Bounded(build(registry))"),
         ("processes/service/app.py", "    leased: bool =", "    unknown: bool ="),
-        ("processes/service/app.py", ', "leased"}', ', "unknown"}'),
+        ("processes/service/app.py", ', "leased", ', ', "unknown", '),
         ("processes/service/app.py", "leased=asked.leased", "leased=False"),
         # Its client did not look at versions, either.
         ("host/service.py", "elif start and answer.version is None:", "elif False:"),
