@@ -18,16 +18,12 @@ import pytest
 from capsem.host import recipes
 from capsem.host.build import BuildSpec, build
 from capsem.host.progress import Silent
+from tests.vm.marks import machines
 from tests.vm.models import ANTHROPIC, GOOGLE, INPUT, OPENAI, OUTPUT, WORD, Models
 from tests.vm.test_machines import Home
 from tests.vm.test_network import entries, sessions
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu", "egress", "npm-registry", "userns", "landlock", "seccomp-notify"),
-    pytest.mark.timeout(2400),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(2400, "egress", "npm-registry", "userns", "landlock", "seccomp-notify")
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,13 @@ import pytest
 from capsem.host.restraint import NUMBERS, forbidden
 from capsem.process import STARTS_SANDBOXES
 from capsem.processes import monitor, service
+from tests.vm.marks import machines
 from tests.vm.test_crashes import _parents, children_of, until
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900)
 
 
 @pytest.fixture(scope="module")

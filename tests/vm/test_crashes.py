@@ -17,18 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.marks import machines
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_lives import answered, home_line, types
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(1800),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(1800)
 
 
 def until(seen: Callable[[], object], what: str, seconds: float = 180.0) -> None:

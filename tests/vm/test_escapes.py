@@ -16,6 +16,7 @@ import pytest
 
 from tests.vm.logged import logged
 from tests.vm.machines import flavours
+from tests.vm.marks import SANDBOX, machines
 from tests.vm.processes import alive, qemus_of
 from tests.vm.test_crashes import until
 from tests.vm.test_machines import Home, home
@@ -23,12 +24,7 @@ from tests.vm.test_network import Canary, own_address
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu", "userns", "landlock", "seccomp-notify"),
-    pytest.mark.timeout(1800),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(1800, *SANDBOX)
 PROGRAM = Path(__file__).with_name("escapes.pl")
 SPELLINGS = (
     "127.0.0.1", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "0.0.0.0", "::1", "::ffff:127.0.0.1", "localhost",

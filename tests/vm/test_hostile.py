@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.vm.logged import logged
+from tests.vm.marks import machines
 from tests.vm.processes import qemus_of
 from tests.vm.test_crashes import children_of, in_order, until, verified
 from tests.vm.test_lives import answered
@@ -23,12 +24,7 @@ from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(1800),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(1800)
 PROGRAM = Path(__file__).with_name("hostile.pl")
 TICKS = os.sysconf("SC_CLK_TCK")
 # What a lie is, and what is told of it.

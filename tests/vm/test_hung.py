@@ -12,6 +12,7 @@ import pytest
 
 from capsem import AsyncSandbox
 from capsem.errors import MachineError
+from tests.vm.marks import machines
 from tests.vm.processes import qemus_of
 from tests.vm.test_crashes import begun
 from tests.vm.test_lives import answered
@@ -19,12 +20,7 @@ from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(1200),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(1200)
 
 
 @pytest.fixture

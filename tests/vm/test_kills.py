@@ -13,18 +13,14 @@ from pathlib import Path
 import pytest
 
 from capsem.host.rooms import abandoned, clear
+from tests.vm.marks import machines
 from tests.vm.test_crashes import begun, children_of, ended, in_order, kill, until
 from tests.vm.test_lives import home_line
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(1800),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(1800)
 NAMES = 300
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.vm.logged import logged
+from tests.vm.marks import machines
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_crashes import begun, ended, until
 from tests.vm.test_lives import home_line
@@ -22,12 +23,7 @@ from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900)
 
 
 def temporary(home: Home) -> list[dict[str, Any]]:

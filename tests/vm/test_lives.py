@@ -15,17 +15,13 @@ from typing import Any
 import pytest
 
 from tests.vm.logged import logged
+from tests.vm.marks import machines
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(1800),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(1800)
 
 STEP = "do i=$((i+1)); echo $i; sleep 0.1; done"
 COUNT = "(i=0; while :; do i=$((i+1)); echo $i >/tmp/count; sleep 0.1; done) >/dev/null 2>&1 </dev/null &"

@@ -29,14 +29,10 @@ from capsem.vm.image import Flavour
 from tests.capsem.conftest import end_service
 from tests.vm.logged import logged
 from tests.vm.machines import flavours
+from tests.vm.marks import machines
 from tests.vm.processes import alive, qemus_of, until_gone
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900)
 
 
 OF_THE_KERNEL = {"system calls", "kernel interfaces"}

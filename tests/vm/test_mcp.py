@@ -14,17 +14,13 @@ import pytest
 
 from capsem.host import recipes  # noqa: F401 - skipped by name where capsem is not installed
 from tests.capsem.serverpolicy import server_policy
+from tests.vm.marks import SANDBOX, machines
 from tests.vm.processes import until_gone
 from tests.vm.test_machines import Home, home
 from tests.vm.test_network import entries
 
 __all__ = ["home"]
-pytestmark = [
-    pytest.mark.needs("images", "qemu", "userns", "landlock", "seccomp-notify"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900, *SANDBOX)
 SERVER = """
 import json, os, sys
 TOKEN = os.environ["SERVER_TOKEN"]

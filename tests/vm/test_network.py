@@ -16,15 +16,11 @@ import pytest
 from capsem.host import recipes  # noqa: F401 - skipped by name where capsem is not installed
 from tests.egress.upstream import Upstream
 from tests.vm.logged import logged
+from tests.vm.marks import SANDBOX, machines
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
-pytestmark = [
-    pytest.mark.needs("images", "qemu", "userns", "landlock", "seccomp-notify"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900, *SANDBOX)
 
 
 class Canary:

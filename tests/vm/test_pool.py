@@ -9,21 +9,15 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.capsem.conftest import end_service
 from tests.vm.logged import logged
+from tests.vm.marks import machines
 from tests.vm.processes import qemus_of, until_gone
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900)
 
 
 def until_ready(home: Home, number: int) -> None:

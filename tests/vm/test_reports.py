@@ -8,18 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.vm.marks import machines
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(1800),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(1800)
 
 GUEST = "SELECT command FROM process WHERE reported_by = 'guest'"
 FILES = "SELECT operation, path FROM file WHERE reported_by = 'guest'"

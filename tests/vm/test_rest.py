@@ -5,19 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-
+from tests.vm.marks import machines
 from tests.vm.processes import qemus_of
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900)
 
 # The interval timer alone woke an idle QEMU 36 times a second.
 WAKES_A_SECOND = 25.0

@@ -13,14 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.vm.logged import logged
+from tests.vm.marks import machines
 from tests.vm.test_machines import Home, home  # noqa: F401 - a fixture
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900)
 SECRET = "secret of the host"
 
 # Each is a line of the guest's shell; `$D` is where it is tried. What it says is whether it was done.

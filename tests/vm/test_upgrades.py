@@ -15,6 +15,7 @@ import pytest
 
 import capsem
 from capsem.wire.versions import WIRE
+from tests.vm.marks import machines
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_crashes import begun, ended, in_order, until, verified
 from tests.vm.test_lives import answered
@@ -22,12 +23,7 @@ from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(1800),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(1800)
 
 
 def installation(place: Path, version: str, *changes: tuple[str, str, str]) -> Path:

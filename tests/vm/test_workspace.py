@@ -10,14 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.marks import machines
 from tests.vm.test_machines import Home, home  # noqa: F401 - a fixture
 
-pytestmark = [
-    pytest.mark.needs("images", "qemu"),
-    pytest.mark.timeout(900),
-    pytest.mark.slow,
-    pytest.mark.xdist_group("machines"),
-]
+pytestmark = machines(900)
 
 
 @pytest.fixture

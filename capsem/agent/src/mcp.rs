@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Result;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::agent::{Agent, Place};
 use crate::message::Guest;
 use crate::port::{HIGH_WATER, Port};
-use crate::stream::{AtEnd, Inflow, Outflow, Stream, window};
+use crate::stream::Stream;
 use crate::{frame, sys, whose};
 
 /// The port of the wire.
@@ -136,12 +136,7 @@ impl Agent {
             }
             return;
         };
-        let size = window(MCP);
-        let flows = Stream {
-            inflow: Some(Inflow::new(OwnedFd::from(program), size, AtEnd::Shutdown)),
-            outflow: Some(Outflow::new(OwnedFd::from(other), size)),
-            cut: false,
-        };
+        let flows = Stream::over(program.into(), other.into(), MCP);
         self.streams.insert((MCP, number), flows);
     }
 

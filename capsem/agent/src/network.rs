@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, Place};
 use crate::frame::{self, Frame};
 use crate::message::Guest;
 use crate::port::HIGH_WATER;
-use crate::stream::{AtEnd, Inflow, Outflow, Stream, window};
+use crate::stream::Stream;
 use crate::whose::{self, Owner};
 use crate::{redirect, sys};
 
@@ -357,12 +357,7 @@ impl Agent {
                 }
                 return;
             };
-            let size = window(NETWORK);
-            let flows = Stream {
-                inflow: Some(Inflow::new(OwnedFd::from(stream), size, AtEnd::Shutdown)),
-                outflow: Some(Outflow::new(OwnedFd::from(other), size)),
-                cut: false,
-            };
+            let flows = Stream::over(stream.into(), other.into(), NETWORK);
             self.streams.insert((NETWORK, number), flows);
         }
     }

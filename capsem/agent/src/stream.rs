@@ -241,6 +241,15 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Both ways over a connection of a program, which does not block, and a copy of its descriptor.
+    pub fn over(connection: OwnedFd, copy: OwnedFd, port: u16) -> Self {
+        Self {
+            inflow: Some(Inflow::new(connection, window(port), AtEnd::Shutdown)),
+            outflow: Some(Outflow::new(copy, window(port))),
+            cut: false,
+        }
+    }
+
     /// A connection that ends now ends by a reset.
     pub fn reset_at_close(&self) {
         if let Some(flow) = &self.inflow {

@@ -3,7 +3,7 @@
 //! Nothing recorded reaches a terminal raw: control characters and characters that disguise text are escaped.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -26,6 +26,16 @@ const MOST_LINES: usize = 100;
 pub fn colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::io::stdout().is_terminal()
+}
+
+/// What an error of the system says, without its number.
+#[must_use]
+pub fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Control characters, and characters that turn text around, as escapes; ends of lines and tabs as everybody writes them.

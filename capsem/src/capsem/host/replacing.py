@@ -14,6 +14,7 @@ import signal
 from importlib import metadata
 
 from capsem.errors import VersionError
+from capsem.host.ending import ended
 from capsem.wire.versions import Version
 
 LEAVE_SECONDS = 60.0
@@ -39,12 +40,10 @@ async def until_left(pid: int, theirs: Version | None) -> None:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
         return  # it has
-    gone, loop = asyncio.Event(), asyncio.get_running_loop()
     try:
         signal.pidfd_send_signal(process, signal.SIGTERM)
-        loop.add_reader(process, gone.set)
         async with asyncio.timeout(LEAVE_SECONDS):
-            await gone.wait()
+            await ended(process)
     except ProcessLookupError:
         return
     except TimeoutError:
@@ -53,7 +52,6 @@ async def until_left(pid: int, theirs: Version | None) -> None:
             next_step=f"try again when it is done; or end it: kill -9 {pid}; {_MACHINES}",
         ) from None
     finally:
-        loop.remove_reader(process)
         os.close(process)
 
 

@@ -25,9 +25,9 @@ from capsem.host.progress import Silent
 from capsem.host.service import call
 from capsem.host.settings import load
 from capsem.host.transfer import fetch, send
-from capsem.sdk.command import CommandHandle, CommandResult, OnText, Piece, pieces, start
+from capsem.sdk.command import CommandHandle, CommandResult, OnText, Piece, pieces, start, to_run
 from capsem.vm.spec import DEFAULT_DISK
-from capsem.wire.monitor import Exec, File, Result
+from capsem.wire.monitor import File, Result
 
 if TYPE_CHECKING:
     from capsem.sdk.evidence import AsyncEvidence
@@ -118,11 +118,8 @@ class Commands:
         """
         if background:
             by_handle(stdin, check=check)
-        argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
-        asked = Exec(
-            argv=argv, env=dict(envs or {}), cwd=cwd, user=user, stdin=background or stdin is not None,
-            timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
-        )  # fmt: skip
+        reads = background or stdin is not None
+        asked = to_run(cmd, envs=envs, cwd=cwd, user=user, timeout=timeout, stdin=reads)
         handle = await start(self._socket, asked, on_stdout=on_stdout, on_stderr=on_stderr)
         if background:
             return handle
@@ -144,12 +141,7 @@ class Commands:
         Raises:
             CommandTimeoutError: its time was over; from the iteration.
         """
-        argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
-        asked = Exec(
-            argv=argv, env=dict(envs or {}), cwd=cwd, user=user,
-            timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
-        )  # fmt: skip
-        return pieces(self._socket, asked)
+        return pieces(self._socket, to_run(cmd, envs=envs, cwd=cwd, user=user, timeout=timeout))
 
 
 class Files:

@@ -13,13 +13,13 @@ import asyncio
 import codecs
 import contextlib
 import signal
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from capsem.errors import CapsemError, CommandTimeoutError, MachineError
 from capsem.host.operation import Operation, Output, begin
-from capsem.wire.monitor import Exec, Exited, Seen, Started
+from capsem.wire.monitor import Exec, Exited, Seen, Size, Started
 
 OnText = Callable[[str], object]
 OUTPUT_LIMIT = 64 << 20
@@ -176,23 +176,41 @@ class CommandHandle:
             CommandExitError: `check`, and it did not end with 0.
         """
         exited = await asyncio.shield(self._reading)
-        if exited.timed_out:
-            raise CommandTimeoutError(
-                "the command's time was over; it was killed", next_step="give it a longer timeout"
-            )
-        result = CommandResult(
-            exit_code=exited.exit_code,
-            stdout=self._kept[0].decode(errors="replace"),
-            stderr=self._kept[1].decode(errors="replace"),
-            signal=exited.signal,
-            cpu_ms=exited.cpu_ms,
-            max_rss_bytes=exited.max_rss_bytes,
-            truncated=self._truncated,
-            seen=exited.seen or Seen(),
-        )
+        out, errors = (kept.decode(errors="replace") for kept in self._kept)
+        result = result_of(exited, out, errors, truncated=self._truncated)
         if check and result.exit_code != 0:
             raise CommandExitError(f"the command ended with {result.exit_code}", result=result)
         return result
+
+
+def to_run(
+    cmd: str | Sequence[str], *, envs: Mapping[str, str] | None, cwd: str | None, user: int | None,
+    timeout: float | None, stdin: bool = False, tty: Size | None = None,
+) -> Exec:  # fmt: skip
+    """A command as a machine is asked to run it; arguments as of `AsyncSandbox.commands.run`."""
+    argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
+    return Exec(
+        argv=argv, env=dict(envs or {}), cwd=cwd, user=user, stdin=stdin, tty=tty,
+        timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
+    )  # fmt: skip
+
+
+def result_of(
+    exited: Exited, stdout: str = "", stderr: str = "", *, truncated: bool = False
+) -> CommandResult:
+    """How a command ended.
+
+    Raises:
+        CommandTimeoutError: its time was over.
+    """
+    if exited.timed_out:
+        raise CommandTimeoutError(
+            "the command's time was over; it was killed", next_step="give it a longer timeout"
+        )
+    return CommandResult(
+        exit_code=exited.exit_code, stdout=stdout, stderr=stderr, signal=exited.signal, cpu_ms=exited.cpu_ms,
+        max_rss_bytes=exited.max_rss_bytes, truncated=truncated, seen=exited.seen or Seen(),
+    )  # fmt: skip
 
 
 async def start(
@@ -229,10 +247,6 @@ async def pieces(socket: Path, asked: Exec) -> AsyncGenerator[Piece]:
                 for number, text in enumerate(texts.rest()):
                     if text:
                         yield Piece(text, stderr=bool(number))
-                if said.timed_out:
-                    raise CommandTimeoutError(
-                        "the command's time was over; it was killed", next_step="give it a longer timeout"
-                    )
-                yield Piece("", exit_code=said.exit_code)
+                yield Piece("", exit_code=result_of(said).exit_code)
     finally:
         await operation.close()

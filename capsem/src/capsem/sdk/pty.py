@@ -20,9 +20,9 @@ from pathlib import Path
 
 from capsem.errors import CommandTimeoutError, MachineError, UsageError
 from capsem.host.operation import Operation, Output, begin
-from capsem.sdk.command import CommandResult
+from capsem.sdk.command import CommandResult, result_of, to_run
 from capsem.sdk.loop import LOOP
-from capsem.wire.monitor import Exec, Exited, MonitorMessage, Seen, Size, Started
+from capsem.wire.monitor import Exited, MonitorMessage, Size, Started
 
 OnData = Callable[[bytes], object]
 
@@ -124,7 +124,8 @@ class AsyncPtyHandle:
 
     async def resize(self, size: PtySize) -> None:
         """It has another size now; the command gets SIGWINCH."""
-        await self._operation.resize(size.told().rows, size.told().columns)
+        told = size.told()
+        await self._operation.resize(told.rows, told.columns)
 
     async def kill(self) -> None:
         """SIGKILL, and wait for its end."""
@@ -143,14 +144,7 @@ class AsyncPtyHandle:
         exited = self._exited
         if exited is None:
             raise MachineError("the machine said nothing of the command's end", next_step="see capsem list")
-        if exited.timed_out:
-            raise CommandTimeoutError(
-                "the command's time was over; it was killed", next_step="give it a longer timeout"
-            )
-        return CommandResult(
-            exit_code=exited.exit_code, stdout="", stderr="", signal=exited.signal, cpu_ms=exited.cpu_ms,
-            max_rss_bytes=exited.max_rss_bytes, seen=exited.seen or Seen(),
-        )  # fmt: skip
+        return result_of(exited)
 
 
 class AsyncPty:
@@ -178,11 +172,9 @@ class AsyncPty:
         Raises:
             RefusedError: a rule refused it.
         """
-        argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
-        asked = Exec(
-            argv=argv, env={"TERM": "xterm-256color", **(envs or {})}, cwd=cwd, user=user, stdin=True,
-            tty=(size or PtySize()).told(), timeout_ms=None if timeout is None else max(1, int(timeout * 1000)),
-        )  # fmt: skip
+        envs = {"TERM": "xterm-256color", **(envs or {})}
+        tty = (size or PtySize()).told()
+        asked = to_run(cmd, envs=envs, cwd=cwd, user=user, timeout=timeout, stdin=True, tty=tty)
         handle = AsyncPtyHandle(await begin(self._socket, asked), on_data)
         await handle.begun()
         return handle

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from capsem.errors import WireError
+from capsem.vm.mcp import NAME
 from capsem.wire.frame import Message
 from capsem.wire.frame import encode as encode_frame
 
@@ -111,7 +112,7 @@ class Serve(_Said, frozen=True):
     """Asks for an MCP server of this name to be started."""
 
     id: Number
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
+    name: Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}\Z")]
 
 
 class Over(_Said, frozen=True):

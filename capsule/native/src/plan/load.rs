@@ -19,6 +19,7 @@ use super::presets;
 use super::read::{PlanError, parse, parse_built_in};
 use super::sources::{digest, unchanged};
 use super::variables::{VariableError, Variables};
+use crate::log_terminal::words;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -54,15 +55,12 @@ pub enum LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::File(path, error) => {
-                let words = error.to_string();
-                let words = words.split(" (os error").next().unwrap_or_default();
-                write!(
-                    f,
-                    "the policy {} cannot be read: {words}; name a file or a preset",
-                    path.display()
-                )
-            }
+            Self::File(path, error) => write!(
+                f,
+                "the policy {} cannot be read: {}; name a file or a preset",
+                path.display(),
+                words(error)
+            ),
             Self::NotAPolicy(text) => {
                 write!(
                     f,

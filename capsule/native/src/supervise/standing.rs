@@ -4,6 +4,7 @@
 
 use super::launch::{failed, refuse};
 use super::report::{Cause, Exit};
+use crate::log_terminal::words;
 use crate::sandbox::{init, messages};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -58,8 +59,7 @@ pub fn no_program(error: &io::Error) -> Exit {
         Some(libc::ENOENT | libc::ENOTDIR) => Cause::NotFound,
         _ => Cause::NotExecutable,
     };
-    let words = error.to_string();
-    Exit::of_capsule(cause, words.split(" (os error").next().unwrap_or_default())
+    Exit::of_capsule(cause, words(error))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from capsem.errors import MachineError
+from capsem.host.allowance import Allowance
 from capsem.processes.monitor import servers
 from capsem.processes.monitor.servers import Servers
 from capsem.vm.mcp import McpServer
@@ -198,10 +200,9 @@ async def test_there_are_only_so_many_and_their_places_come_back(
     sock = await stand.start(101, "echo")
     await asyncio.get_running_loop().sock_sendall(sock, b"again\n")
     assert await line(sock) == b"again\n"
-    monkeypatch.setattr(servers, "EVERY", 1e9)
     socks[1].shutdown(socket.SHUT_WR)
     await stand.ended(2)
-    stand.servers._room = 0.5
+    stand.servers._starts = Allowance(1e-9, 0.5, time.monotonic())
     async with asyncio.timeout(60):
         while len(stand.servers.pids) >= servers.AT_ONCE:
             await asyncio.sleep(0.02)

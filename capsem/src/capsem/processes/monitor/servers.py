@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from capsem.errors import MachineError
+from capsem.host.allowance import Allowance
 from capsem.host.confinement import serving
 from capsem.host.qemu import die_with
 from capsem.processes.monitor.console import keep
@@ -52,7 +53,7 @@ class Servers:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._leaving: dict[int, asyncio.Event] = {}
         self._slots = set(range(AT_ONCE))
-        self._room, self._since = STARTS, time.monotonic()
+        self._starts = Allowance(1 / EVERY, STARTS, time.monotonic())
         self.pids: dict[int, int] = {}
         """Of the programs that confine those that run, by number."""
 
@@ -65,13 +66,10 @@ class Servers:
         server = self.declared.get(untrusted_name)
         if server is None:
             raise MachineError(f"no MCP server {untrusted_name} is declared", next_step="see --mcp")
-        moment = time.monotonic()
-        self._room, self._since = min(STARTS, self._room + (moment - self._since) / EVERY), moment
         if not self._slots or number in self._running:
             raise MachineError(f"{AT_ONCE} MCP servers run in this machine", next_step="end one")
-        if self._room < 1:
+        if not self._starts.take(time.monotonic()):
             raise MachineError("too many MCP servers were started in a short time", next_step="wait")
-        self._room -= 1
         slot = min(self._slots)
         self._slots.discard(slot)
         try:

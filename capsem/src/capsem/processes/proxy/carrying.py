@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 from capsem.errors import CapsemError
+from capsem.host.allowance import Allowance
 from capsem.host.flow import StreamResetError
 from capsem.host.jobs import GuestStream
 from capsem.processes.proxy.guest import GuestSession, reported
@@ -47,21 +48,16 @@ class Carrying:
         self._relay = relay
         self._monitor = monitor
         self._tasks: set[asyncio.Task[None]] = set()
-        self._room, self._since = BURST, time.monotonic()
-        self._odd = ODD_BURST
+        moment = time.monotonic()
+        self._streams, self._odd = Allowance(RATE, BURST, moment), Allowance(ODD_RATE, ODD_BURST, moment)
         self._flooded = 0
 
     def take(self, stream: GuestStream) -> None:
         """One stream that the guest opened."""
-        moment = time.monotonic()
-        self._room = min(BURST, self._room + (moment - self._since) * RATE)
-        self._odd = min(ODD_BURST, self._odd + (moment - self._since) * ODD_RATE)
-        self._since = moment
-        if self._room < 1:
+        if not self._streams.take(time.monotonic()):
             self._flooded += 1
             stream.refuse("too many at once")
             return
-        self._room -= 1
         task = asyncio.get_running_loop().create_task(self._carry(stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -122,10 +118,9 @@ class Carrying:
     def _no_place(self, stream: GuestStream) -> None:
         opened = stream.opened
         stream.refuse("no IPv4 address and port")
-        if self._odd < 1:
+        if not self._odd.take(time.monotonic()):
             self._flooded += 1
             return
-        self._odd -= 1
         said: dict[str, Any] = {"address": (opened.address or "")[:SHOWN], "port": opened.port or 0}
         verdict = Verdict("block", "protocol", "the guest's agent names no IPv4 address and port")
         fields = {**reported(opened.program, opened.pid), "tcp": said, "decision": verdict.entry()}

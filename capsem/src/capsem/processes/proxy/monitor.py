@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from capsem.errors import MachineError, WireError
 from capsem.host.handover import Handover
@@ -31,6 +32,8 @@ from capsem.wire.proxy import (
     encode,
 )
 from capsule.egress.dialer import AddressError, DialError
+
+T = TypeVar("T")
 
 
 class MonitorLink:
@@ -109,18 +112,8 @@ class MonitorLink:
         Raises:
             WireError: it was not asked.
         """
-        sock = socket.socket(fileno=self._handover.take()) if said.error is None else None
-        future = self._serves.pop(said.id, None)
-        if future is None or future.done():
-            if sock is not None:
-                sock.close()  # whoever asked has gone meanwhile
-            if future is None:
-                raise WireError("a server that was not asked for", next_step="report this")
-        elif sock is not None:
-            sock.setblocking(False)
-            future.set_result(sock)
-        else:
-            future.set_exception(MachineError(said.error or "", next_step="see capsem logs"))
+        failure = None if said.error is None else MachineError(said.error, next_step="see capsem logs")
+        self._given(self._serves, said.id, failure, lambda sock: sock, "a server that was not asked for")
 
     def _new(self, table: dict[int, asyncio.Future[Any]]) -> tuple[int, asyncio.Future[Any]]:
         self._last += 1
@@ -133,19 +126,36 @@ class MonitorLink:
         Raises:
             WireError: it was not asked.
         """
-        sock = socket.socket(fileno=self._handover.take()) if said.error is None else None
-        future = self._dials.pop(said.id, None)
+        kind = AddressError if said.forbidden else DialError
+        failure = None if said.error is None else kind(said.error)
+        address, what = said.address or "", "a connection that was not asked for"
+        self._given(self._dials, said.id, failure, lambda sock: (sock, address), what)
+
+    def _given(
+        self,
+        table: dict[int, asyncio.Future[T]],
+        number: int,
+        failure: Exception | None,
+        came: Callable[[socket.socket], T],
+        what: str,
+    ) -> None:
+        """An answer to what was asked under a number; unless it is a failure, a socket came with it.
+
+        Raises:
+            WireError: it was not asked.
+        """
+        sock = socket.socket(fileno=self._handover.take()) if failure is None else None
+        future = table.pop(number, None)
         if future is None or future.done():
             if sock is not None:
                 sock.close()  # whoever asked has gone meanwhile
             if future is None:
-                raise WireError("a connection that was not asked for", next_step="report this")
+                raise WireError(what, next_step="report this")
+        elif failure is not None:
+            future.set_exception(failure)
         elif sock is not None:
             sock.setblocking(False)
-            future.set_result((sock, said.address or ""))
-        else:
-            kind = AddressError if said.forbidden else DialError
-            future.set_exception(kind(said.error))
+            future.set_result(came(sock))
 
     def marked(self, said: Noted) -> None:
         """The record is that far.

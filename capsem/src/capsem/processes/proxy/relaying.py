@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from capsem.errors import CapsemError, MachineError
+from capsem.host.allowance import Allowance
 from capsem.host.jobs import GuestStream
 from capsem.processes.proxy.guest import GuestSession, reported
 from capsem.processes.proxy.monitor import MonitorLink
+from capsem.vm.mcp import NAME
 from capsem.wire.jsonrpc import LINE, Identity, Spoken, SpokenError, failure, parse
 from capsem.wire.proxy import Server
 from capsule.egress.mcp_call import ERROR, Message, refusal
@@ -39,7 +40,6 @@ PATIENCE = 10.0
 """Seconds for the first line."""
 LINGER = 30.0
 """Seconds for answers after the program has said all that it will."""
-_NAME = re.compile(rb"[a-z0-9][a-z0-9-]{0,62}")
 Write = Callable[[bytes], Awaitable[None]]
 
 
@@ -50,7 +50,7 @@ class Relay:
         self.session = session
         self.monitor = monitor
         self._servers = {server.name: server for server in servers}
-        self._room, self._since = BURST, time.monotonic()
+        self._allowance = Allowance(RATE, BURST, time.monotonic())
 
     async def carry(self, stream: GuestStream) -> None:
         """One stream, until one of its sides has ended."""
@@ -58,10 +58,10 @@ class Relay:
         lines = _Lines(stream.incoming.read)
         async with asyncio.timeout(PATIENCE):
             named = await lines.next()
-        if named is None or _NAME.fullmatch(named) is None:
+        name = (named or b"").decode("latin-1")
+        if NAME.fullmatch(name) is None:
             stream.reset()
             return
-        name = named.decode()
         server = self._servers.get(name)
         talk = _Talk(self, stream, name, server)
         if server is None:
@@ -83,11 +83,8 @@ class Relay:
 
     async def pace(self) -> None:
         """Waits while the machine says more than it may."""
-        moment = time.monotonic()
-        self._room = min(BURST, self._room + (moment - self._since) * RATE) - 1
-        self._since = moment
-        if self._room < 0:
-            await asyncio.sleep(-self._room / RATE)
+        if owed := self._allowance.owe(time.monotonic()):
+            await asyncio.sleep(owed)
         await self.session.recorder.room()
 
 

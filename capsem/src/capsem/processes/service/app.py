@@ -24,9 +24,9 @@ from starlette.exceptions import HTTPException
 
 from capsem.errors import CapsemError, ConflictError, NotFoundError, ServiceError, UsageError
 from capsem.host import keeping, places
-from capsem.host.operation import told
 from capsem.processes.service import copies
 from capsem.processes.service.cleaning import clean
+from capsem.processes.service.faults import answer
 from capsem.processes.service.kept import shown
 from capsem.processes.service.registry import Registry
 from capsem.vm.mcp import McpServer
@@ -156,11 +156,9 @@ def _say_faults(app: FastAPI) -> None:
     async def fault(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, CapsuleError)
         said = (
-            told(error)
-            if isinstance(error, CapsemError)
-            else told(CapsemError(error.message, next_step=error.next_step))
+            error if isinstance(error, CapsemError) else CapsemError(error.message, next_step=error.next_step)
         )
-        return JSONResponse({"error": msgspec.to_builtins(said)}, _CODES.get(type(error), 500))
+        return answer(said, _CODES.get(type(error), 500))
 
     @app.exception_handler(OSError)
     async def no_room(_: Request, error: Exception) -> JSONResponse:
@@ -172,7 +170,7 @@ def _say_faults(app: FastAPI) -> None:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}
             else f"see {places.run() / 'service.log'}",
         )
-        return JSONResponse({"error": msgspec.to_builtins(told(fault))}, 500)
+        return answer(fault, 500)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: Exception) -> JSONResponse:
@@ -180,16 +178,16 @@ def _say_faults(app: FastAPI) -> None:
         wrong = "; ".join(
             f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]
         )
-        said = told(
-            UsageError(f"the request is not of the documented form: {wrong}", next_step="see /openapi.json")
+        said = UsageError(
+            f"the request is not of the documented form: {wrong}", next_step="see /openapi.json"
         )
-        return JSONResponse({"error": msgspec.to_builtins(said)}, 422)
+        return answer(said, 422)
 
     @app.exception_handler(HTTPException)
     async def unknown(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        said = told(UsageError(f"no such request: {error.detail}", next_step="see /openapi.json"))
-        return JSONResponse({"error": msgspec.to_builtins(said)}, error.status_code)
+        said = UsageError(f"no such request: {error.detail}", next_step="see /openapi.json")
+        return answer(said, error.status_code)
 
 
 def build(registry: Registry) -> FastAPI:

@@ -7,13 +7,10 @@ Refuses with 413 what says that it is larger, and hangs up on what comes to more
 
 from __future__ import annotations
 
-import json
-
-import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capsem.errors import UsageError
-from capsem.host.operation import told
+from capsem.processes.service.faults import answer
 
 LIMIT = 16 << 20
 """Bytes; a machine with a policy, its rules and their sources is far below."""
@@ -33,7 +30,8 @@ class Bounded:
             return
         said = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if not said.isdigit() or int(said) > self._limit:
-            await self._refused(send)
+            error = UsageError(f"a request of more than {self._limit} bytes", next_step="see /openapi.json")
+            await answer(error, 413, close=True)(scope, receive, send)
             return
         come = 0
 
@@ -44,12 +42,3 @@ class Bounded:
             return message if come <= self._limit else {"type": "http.disconnect"}
 
         await self._app(scope, bounded, send)
-
-    async def _refused(self, send: Send) -> None:
-        error = UsageError(f"a request of more than {self._limit} bytes", next_step="see /openapi.json")
-        body = json.dumps({"error": msgspec.to_builtins(told(error))}).encode()
-        fields = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send(
-            {"type": "http.response.start", "status": 413, "headers": [*fields, (b"connection", b"close")]}
-        )
-        await send({"type": "http.response.body", "body": body})

@@ -8,13 +8,10 @@ speaks another wire. Whoever says nothing of itself is served: other programs sp
 
 from __future__ import annotations
 
-import json
-
-import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capsem.errors import VersionError
-from capsem.host.operation import told as as_told
+from capsem.processes.service.faults import answer
 from capsem.wire.versions import Fit, Version, judge, told
 
 CODE = 426
@@ -54,8 +51,4 @@ class Versioned:
             f"the service is {self._version}, the client is {client}",
             next_step="use the newer capsem for both; machines outlive a service",
         )
-        body = json.dumps({"error": msgspec.to_builtins(as_told(error))}).encode()
-        length = (b"content-length", str(len(body)).encode())
-        head = [(b"content-type", b"application/json"), length, (b"connection", b"close")]
-        await signed({"type": "http.response.start", "status": CODE, "headers": head})
-        await send({"type": "http.response.body", "body": body})
+        await answer(error, CODE, close=True)(scope, receive, signed)

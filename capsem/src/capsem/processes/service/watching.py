@@ -14,6 +14,7 @@ import os
 from collections.abc import Awaitable, Callable
 
 from capsem.host import hold, places
+from capsem.host.ending import ended
 
 
 class Watching:
@@ -45,15 +46,9 @@ class Watching:
         pid = hold.holder(places.session(machine))
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                await _gone(pid)
+                process = os.pidfd_open(pid)
+                try:
+                    await ended(process)
+                finally:
+                    os.close(process)
         await self._ended(machine)
-
-
-async def _gone(pid: int) -> None:
-    gone, loop, process = asyncio.Event(), asyncio.get_running_loop(), os.pidfd_open(pid)
-    try:
-        loop.add_reader(process, gone.set)
-        await gone.wait()
-    finally:
-        loop.remove_reader(process)
-        os.close(process)

@@ -6,6 +6,7 @@
 //! is mended.
 
 use super::wire::Source;
+use crate::log_terminal::words;
 use crate::plan::{Egress, Origin, Variables};
 use crate::sandbox::system::check;
 use std::collections::{BTreeMap, BTreeSet};
@@ -249,9 +250,7 @@ pub fn named(egress: &Egress, variables: &Variables) -> Result<Egress, String> {
 }
 
 fn unreadable(error: &io::Error) -> String {
-    let words = error.to_string();
-    let words = words.split(" (os error").next().unwrap_or_default();
-    format!("cannot be read: {words}")
+    format!("cannot be read: {}", words(error))
 }
 
 fn text(path: &Path) -> Result<Source, String> {
