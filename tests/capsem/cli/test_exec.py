@@ -39,6 +39,9 @@ async def test_streams_and_the_exit_code_are_ours_and_every_verb_knows_the_machi
             b"capsem: the command's time was over; it was killed\n",
         )
         assert (await capsem("exec", *AS, "build", "no-such-program")).returncode == 127
+        unread = await capsem("exec", *AS, "build", "no-such-program", given=b"in\n" * 500_000)
+        assert unread.returncode == 127
+        assert all(line.startswith(b"capsem: ") for line in unread.stderr.splitlines()), unread.stderr
         assert (await capsem("exec", *AS, "build", "--", "/bin/sh", "-c", "kill -9 $$")).returncode == 137
         assert (await capsem("exec", "none", "true")).stderr.startswith(b"capsem: no machine named 'none'\n")
         assert (await capsem("exec", "-t", "build", "true")).returncode == 2, "no terminal here"

@@ -120,23 +120,26 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 async def _feed(operation: Operation) -> None:
     """Our input to the command. A thread reads it, since a file or a pipe may not be polled."""
+    import threading
+
     loop = asyncio.get_running_loop()
-    pieces: asyncio.Queue[bytes] = asyncio.Queue(4)
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
+    room = threading.Semaphore(4)
 
     def read() -> None:
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError):  # nobody waits for it any more
             while True:
+                room.acquire()
                 try:
                     data = os.read(0, _CHUNK)
                 except OSError:
                     data = b""  # what cannot be read has ended
-                asyncio.run_coroutine_threadsafe(pieces.put(data), loop).result()
+                loop.call_soon_threadsafe(pieces.put_nowait, data)
                 if not data:
                     return
 
-    import threading
-
     threading.Thread(target=read, daemon=True).start()
     while data := await pieces.get():
+        room.release()
         await operation.write(data)
     await operation.end_input()
