@@ -7,9 +7,10 @@ import html
 import itertools
 import json
 import urllib.parse
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from capsule.egress.echoes import Echo, Echoes
@@ -53,6 +54,37 @@ def test_every_spelling_is_replaced(spelled: bytes) -> None:
     assert VALUE.encode() not in changed
     same, count = ECHOES.replace(spelled, keep_length=True)
     assert (len(same), count) == (len(spelled), 1)
+
+
+@given(
+    value=st.text("abcdefgh\"\\\\'/é", min_size=6, max_size=20),
+    depth=st.integers(1, 3),
+    cut=st.integers(1, 200),
+    raw=st.booleans(),
+)
+@example(value="valB-\\222", depth=1, cut=8, raw=False)
+@example(value="pass\\\\word\\", depth=3, cut=7, raw=True)
+def test_a_value_in_json_within_json_is_found_with_its_backslashes(
+    value: str, depth: int, cut: int, raw: bool
+) -> None:
+    """What a server that shows a request sends, that of another one which shows what it answered, and once more."""
+    shown, left = value, HOLD.decode()
+    for _ in range(depth):
+        shown = json.dumps({"sent": shown}, ensure_ascii=not raw)
+        left = json.dumps({"sent": left}, ensure_ascii=not raw)
+    echoes = Echoes([Echo(value.encode(), HOLD)])
+    assert echoes.replace(shown.encode()) == (left.encode(), 1)
+    stream = echoes.stream(keep_length=False)
+    body = shown.encode()
+    pieces = [stream.feed(body[at : at + cut]) for at in range(0, len(body), cut)]
+    assert (b"".join(pieces) + stream.end(), stream.count) == (left.encode(), 1)
+
+
+@pytest.mark.parametrize("coded", [str.encode, lambda text: json.dumps(text).encode()])
+def test_a_value_that_a_server_took_for_latin_1_is_found(coded: Callable[[str], bytes]) -> None:
+    echoes = Echoes([Echo("pässwörd".encode(), HOLD)])
+    shown = coded("you sent " + "pässwörd".encode().decode("latin-1"))
+    assert echoes.replace(shown) == (coded("you sent " + HOLD.decode()), 1)
 
 
 def _spell(character: str, how: int) -> bytes:

@@ -33,6 +33,22 @@ def test_rules_see_text_and_json_as_far_as_they_can_be_read() -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "bad", "model": "good"}',
+        b'{"MODEL": "bad", "model": "good"}',
+        b'{"mod\\u0065l": "bad", "model": "good"}',
+        '{"to\u212aen": 1, "token": 2}'.encode(),
+        b'{"deep": [{"model": "bad", "model": "good"}]}',
+    ],
+)
+def test_json_of_which_two_readers_take_different_values_is_none(body: bytes) -> None:
+    found = body_event(request(), body)
+    assert "json" not in found
+    assert found["text"] == body.decode()
+
+
+@pytest.mark.parametrize(
     ("fields", "short"),
     [
         ({"content-length": "5"}, True),

@@ -82,6 +82,38 @@ def test_a_body_that_is_no_json_does_not_go_on(body: bytes) -> None:
         edit_body([Edit("set_json", "$.a", 1)], body, "request")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"metadata":{"user_id":"u"},"metadata":5}',
+        '{"metadata":{"user_id":"u"},"metadata":{}}',
+        '{"metadata":{"user_id":"u","user_id":"v"}}',
+        '{"Metadata":{"user_id":"u"}}',
+        '{"metadata":{"USER_ID":"u","user_id":"v"}}',
+        '{"meta\\u0064ata":{"user_id":"u"},"metadata":5}',
+    ],
+)
+@pytest.mark.parametrize(
+    "edit", [Edit("set_json", "$.metadata.user_id", "-"), Edit("remove_json", "$.metadata.user_id")]
+)
+def test_a_key_that_a_server_may_find_elsewhere_does_not_go_on(edit: Edit, body: str) -> None:
+    with pytest.raises(RewriteError, match="twice or in another case"):
+        edit_body([edit], body.encode(), "request")
+    listed = Edit(edit.kind, f"$[*]{edit.name[1:]}", edit.value)
+    with pytest.raises(RewriteError, match="twice or in another case"):
+        edit_body([listed], f"[1, {body}]".encode(), "request")
+
+
+def test_keys_beside_the_path_may_stand_twice() -> None:
+    edit = Edit("set_json", "$.a.b", 1)
+    assert (
+        edit_body([edit], b'{"a":{"b":0,"c":1,"C":2},"X":1,"x":2}', "request")
+        == b'{"a":{"b":1,"c":1,"C":2},"X":1,"x":2}'
+    )
+    answer = Edit("set_json", "$.a.b", 1, where="response")
+    assert edit_body([answer], b'{"A":1,"a":{"b":0}}', "response") == b'{"A":1,"a":{"b":1}}'
+
+
 def test_redaction_of_whole_bodies_in_order() -> None:
     edits = [Edit("redact", "[0-9]{4}", r"\1[n]"), Edit("redact", r"\[n\]", "z")]
     assert edit_body(edits, b"a 1234 \xff 5678", "request") == b"a \\1z \xff \\1z"

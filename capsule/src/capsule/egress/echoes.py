@@ -235,6 +235,8 @@ def _escapable(one: Echo) -> Iterator[tuple[bytes, bytes]]:
     yield value, placeholder
     if b" " in value:
         yield value.replace(b" ", b"+"), placeholder
+    if not value.isascii():
+        yield value.decode("latin-1").encode(), placeholder  # of a server that takes fields for Latin-1
     if one.user is not None:
         user = one.user.encode() + b":"
         yield base64.b64encode(user + value), base64.b64encode(user + placeholder)

@@ -44,9 +44,17 @@ def body_event(request: http.Request, body: bytes | None) -> dict[str, Any]:
         return found
     if "json" in request.headers.get("content-type", "") or body[:1] in (b"{", b"["):
         try:
-            found["json"] = json.loads(body)
+            found["json"] = json.loads(body, object_pairs_hook=_one_reading)
         except (ValueError, RecursionError):
             return found
+    return found
+
+
+def _one_reading(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of which every reader takes the same values, whichever of two keys it takes and whatever case."""
+    found = dict(pairs)
+    if len({key.casefold() for key in found}) < len(pairs):
+        raise ValueError("a key stands twice, or in two cases")
     return found
 
 

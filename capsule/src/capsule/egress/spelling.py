@@ -1,8 +1,9 @@
 r"""One text in every mix of escapes: where it stands in bytes, and where it may begin at their end.
 
 Pure. A character is read as it is, percent-encoded (also `%u006d`, and `%` encoded up to three times more), with JSON's
-and Python's escapes (`\u006d`, `\x6d`, `\/`, the backslash up to eight times) or as a character reference of HTML
-(`&#109;`, `&#x6d;`, `&amp;`); each on its own, hexadecimal digits in either case. Refuses nothing.
+and Python's escapes (`\u006d`, `\x6d`, `\/`, the backslash up to eight times; a backslash itself twice, four or eight
+times) or as a character reference of HTML (`&#109;`, `&#x6d;`, `&amp;`); each on its own, hexadecimal digits in either
+case. Refuses nothing.
 
     text = Text("my-token")
     text.ends(b"%6Dy\\u002dtoken.", 0)      # 15: it stands there, and ends there
@@ -23,6 +24,8 @@ ALPHABET = b"%\\&#;xXuU0123456789abcdefABCDEF"
 LONGEST = 32
 """Bytes of the longest escape, for each byte of a character."""
 _SLASHED = "\"'/&<>"
+# A backslash in a string of JSON, in such a string within one, and once more.
+_DOUBLED = tuple(b"\\" * count for count in (2, 4, 8))
 _NAMES: dict[str, list[str]] = {}
 for _name, _text in html.entities.html5.items():
     if len(_text) == 1 and ord(_text) < 0x80:
@@ -89,7 +92,7 @@ def escapes_of(characters: Iterable[str]) -> dict[bytes, bytes]:
     raw = {byte for one in letters for byte in one.encode()}
     units = {unit for one in letters for unit in _units(one)}
     points = {ord(one) for one in letters}
-    specials = "".join(one for one in letters if one in _SLASHED)
+    specials = "".join(one for one in letters if one in _SLASHED or one == "\\")
     slash = rb"[uU](?:%b)|[xX](?:%b)" % (_any_hex(units, 4), _any_hex(raw, 2))
     if specials:
         slash += rb"|[%b]" % re.escape(specials.encode())
@@ -176,8 +179,8 @@ class Text:
                     continue
                 if data.startswith(raw, place):
                     following.append(place + len(raw))
-                    if one.doubles and data.startswith(b"\\\\", place):
-                        following.append(place + 2)
+                    if one.doubles:
+                        following += [place + len(run) for run in _DOUBLED if data.startswith(run, place)]
                 elif size - place < len(raw) and raw.startswith(data[place:]):
                     opens = True
                 if data[place] not in LEADS:

@@ -9,6 +9,7 @@ headers that frame the message or say where it goes (those were decided on), and
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -196,16 +197,46 @@ def edits_body(edits: Iterable[Edit], where: Where) -> bool:
 def _edit_json(edit: Edit, body: bytes) -> bytes:
     if not body:
         return body
+    steps = json_path(edit.name)
+    assert steps is not None  # problem_of refused it
     try:
         document = _DECODER.decode(body)
+        unclear = (
+            _unclear(json.loads(body, object_pairs_hook=_Pairs), steps) if edit.where == "request" else None
+        )
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise RewriteError(
             f"the body is not JSON ({type(error).__name__}), and a rule edits {edit.name} in it",
             next_step="let the rule ask for http.content_type",
         ) from None
-    steps = json_path(edit.name)
-    assert steps is not None  # problem_of refused it
+    if unclear is not None:
+        raise RewriteError(
+            f"the key {unclear[:80]!r} stands in the body twice or in another case than a rule says that edits"
+            f" {edit.name}: servers may take either",
+            next_step="write each key once, and as the rule writes it",
+        )
     return _ENCODER.encode(document) if _apply(document, steps, edit) else body
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with all its keys."""
+
+
+def _unclear(node: Any, steps: tuple[str | int, ...]) -> str | None:
+    """A key on the path that some readers would take for another one, or of two take the other; None: there is none."""
+    if not steps:
+        return None
+    step, rest = steps[0], steps[1:]
+    if isinstance(step, str):
+        if not isinstance(node, _Pairs):
+            return None
+        named = [(key, value) for key, value in node if key.casefold() == step.casefold()]
+        odd = next((key for key, _ in named if len(named) > 1 or key != step), None)
+        return odd if odd is not None or not named else _unclear(named[0][1], rest)
+    if isinstance(node, _Pairs) or not isinstance(node, list):
+        return None
+    inner = node if step == EVERY else node[step : step + 1]
+    return next((odd for item in inner if (odd := _unclear(item, rest)) is not None), None)
 
 
 def _apply(node: Any, steps: tuple[str | int, ...], edit: Edit) -> bool:
