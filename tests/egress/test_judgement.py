@@ -179,6 +179,28 @@ def test_a_rule_on_a_path_holds_for_every_spelling_of_it() -> None:
     assert only.request(event, "request").verdict.allowed, "the control"
 
 
+@pytest.mark.parametrize(
+    "query", ["to=public", "to=%70ublic", "to=publi%63", "t%6F=%70%75%62%6c%69%63", "a=%2f&to=public"]
+)
+def test_a_rule_on_a_query_or_a_url_holds_for_every_spelling_of_it(query: str) -> None:
+    """Escapes of letters and digits mean these to every server; what is recorded and sent stays as it was."""
+    for when in ('http.query.contains("to=public")', 'http.url.contains("to=public")'):
+        asked = judge(host("a.example", 443), rules=rule("block", when))
+        event = request()
+        event["http"] |= {"query": query, "url": f"https://a.example/x?{query}"}
+        assert not asked.request(event, "request").verdict.allowed, when
+        assert event["http"]["query"] == query
+        event["http"] |= {"query": "to=publi%2563", "url": "https://a.example/x?to=publi%2563"}
+        assert asked.request(event, "request").verdict.allowed
+
+
+def test_escapes_that_mean_something_stay_as_they_are() -> None:
+    asked = judge(host("a.example", 443), rules=rule("block", 'http.query == "a=%2f%26%c3%A9%zz+b"'))
+    event = request()
+    event["http"] |= {"query": "a=%2f%26%c3%A9%zz+%62", "url": "https://a.example/x"}
+    assert not asked.request(event, "request").verdict.allowed
+
+
 def test_globs_see_the_path_as_it_was_sent() -> None:
     paths = judge(host("a.example", paths=["/x/**"]))
     for target, passes in (("/x/y", True), ("/%78/y", True), ("/x/../x/y", False), ("/x/%2e%2e/x/y", False)):

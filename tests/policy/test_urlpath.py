@@ -10,6 +10,7 @@ from capsule.policy.urlpath import (
     PathRefused,
     certain_path,
     check_glob,
+    normalised,
     path_segments,
     plain_path,
     readings,
@@ -243,3 +244,17 @@ def test_hostile_targets(target: str) -> None:
     certain = certain_path(target)
     assert certain is None or certain == plain_path(target)
     assert readings(target)
+
+
+@pytest.mark.parametrize(
+    ("sent", "plain"),
+    [
+        ("a=b", "a=b"),
+        ("%61=%7E%2d%2E%5f%5A%39", "a=~-._Z9"),
+        ("%2f%26%3D%25%c3%a9", "%2f%26%3D%25%c3%a9"),
+        ("%2561%zz%6", "%2561%zz%6"),
+        ("https://a.example/%67ists?x=%79", "https://a.example/gists?x=y"),
+    ],
+)
+def test_escapes_that_mean_the_same_to_everybody(sent: str, plain: str) -> None:
+    assert normalised(sent) == plain

@@ -20,7 +20,7 @@ from capsule.egress.frames import Egress, Host, SecretPlan
 from capsule.egress.strictness import gateway_name
 from capsule.egress.verdict import Verdict
 from capsule.policy.grants import Grants, Refusal
-from capsule.policy.urlpath import certain_path, target_of
+from capsule.policy.urlpath import certain_path, normalised, target_of
 from capsule.rules.decision import Decision, Noted
 from capsule.rules.engine import RuleSet
 from capsule.rules.rewrite import Edit
@@ -141,6 +141,7 @@ class Judge:
         else:
             verdict = Verdict("block", "default", found.reason, allow=found.allow)
         seen = {**_NEITHER, **http}
+        seen |= {name: normalised(http[name]) for name in ("url", "query") if name in http}
         certain = certain_path(target)
         if certain is None or any(certain_path(path) != certain for _, path in paths):
             del seen["path"]  # it is not known which one the server takes: for a rule it is missing

@@ -30,6 +30,7 @@ _TELLING = re.compile(rb"%(2[eEfF]|5[cC]|00)")
 # UTF-8 in more bytes than it takes (RFC 3629 3, 10): some readers see '.' or '/' there, others an error.
 _OVERLONG = re.compile(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 # Paths that everybody reads as they stand.
 _SIMPLE = re.compile(r"(?:/[A-Za-z0-9_:@+~-][A-Za-z0-9_.:@+~-]*){0,255}/?")
 _ENDS = re.compile(r"[\0#?]")
@@ -119,6 +120,17 @@ def certain_path(untrusted_target: str) -> str | None:
     if any(b";" in segment or _ESCAPE.search(segment) for segment in segments):
         return None
     return plain_path(path)
+
+
+def normalised(untrusted_text: str) -> str:
+    """A query or a URL with letters, digits and `-._~` unescaped: the same to everybody (RFC 3986 6.2.2.2)."""
+    return _ESCAPED.sub(_unreserved, untrusted_text) if "%" in untrusted_text else untrusted_text
+
+
+def _unreserved(found: re.Match[str]) -> str:
+    character = chr(int(found[1], 16))
+    plain = character.isascii() and (character.isalnum() or character in "-._~")
+    return character if plain else found[0]
 
 
 def readings(untrusted_target: str) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ SECTIONS: Final[Mapping[str, Section]] = {section.name: section for section in (
         ("host", "string", "lower-cased name, or an address"),
         ("port", "int", "of the connection"),
         ("path", "string", "decoded once, without dot segments and query; rules have none when it is ambiguous"),
-        ("query", "string", "after the question mark, as sent", "start", False),
+        ("query", "string", "after the question mark; for rules, letters and digits unescaped", "start", False),
         ("url", "string", "the whole address"),
         ("version", "string", "1.1 or 2"),
         ("headers", "map", "lower-case name → values joined by ', '"),

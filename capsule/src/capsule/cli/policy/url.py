@@ -17,7 +17,7 @@ from capsule.policy.addresses import forbidden, normalise_host
 from capsule.policy.grants import Refusal
 from capsule.policy.model import DEFAULT_PORTS
 from capsule.policy.request import Request
-from capsule.policy.urlpath import certain_path
+from capsule.policy.urlpath import certain_path, normalised
 from capsule.rules.deciders import EGRESS, refuse_undecided
 from capsule.rules.decision import UNDECIDED
 from capsule.rules.decision import Decision as RuleDecision
@@ -167,13 +167,13 @@ def explain_url(access: Access, rules: RuleSet, request: Request) -> UrlAnswer:
 
 def event_of(request: Request) -> dict[str, Any]:
     """The event that rules see, as far as a URL says it."""
-    path, query = certain_path(request.path), request.path.partition("?")[2]
+    path, query = certain_path(request.path), normalised(request.path.partition("?")[2])
     http = {
         "method": request.method,
         "scheme": request.scheme,
         "host": request.host,
         "port": request.port,
-        "url": request.text.partition(" ")[2],
+        "url": normalised(request.text.partition(" ")[2]),
     }
     known = {name: value for name, value in (("path", path), ("query", query)) if value}
     return {"event": {"type": "http"}, "http": http | known}
