@@ -1,9 +1,10 @@
 """Does one `capsule-egress` stay as it is under mixed load while many runs start and end: memory, descriptors, threads?
 
 Eight sandboxes side by side. In each, one run after the other lasts a few seconds: kept and new connections, small and
-large answers, uploads, questions for names that are and are not listed, refused paths, a secret put in. Refused: a
-result with a failed request. Tasks are not counted: nothing outside the process sees them; connections that stay do
-show as descriptors.
+large answers, uploads, questions for names that are and are not listed, refused paths, a secret put in. Ten times all
+runs end and nothing happens for a while: what egress holds then does not depend on what runs do at that moment, and
+whether it grows is judged by it. Refused: a result with a failed request. Tasks are not counted: nothing outside the
+process sees them; connections that stay do show as descriptors.
 
 What a stall is made of is measured: how long the client, egress and the server had no processor although they could
 have run, how late the loops of egress and of the server turned, and what kept them. What is left is ours. The verdict
@@ -19,7 +20,6 @@ import contextlib
 import json
 import os
 import random
-import statistics
 import sys
 import tempfile
 import threading
@@ -30,12 +30,17 @@ from pathlib import Path
 
 from benchmarks.measure import NotWorkingError, save
 from benchmarks.turns import soaked
-from benchmarks.turns.sitecustomize import beat
+from benchmarks.turns.sitecustomize import COUNT, beat
+from capsule.egress.leftovers import EVERY
 from tests.egress.certificates import make
 from tests.egress.supervisor import Daemon, Run, Stage, host, plan
 from tests.egress.upstream import Upstream
 
 PROGRAMS = 8
+RESTS = 10
+"""Times that the load stops."""
+PAUSE = EVERY + 3.0
+"""Seconds of each rest: egress clears away what runs left within so long."""
 NAME = "a.example"
 PLACEHOLDER = "capsule-secret-token-" + "0" * 32
 RULES = """version: 1
@@ -112,6 +117,8 @@ class Soak:
     """What a soak came to."""
 
     samples: list[Sample] = field(default_factory=list)
+    rests: list[Sample] = field(default_factory=list)
+    """At the end of each rest."""
     runs: int = 0
     requests: int = 0
     failed: list[str] = field(default_factory=list)
@@ -163,10 +170,14 @@ def soak(directory: Path, seconds: float, programs: int = PROGRAMS) -> Soak:
     values = {"token": {"value": "v" * 20, "placeholder": PLACEHOLDER, "expires": None}}
     environment = {"CA": str(directory / "authority.pem"), "TOKEN": PLACEHOLDER}
 
-    def slot(number: int) -> None:
-        order, turn = random.Random(number), 0
-        while (left := seconds - (time.monotonic() - start)) > 1:
-            turn += 1
+    orders = [random.Random(number) for number in range(programs)]
+    turns = [0] * programs
+
+    def slot(number: int, until: float) -> None:
+        order = orders[number]
+        while (left := until - time.monotonic()) > 1:
+            turns[number] += 1
+            turn = turns[number]
             lasts = min(left, order.uniform(2, 6))
             try:
                 run = Run(
@@ -190,17 +201,24 @@ def soak(directory: Path, seconds: float, programs: int = PROGRAMS) -> Soak:
                 found.slow += [soaked.Slow(*one) for one in told["slow"]]
 
     try:
-        slots = [threading.Thread(target=slot, args=(number,)) for number in range(programs)]
         first = Run(daemon, stages[0], network, sources=sources, secrets=values, name="first").open()
         first.close()
         time.sleep(0.5)
         found.start = start = time.monotonic()
         found.before = look(daemon, start)
-        for one in slots:
-            one.start()
-        while any(one.is_alive() for one in slots):
-            time.sleep(0.5)
-            found.samples.append(look(daemon, start))
+        for _ in range(RESTS):
+            until = time.monotonic() + seconds / RESTS
+            slots = [threading.Thread(target=slot, args=(number, until)) for number in range(programs)]
+            for one in slots:
+                one.start()
+            while any(one.is_alive() for one in slots):
+                time.sleep(0.5)
+                found.samples.append(look(daemon, start))
+            time.sleep(PAUSE)
+            found.rests.append(look(daemon, start))
+            print(
+                f"at rest after {found.rests[-1].at:.0f} s: {found.rests[-1].memory / 1e6:.1f} MB", flush=True
+            )
         until = time.monotonic() + 10
         while (
             after := look(daemon, start)
@@ -243,6 +261,11 @@ def rows(samples: Sequence[Sample], count: int = 10) -> list[str]:
     return lines
 
 
+def _at_rest(rest: Sample, at: float) -> bool:
+    """Whether `at` lies in the last seconds of a rest, when what runs left has been cleared away."""
+    return rest.at - (COUNT + 1) < at <= rest.at
+
+
 def _fitted(line: soaked.Line) -> str:
     return f"{line.slope * 60:+.2f} (fitted; 95 %: ±{line.error * 60:.2f}) at {line.ends:.0f}"
 
@@ -258,15 +281,16 @@ def main() -> None:
     assert done.before
     assert done.after
     print("\n".join(rows(done.samples)))
-    half = seconds / 2
-    memory = soaked.line(soaked.lows([(one.at, one.memory / 1e6) for one in done.samples if one.at > half]))
+    half = RESTS // 2
+    memory = soaked.line([(one.at, one.memory / 1e6) for one in done.rests[half - 1 :]])
+    middle = done.rests[half - 1].at
     blocks = soaked.line(
-        [(at - done.start, count / 1e3) for at, count in done.blocks if at - done.start > half]
+        [
+            (at - done.start, count / 1e3)
+            for at, count in done.blocks
+            if any(_at_rest(one, at - done.start) for one in done.rests) and at - done.start >= middle - 1
+        ]
     )
-    thirds = [
-        [one.memory / 1e6 for one in done.samples if low <= 3 * one.at / seconds < high]
-        for low, high in ((1, 2), (2, 9))
-    ]
     stalls = soaked.stalls(done.slow, done.ours, done.theirs)
     kept = max((turn.kept for turn in done.ours if turn.what == "beat"), default=0.0)
     facts = {
@@ -279,12 +303,10 @@ def main() -> None:
         "longest that egress itself kept anybody waiting, s": round(soaked.ours(stalls, kept), 2),
         **soaked.described(stalls, done.ours, done.start),
         "egress waited for a processor, part of the time": round(done.samples[-1].waited / seconds, 2),
-        "memory: last third less the second, MB": round(
-            statistics.median(thirds[1]) - statistics.median(thirds[0]), 1
-        ),
-        "memory, its lows, at half and at the end, MB": f"{memory.begins:.1f}, {memory.ends:.1f}",
-        "memory, its lows, over the second half, MB a minute": _fitted(memory),
-        "blocks that Python holds over the second half, thousands a minute": _fitted(blocks),
+        "memory at rest, MB": ", ".join(f"{one.memory / 1e6:.1f}" for one in done.rests),
+        "memory at rest, the end less the half, MB": round(memory.ends - memory.begins, 1),
+        "memory at rest over the second half, MB a minute": _fitted(memory),
+        "blocks that Python holds at rest over the second half, thousands a minute": _fitted(blocks),
         "memory at most, MB": round(max(sample.memory for sample in done.samples) / 1e6),
         "descriptors before and after": f"{done.before.descriptors}, {done.after.descriptors}",
         "threads before and after": f"{done.before.threads}, {done.after.threads}",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from benchmarks.floor import ASKED
+from benchmarks.floor import ASKED, UNASKED
 
 Documents = Mapping[str, Mapping[str, Any]]
 
@@ -143,6 +144,7 @@ def _many(documents: Documents, number: int, name: str) -> float:
     return float(documents["density"]["facts"]["machines at once"][str(number)][name])
 
 
+RUN = "capsule run (audit run)"
 _WARM = "one call of a Python function"
 TARGETS = (
     Target("`capsule run -- true`, full tier and log, to bubblewrap with its view", 0.6, True, "times",
@@ -165,6 +167,14 @@ TARGETS = (
             lambda d: _overhead(d, "gcc hello.c", ASKED)),
     Target("steady state, `pip list`", 5, True, "%", lambda d: _overhead(d, "pip list"),
             lambda d: _overhead(d, "pip list", ASKED)),
+    *(
+        Target(f"the same, {name}, with `audit: run`", most, True, "%",
+                partial(_overhead, program=program, variant=RUN),
+                partial(_overhead, program=program, variant=UNASKED))
+        for name, program, most in (
+            ("an import storm", "import storm", 1), ("`gcc hello.c`", "gcc hello.c", 5), ("`pip list`", "pip list", 5),
+        )
+    ),
     Target("`capsule profile` to `strace -f -c`, the worst of these three", 0.75, True, "times", _trace),
     Target("log: entries appended a second", 400_000, False, "",
             lambda d: _fact(d, "log", "entries appended per second")),
@@ -194,8 +204,8 @@ TARGETS = (
             lambda d: _fact(d, "soak_egress", "slowest request, s")),
     Target("the same: the longest that egress itself kept anybody waiting", 1, True, "s",
             lambda d: _fact(d, "soak_egress", "longest that egress itself kept anybody waiting, s")),
-    Target("the same: memory, the last third less the second", 10, True, "MB",
-            lambda d: _fact(d, "soak_egress", "memory: last third less the second, MB")),
+    Target("the same: memory at rest, at the end less at half", 5, True, "MB",
+            lambda d: _fact(d, "soak_egress", "memory at rest, the end less the half, MB")),
     Target("a machine: made, and `exec true` done", 120, True, "ms", lambda d: _machine(d, "create and exec true"),
             lambda d: _bare(d, "to its identity", "first exec true")),
     Target("the same from a pool", 40, True, "ms", lambda d: _machine(d, "create and exec true", "from a pool"),

@@ -20,8 +20,6 @@ STALL = 1.0
 FLAT = 0.05
 """The part of the memory at half time that the second half may add."""
 SHOWN = 5
-WINDOW = 25.0
-"""Seconds; egress gives memory back every 20."""
 MOST = 200
 """Requests that are taken apart, the slowest."""
 
@@ -113,16 +111,6 @@ def line(points: Sequence[tuple[float, float]]) -> Line:
     rest = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in points) / (count - 2)
     at = [mean_y + slope * (x - mean_x) for x in (points[0][0], points[-1][0])]
     return Line(at[0], at[1], slope, 1.96 * math.sqrt(rest / spread))
-
-
-def lows(points: Sequence[tuple[float, float]], window: float = WINDOW) -> list[tuple[float, float]]:
-    """The least of each window of so many seconds: what is given back at times goes up and down, and is no growth."""
-    found: dict[int, tuple[float, float]] = {}
-    for at, value in points:
-        known = found.get(int(at // window))
-        if known is None or value < known[1]:
-            found[int(at // window)] = (at, value)
-    return list(found.values())
 
 
 def described(found: Sequence[Stall], turns: Sequence[Turn], start: float) -> dict[str, Any]:

@@ -23,10 +23,18 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(reference.PAGES))
+@pytest.mark.parametrize("name", sorted(reference.pages()))
 def test_reference_page_is_what_would_be_generated(name: str) -> None:
     present = (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
-    assert present == reference.PAGES[name](), "run `make docs`"
+    assert present == reference.pages()[name](), "run `make docs`"
+
+
+@pytest.mark.needs("capsem")
+def test_every_reference_page_is_made_and_listed() -> None:
+    there = {path.name for path in (ROOT / "docs/reference").glob("*.md")}
+    assert there == set(reference.pages())
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert {name for name in there if f"(reference/{name})" not in index} == set()
 
 
 def test_the_help_lists_verbs() -> None:
@@ -53,14 +61,14 @@ def test_verbs_are_found_under_their_heading_only() -> None:
     ]  # fmt: skip
 
 
-def commands_in(path: Path) -> list[str]:
+def commands_in(path: Path, programs: str = "make|capsule") -> list[str]:
     """The lines of code blocks that call us: `make X`, `capsule X`, with or without a prompt."""
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = [re.sub(r"^\$ ", "", line.strip()) for block in blocks for line in block.splitlines()]
     return [
         line
         for line in lines
-        if re.match(r"(\.venv/bin/)?(make|capsule) [a-z-]+", line)
+        if re.match(rf"(\.venv/bin/)?({programs}) [a-z-]+", line)
         and " : " not in line
         and not line.startswith("capsule blocked ")
     ]
@@ -72,6 +80,45 @@ WRITTEN = [
     if "reference" not in path.parts and "decisions" not in path.parts
     for line in commands_in(path)
 ]
+
+
+MACHINES = [
+    pytest.param(line, id=f"{relative(path)}: {line[:50]}")
+    for path in PAGES
+    if "reference" not in path.parts and "decisions" not in path.parts
+    for line in commands_in(path, "capsem")
+]
+
+
+@pytest.mark.needs("capsem")
+@pytest.mark.parametrize("line", MACHINES)
+def test_a_command_of_machines_that_is_written_down_exists(line: str) -> None:
+    from scripts import reference_machines
+
+    own = re.split(r" -- |#|\||;|&", line.removeprefix(".venv/bin/"), maxsplit=1)[0]
+    words = own.split()[1:]
+    if words[0].startswith("-"):
+        return
+    known = set(reference_machines.verbs())
+    verb = tuple(words[:2]) if tuple(words[:2]) in known else (words[0],)
+    assert verb in known, f"no verb {' '.join(verb)}"
+    text = reference_machines.help_of(verb)
+    options = re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", own)
+    missing = [option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)]
+    assert not missing, f"{missing} are not options of `capsem {' '.join(verb)}`"
+
+
+@pytest.mark.needs("capsem")
+def test_pages_show_every_verb_of_machines() -> None:
+    from scripts import reference_machines
+
+    shown = [line.values[0] for line in MACHINES]
+    absent = [
+        verb
+        for verb in map(" ".join, reference_machines.verbs())
+        if not any(re.search(rf"capsem {verb}\b", str(line)) for line in shown)
+    ]
+    assert absent == []
 
 
 @pytest.mark.parametrize("line", WRITTEN)

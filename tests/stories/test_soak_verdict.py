@@ -51,11 +51,11 @@ def test_a_line_is_fitted() -> None:
     assert soaked.line([(float(x), float(x % 2)) for x in range(100)]).error > 0
 
 
-def test_what_goes_up_and_down_is_no_growth_and_a_leak_is() -> None:
-    saw = [(float(x), 100.0 + x % 20) for x in range(300)]
-    leak = [(at, value + at * 0.05) for at, value in saw]
-    assert abs(soaked.line(soaked.lows(saw)).slope) < 0.005
-    assert soaked.line(soaked.lows(leak)).slope > 0.04
+def test_what_grows_from_rest_to_rest_is_no_flat_memory() -> None:
+    level = soaked.line([(60.0 * x, 100.0 + x % 2) for x in range(6)])
+    leak = soaked.line([(60.0 * x, 100.0 + x % 2 + 1.5 * x) for x in range(6)])
+    assert "memory flat: met" in soaked.verdict(0, [], 0.1, level)
+    assert "memory flat: MISSED" in soaked.verdict(0, [], 0.1, leak)
 
 
 def test_a_loop_that_is_kept_is_seen() -> None:

@@ -18,6 +18,8 @@ def test_whose_it_is_and_the_limit(
     monkeypatch.setenv("CAPSEM_CACHE", str(tmp_path))
     left("m-0000000a", "build")
     written(places.session("m-0000000a") / "disk")
+    (places.run() / "little").parent.mkdir(exist_ok=True)
+    (places.run() / "little").write_text("x")
     put("limits.home", "1G")
 
     def said(*words: str) -> str:
@@ -30,6 +32,8 @@ def test_whose_it_is_and_the_limit(
     assert "machine  build" in shown
     assert f"in {capsem_home}, limits.home is 1G ({user_file()}:2)" in shown
     found = json.loads(said("--json"))
+    assert len(found["parts"]) > 1
+    assert f"{len(found['parts']) - 1} more" in shown, "what takes next to nothing is one row"
     assert found["bytes"] == sum(part["bytes"] for part in found["parts"])
     assert (found["limit"], found["cache"]) == ("1G", str(tmp_path))
     assert not (capsem_home / "run/service.sock").exists(), "nobody had to be asked"

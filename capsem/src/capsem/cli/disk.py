@@ -12,6 +12,9 @@ from capsem.host import paths
 from capsem.host.settings import load
 from capsem.host.usage import measured, taken
 
+_LITTLE = 50_000
+"""Bytes below which a part is shown as 0.0 MB, and for people stands with all the others that are."""
+
 
 @click.command("disk", epilog="Example: capsem disk --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
@@ -31,7 +34,9 @@ def command(*, as_json: bool) -> None:
             "cache": str(paths.cache()), "cache_bytes": cache,
         })  # fmt: skip
         return
-    rows = [(part.kind, part.name, terminal.megabytes(part.size)) for part in used.parts]
+    rows = [(part.kind, part.name, terminal.megabytes(part.size)) for part in used.parts if part.size >= _LITTLE]
+    if little := [part.size for part in used.parts if part.size < _LITTLE]:
+        rows.append((f"{len(little)} more", "", terminal.megabytes(sum(little))))
     terminal.say_table(("WHAT", "NAME", "TAKES"), rows)
     terminal.say(
         f"{terminal.megabytes(used.total)} in {paths.home()}, limits.home is {limit.value} ({limit.place})"

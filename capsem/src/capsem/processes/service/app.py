@@ -190,19 +190,18 @@ def _say_faults(app: FastAPI) -> None:
         return answer(said, error.status_code)
 
 
-def build(registry: Registry) -> FastAPI:
-    """The application over one registry."""
-    app = FastAPI(title="capsem-service", version=metadata.version("capsem"), docs_url=None, redoc_url=None)
-
-    _say_faults(app)
+def _tell(app: FastAPI, registry: Registry) -> None:
+    """What is asked and changes nothing."""
 
     @app.get("/version")
     async def version() -> dict[str, Any]:
+        """Versions of both distributions and of the form that client and service talk in; the service's process."""
         told = {"capsem": metadata.version("capsem"), "capsule": metadata.version("capsule")}
         return {**told, "wire": WIRE, "pid": os.getpid()}
 
     @app.get("/host")
     async def host() -> dict[str, Any]:
+        """What machines are run with here: the accelerator and why it was chosen, the QEMU, the clock."""
         facts = await registry.facts()
         return {
             "accelerator": facts.accelerator,
@@ -213,60 +212,87 @@ def build(registry: Registry) -> FastAPI:
 
     @app.get("/machines")
     async def listed() -> list[dict[str, Any]]:
+        """Every machine."""
         return [shown(*one) for one in await registry.list()]
-
-    @app.post("/machines", status_code=201)
-    async def create(asked: Asked, request: Request) -> dict[str, Any]:
-        record = await registry.create(specified(asked), leased=asked.leased)
-        if await request.is_disconnected():
-            # Nobody was told of it, and nobody would end it.
-            await registry.delete(record, force=True)
-        return shown(record, None)
 
     @app.get("/machines/{name}")
     async def info(name: str) -> dict[str, Any]:
+        """One machine, by id or name."""
         return shown(*await registry.seen(registry.find(name)))
 
     @app.get("/machines/{name}/record")
     async def recorded(name: str) -> dict[str, Any]:
+        """Where the log of a machine lies, of one that is gone, too."""
         machine, record = registry.recorded(name)
         there = None if record is None else shown(*await registry.seen(record))
         return {"id": machine, "log": str(places.log(machine)), "machine": there}
 
     @app.get("/machines/{name}/secrets")
     async def sources(name: str) -> dict[str, Any]:
+        """Which secrets the machine's policy names, and where a client is to get their values; never a value."""
         network = registry.find(name).spec.network
         named = [] if network is None else network.plan["secrets"]
         return {"secrets": [{"name": one["name"], "from": one["from"]} for one in named]}
 
     @app.get("/machines/{name}/history")
     async def history(name: str) -> list[dict[str, Any]]:
+        """What happened to a machine, from its log."""
         return [msgspec.to_builtins(one) for one in await asyncio.to_thread(registry.history, name)]
+
+
+def _begin_and_end(app: FastAPI, registry: Registry) -> None:
+    """From a machine's making to its end."""
+
+    @app.post("/machines", status_code=201)
+    async def create(asked: Asked, request: Request) -> dict[str, Any]:
+        """Make a machine and start it; answers when it is ready for commands."""
+        record = await registry.create(specified(asked), leased=asked.leased)
+        if await request.is_disconnected():
+            # Nobody was told of it, and nobody would end it.
+            await registry.delete(record, force=True)
+        return shown(record, None)
 
     @app.post("/machines/{name}/start")
     async def start(name: str) -> dict[str, Any]:
+        """Start a machine that was stopped."""
         return shown(await registry.start(registry.find(name)), None)
 
     @app.post("/machines/{name}/stop")
     async def stop(name: str, how: Force) -> dict[str, Any]:
+        """Stop a machine; a temporary one is deleted."""
         record = registry.find(name)
         stopped = await registry.stop(record, force=how.force)
         return {"id": record.id, "state": "deleted" if stopped is None else stopped.state}
 
     @app.post("/machines/{name}/restart")
     async def restart(name: str, how: Force) -> dict[str, Any]:
+        """Stop a machine and start it from its disk."""
         return shown(await registry.restart(registry.find(name), force=how.force), None)
 
     @app.post("/machines/{name}/suspend")
     async def suspend(name: str) -> dict[str, Any]:
+        """Keep a machine's memory and devices on the disk, and end it."""
         return shown(await registry.suspend(registry.find(name)), None)
 
     @app.post("/machines/{name}/resume")
     async def resume(name: str) -> dict[str, Any]:
+        """Go on with a machine that was suspended."""
         return shown(await registry.resume(registry.find(name)), None)
+
+    @app.post("/machines/{name}/delete")
+    async def delete(name: str, how: Force) -> dict[str, Any]:
+        """Remove a machine and its disk; its log stays."""
+        record = registry.find(name)
+        await registry.delete(record, force=how.force)
+        return {"id": record.id, "state": "deleted"}
+
+
+def _copy_and_keep(app: FastAPI, registry: Registry) -> None:
+    """Images and machines of a machine, and its name."""
 
     @app.post("/machines/{name}/fork", status_code=201)
     async def fork(name: str, what: Name) -> dict[str, Any]:
+        """Make an image of a machine."""
         image = await copies.fork(registry, registry.find(name), what.name)
         return {
             "digest": image.digest, "name": what.name, "base": image.manifest.base, "bytes": image.size,
@@ -274,6 +300,7 @@ def build(registry: Registry) -> FastAPI:
 
     @app.post("/machines/{name}/branch", status_code=201)
     async def branch(name: str, what: Branches) -> dict[str, Any]:
+        """Make machines that go on from where a running one is now."""
         made = await copies.branch(registry, registry.find(name), what.count, what.names)
         return {
             "paused_ms": made.paused_ms, "answered_ms": made.answered_ms,
@@ -282,17 +309,17 @@ def build(registry: Registry) -> FastAPI:
 
     @app.post("/machines/{name}/persist")
     async def persist(name: str, what: Name) -> dict[str, Any]:
+        """Give a temporary machine a name, so that it stays."""
         record = registry.find(name)
         return shown(*await registry.seen(await registry.persist(record, what.name)))
 
-    @app.post("/machines/{name}/delete")
-    async def delete(name: str, how: Force) -> dict[str, Any]:
-        record = registry.find(name)
-        await registry.delete(record, force=how.force)
-        return {"id": record.id, "state": "deleted"}
+
+def _clear_away(app: FastAPI, registry: Registry) -> None:
+    """Of more than one machine."""
 
     @app.post("/purge")
     async def purge(what: Purge) -> dict[str, Any]:
+        """Remove every machine that stands, and logs of that age."""
         gone = []
         for record, status in await registry.list():
             if status is None or what.all:
@@ -305,6 +332,7 @@ def build(registry: Registry) -> FastAPI:
 
     @app.post("/clean")
     async def cleaned(how: Clean) -> dict[str, Any]:
+        """Remove what is old by the rules of the settings."""
         found = await clean(registry.templates, dry=how.dry_run)
         told_of = [(one.goes, keeping.shown(one)) for one in found]
         return {
@@ -312,4 +340,11 @@ def build(registry: Registry) -> FastAPI:
             "goes": [one for goes, one in told_of if goes], "stays": [one for goes, one in told_of if not goes],
         }  # fmt: skip
 
+
+def build(registry: Registry) -> FastAPI:
+    """The application over one registry."""
+    app = FastAPI(title="capsem-service", version=metadata.version("capsem"), docs_url=None, redoc_url=None)
+    _say_faults(app)
+    for part in (_tell, _begin_and_end, _copy_and_keep, _clear_away):
+        part(app, registry)
     return app
