@@ -34,7 +34,9 @@ def command(*, as_json: bool) -> None:
             "cache": str(paths.cache()), "cache_bytes": cache,
         })  # fmt: skip
         return
-    rows = [(part.kind, part.name, terminal.megabytes(part.size)) for part in used.parts if part.size >= _LITTLE]
+    rows = [
+        (part.kind, part.name, terminal.megabytes(part.size)) for part in used.parts if part.size >= _LITTLE
+    ]
     if little := [part.size for part in used.parts if part.size < _LITTLE]:
         rows.append((f"{len(little)} more", "", terminal.megabytes(sum(little))))
     terminal.say_table(("WHAT", "NAME", "TAKES"), rows)
