@@ -8,6 +8,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,88 @@ def test_a_machine_that_was_given_a_name_stays(home: Home) -> None:
     assert home.info("mine")["state"] == "running", said
     assert home.text("exec", "mine", "--", "cat", "/root/d") == "d"
     home.capsem("delete", "--force", "mine")
+
+
+def program(home: Home, text: str) -> subprocess.Popen[bytes]:
+    """A Python program that makes machines."""
+    return subprocess.Popen(
+        [sys.executable, "-c", text], env=home.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+
+
+def told_by(process: subprocess.Popen[bytes]) -> list[str]:
+    """One line that it prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().decode().split()
+
+
+MANY = """
+import time
+from capsem import Sandbox
+own, kept, named = (Sandbox.create("minimal", **how) for how in ({}, {"detached": True}, {"name": "mine"}))
+later, again = Sandbox.create("minimal"), Sandbox.create("minimal")
+later.detach()
+(child,) = own.branch(1)
+again.commands.run("echo m >/tmp/m")
+again.pause()
+again.resume()
+assert again.commands.run("cat /tmp/m").stdout == "m\\n"
+assert Sandbox.connect(own.sandbox_id).commands.run("true").exit_code == 0
+print(*(box.sandbox_id for box in (own, child, again, kept, later, named)), flush=True)
+time.sleep(1000)
+"""
+
+
+def test_what_a_python_program_made_ends_with_it_unless_it_was_let_stay(home: Home) -> None:
+    with program(home, MANY) as made:
+        ids = told_by(made)
+        assert len(ids) == 6
+        gone, stays = ids[:3], ids[3:]
+        found = {one["id"]: one for one in json.loads(home.capsem("list", "--json"))}
+        assert set(ids) == set(found)
+        # Another program works in it while its own is there.
+        assert home.text("exec", gone[0], "--", "echo", "there") == "there"
+        made.kill()
+        for one in gone:
+            for pid in (found[one]["status"]["qemu_pid"], found[one]["status"]["pid"]):
+                until_gone(pid, 120)
+        until(lambda: set(home.machines()) == set(stays), "what ended is still listed")
+        assert not [one for one in gone if Path(found[one]["directory"]).exists()]
+        other = program(
+            home,
+            f"""
+from capsem import Sandbox
+for name in {stays!r}:
+    box = Sandbox.connect(name)
+    print(box.commands.run("echo there").stdout, end="")
+    box.kill()
+""",
+        )
+        out, _ = other.communicate(timeout=300)
+        assert out.decode().split() == ["there"] * 3
+        until(lambda: home.machines() == [], "it was killed")
+    assert qemus_of(home.path) == []
+
+
+LET_GO = """
+import asyncio
+from capsem import AsyncSandbox
+async def make():
+    return (await AsyncSandbox.create("minimal")).sandbox_id
+async def use(machine):
+    return (await (await AsyncSandbox.connect(machine)).commands.run("echo there")).stdout
+machine = asyncio.run(make())
+import gc
+gc.collect()
+print(machine, asyncio.run(use(machine)), flush=True)
+"""
+
+
+def test_the_program_holds_it_not_the_object_or_its_loop(home: Home) -> None:
+    made = program(home, LET_GO)
+    out, _ = made.communicate(timeout=300)
+    machine, said = out.decode().split()
+    assert said == "there"
+    # It has ended in order and left nothing.
+    until(lambda: machine not in home.machines(), "it outlives its program")
+    until(lambda: not qemus_of(home.path), "a QEMU runs for nobody")

@@ -14,6 +14,7 @@ from capsem.errors import CommandTimeoutError, MachineError, NotFoundError, Usag
 from capsem.host import places
 from capsem.sdk.async_sandbox import AsyncSandbox
 from capsem.sdk.command import Piece
+from capsule.errors import PolicyError
 from tests.capsem.processes.monitor.standing import ID, USER, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
@@ -92,6 +93,11 @@ async def test_a_machine_that_is_gone_is_an_error_and_a_second_end_is_not(tmp_pa
         await AsyncSandbox.connect("none")
     with pytest.raises(NotFoundError, match="no image"):
         await AsyncSandbox.create("no-such-image")
+    with pytest.raises(UsageError, match=r"rules none\.yaml cannot be read: No such file"):
+        await AsyncSandbox.create("minimal", rules=["./none.yaml"])
+    with pytest.raises(PolicyError, match=r"none\.yaml") as caught:
+        await AsyncSandbox.create("minimal", policy=Path("./none.yaml"))
+    assert caught.value.next_step
 
 
 async def test_a_command_s_output_as_it_comes(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from capsem.errors import ConflictError, NotFoundError, UsageError
 from capsem.host import places
 from capsem.host.mcp import servers_of
 from capsem.host.policy import network_of
+from capsem.host.rulefiles import rules_of
 from capsem.host.service import call
 from capsem.host.settings import load
 from capsem.vm.quantities import mebibytes
@@ -205,7 +206,7 @@ def machine_body(
         else mebibytes(disk, what="--disk", least=LEAST_DISK, most=MOST_DISK),
         "env": variables(env),
         "network": None if policy == "none" else network_of(policy),
-        "rules": [{"file": path, "text": Path(path).read_text(encoding="utf-8")} for path in rules],
+        "rules": rules_of(rules),
         "workspace": workspace,
         "share": share,
         "mcp": [] if mcp is None else servers_of(mcp),

@@ -1,6 +1,6 @@
 """A client's side of a machine that is there for it alone: it ends when this process does, however that is.
 
-Refuses a machine that was not made for one client.
+Refuses a machine that was not made for one client. A plain socket, so that it is nobody's event loop that holds it.
 
     lease = Lease()
     await lease.take(machine)                # as the service tells of it
@@ -10,37 +10,47 @@ Refuses a machine that was not made for one client.
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import socket
+from collections.abc import Mapping
 from typing import Any
 
 from capsem.errors import MachineError
-from capsem.host.operation import Operation, begin
-from capsem.wire.monitor import Done
+from capsem.host.operation import raised
+from capsem.wire.frame import FrameReader, Message
+from capsem.wire.monitor import ClientMessage, Done, Failed, Keep, decode_monitor, encode
 from capsem.wire.monitor import Lease as Asked
+
+_CHUNK = 1 << 16
 
 
 class Lease:
     """The lease of one machine; of none until it is taken."""
 
     def __init__(self) -> None:
-        self._operation: Operation | None = None
+        self._socket: socket.socket | None = None
 
-    async def take(self, machine: dict[str, Any]) -> None:
+    async def take(self, machine: Mapping[str, Any]) -> None:
         """Have it.
 
         Raises:
             CapsemError: it was not made for one client, or has ended.
         """
-        operation = await begin(Path(machine["socket"]), Asked())
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket = connection
         try:
-            async for said in operation:
-                if isinstance(said, Done):
-                    self._operation = operation
-                    return
-            raise MachineError("the monitor said nothing of the lease", next_step="see capsem list")
-        finally:
-            if self._operation is None:
-                await operation.close()
+            connection.setblocking(False)
+            try:
+                await asyncio.get_running_loop().sock_connect(connection, str(machine["socket"]))
+            except OSError as error:
+                raise MachineError(
+                    f"the machine's monitor does not answer at {machine['socket']}: {error.strerror}",
+                    next_step="see capsem list",
+                ) from error
+            await self._ask(Asked())
+        except BaseException:
+            self.drop()
+            raise
 
     async def let_stay(self) -> None:
         """The machine outlives us; returns when its monitor knows.
@@ -48,10 +58,31 @@ class Lease:
         Raises:
             CapsemError: it has ended.
         """
-        if self._operation is not None:
-            await self._operation.keep()
+        if self._socket is not None:
+            await self._ask(Keep())
+
+    async def _ask(self, asked: ClientMessage) -> None:
+        assert self._socket is not None
+        loop, untrusted = asyncio.get_running_loop(), FrameReader()
+        try:
+            await loop.sock_sendall(self._socket, encode(asked))
+            while data := await loop.sock_recv(self._socket, _CHUNK):
+                for frame in untrusted.feed(data):
+                    said = decode_monitor(frame) if isinstance(frame, Message) else None
+                    if isinstance(said, Done):
+                        return
+                    if isinstance(said, Failed):
+                        raise raised(said)
+        except OSError:
+            pass  # as one that has hung up
+        raise MachineError("the machine's monitor has gone", next_step="see capsem list")
 
     async def close(self) -> None:
         """Let go of it."""
-        if self._operation is not None:
-            await self._operation.close()
+        self.drop()
+
+    def drop(self) -> None:
+        """Let go of it; in a process that was forked: of what that has of it."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

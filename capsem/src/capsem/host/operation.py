@@ -32,7 +32,6 @@ from capsem.wire.monitor import (
     Exited,
     Failed,
     File,
-    Keep,
     MonitorMessage,
     Resize,
     Result,
@@ -143,17 +142,6 @@ class Operation:
     async def resize(self, rows: int, columns: int) -> None:
         """The terminal has another size now."""
         await self._link.send(encode(Resize(rows, columns)))
-
-    async def keep(self) -> None:
-        """The machine that this operation is the lease of stays; returns when its monitor has said so.
-
-        Raises:
-            MachineError: it has gone.
-        """
-        await self._link.send(encode(Keep()))
-        frame = await self._link.receive()
-        if not isinstance(frame, Message) or not isinstance(decode_monitor(frame), Done):
-            raise MachineError("the machine's monitor has gone", next_step="see capsem list")
 
     async def close(self) -> None:
         """Hang up; a command that still runs is killed."""

@@ -22,10 +22,12 @@ from capsem.host.mcp import servers_of
 from capsem.host.operation import ask, read_file, write_file
 from capsem.host.packing import Packing
 from capsem.host.progress import Silent
+from capsem.host.rulefiles import rules_of
 from capsem.host.service import call
 from capsem.host.settings import load
 from capsem.host.transfer import fetch, send
 from capsem.sdk.command import CommandHandle, CommandResult, OnText, Piece, pieces, start, to_run
+from capsem.sdk.owned import Owned, hold, let_stay, release
 from capsem.vm.spec import DEFAULT_DISK
 from capsem.wire.monitor import File, Result
 
@@ -243,7 +245,7 @@ async def _begun(how: str, machine: str, body: object = None) -> Any:
 
 
 class AsyncSandbox:
-    """One machine.
+    """One machine. Made without a name it is this program's, and ends with it, unless it was let stay.
 
     Attributes:
         sandbox_id: its id.
@@ -252,6 +254,7 @@ class AsyncSandbox:
     """
 
     _workspace: AsyncWorkspace | None = None
+    _leased = _detached = False
 
     def __init__(self, machine: Mapping[str, Any]) -> None:
         self._machine = machine
@@ -267,9 +270,11 @@ class AsyncSandbox:
         cls, image: str | None = None, *, name: str | None = None, cpus: int | None = None,
         memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
         rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
-        share: Literal["copy", "live"] = "copy", mcp: str | Path | None = None,
+        share: Literal["copy", "live"] = "copy", mcp: str | Path | None = None, detached: bool = False,
     ) -> Self:  # fmt: skip
         """Make a machine and start it. What is not given is as the settings say (`capsem config`).
+
+        One with neither a name nor `detached` ends with this program, however that ends: see `detach` and `persist`.
 
         Args:
             image: the name or digest of an image.
@@ -283,9 +288,12 @@ class AsyncSandbox:
             policy: a file, or a preset's name: what it may reach; `none`: nothing.
             share: `live`: the workspace is the directory itself, which the machine changes at once.
             mcp: a file that declares MCP servers of this host, which its programs may use.
+            detached: without a name, it outlives this program all the same, until it is killed or stopped.
 
         Raises:
-            UsageError: a secret of the policy cannot be had, or the organisation's settings say otherwise.
+            UsageError: a file of rules cannot be read, a secret of the policy not be had, or the organisation's
+                settings say otherwise.
+            PolicyError: there is no such policy, or it is wrong, with every place.
         """
         settings = load()
         policy = str(settings.of("machine.policy").value if policy is None else policy)
@@ -298,24 +306,27 @@ class AsyncSandbox:
             values = secrets_of(network["egress"])
         else:
             network, values = None, {}
-        texts = [{"file": str(path), "text": Path(path).read_text(encoding="utf-8")} for path in rules]
         asked = {
             "image": settings.of("machine.image").value if image is None else image, "name": name,
             "cpus": settings.of("machine.cpu").value if cpus is None else cpus,
             "memory_mib": settings.mebibytes("machine.memory") if memory_mib is None else memory_mib,
             "disk_mib": settings.mebibytes("machine.disk") if disk_mib == DEFAULT_DISK else disk_mib,
-            "env": dict(envs or {}), "rules": texts, "network": network, "share": share,
-            "mcp": [] if mcp is None else servers_of(mcp),
+            "env": dict(envs or {}), "rules": rules_of(rules), "network": network, "share": share,
+            "mcp": [] if mcp is None else servers_of(mcp), "leased": name is None and not detached,
         }  # fmt: skip
+        lease = Owned() if asked["leased"] else None
         if workspace is None or share == "live":
             root = None if workspace is None else str(Path(workspace).resolve())
             machine = await call("POST", "/machines", {**asked, "workspace": root})
+            if lease is not None:
+                await lease.take(machine)
         else:
             # What a workspace needs is loaded for a machine that has one.
             from capsem.host.workspace import make, root_of
 
-            machine, _ = await make({**asked, "workspace": str(root_of(workspace))}, Silent())
+            machine, _ = await make({**asked, "workspace": str(root_of(workspace))}, Silent(), lease)
         made = cls(machine)
+        made._leased, made._detached = lease is not None, detached
         if values:
             try:
                 await give(made.socket, values)
@@ -376,23 +387,47 @@ class AsyncSandbox:
             await call("POST", f"/machines/{self.sandbox_id}/delete", {"force": True})
         except NotFoundError:
             return False
+        finally:
+            release(self.sandbox_id)
         return True
 
     async def stop(self) -> None:
         """End it in order; one with a name stays and can be connected to again."""
         await call("POST", f"/machines/{self.sandbox_id}/stop", {"force": False})
+        release(self.sandbox_id)
 
     async def restart(self) -> None:
         """End it in order and start it again, from its disk; a temporary one stays, too."""
-        await _begun("restart", self.sandbox_id, {"force": False})
+        await self._go_on("restart", {"force": False})
 
     async def pause(self) -> None:
-        """Keep its memory and devices on the host's disk, and end it; `resume` or `connect` go on from there."""
+        """Keep its memory and devices on the host's disk, and end it; `resume` or `connect` go on from there.
+
+        What was paused is kept, also when this program ends. `resume` makes it this program's again.
+        """
         await call("POST", f"/machines/{self.sandbox_id}/suspend")
+        release(self.sandbox_id)
 
     async def resume(self) -> None:
         """Go on from where it was paused: what ran runs on, with other random numbers and the time of now."""
-        await _begun("resume", self.sandbox_id)
+        await self._go_on("resume", {})
+
+    async def _go_on(self, how: str, body: Mapping[str, Any]) -> None:
+        machine = await _begun(how, self.sandbox_id, {**body, "leased": self._leased})
+        # Meanwhile it may have been given a name.
+        if self._leased and machine["name"] is None:
+            await hold(machine)
+
+    async def detach(self) -> None:
+        """From now on it outlives this program, and the block it was made in, until somebody kills or stops it.
+
+        Of one that was connected to: only the block. Whoever made it says whether it stays.
+
+        Raises:
+            MachineError: it has ended.
+        """
+        await let_stay(self.sandbox_id)
+        self._leased, self._detached = False, True
 
     async def history(self) -> list[dict[str, Any]]:
         """What happened to it: `time`, `what`, `detail`, `outcome`, `seq` of the entry on its log."""
@@ -409,16 +444,24 @@ class AsyncSandbox:
 
         Args:
             n: how many.
-            names: theirs; without, they are temporary.
+            names: theirs; without, they are temporary, and this program's as with `create`.
         """
-        asked = {"count": n, "names": list(names)}
+        asked = {"count": n, "names": list(names), "leased": not names}
         found = await _begun("branch", self.sandbox_id, asked)
-        return [type(self)(machine) for machine in found["machines"]]
+        children = [type(self)(machine) for machine in found["machines"]]
+        if not names:
+            for child, machine in zip(children, found["machines"], strict=True):
+                await hold(machine)
+                child._leased = True
+        return children
 
     async def persist(self, name: str) -> None:
         """Give a temporary machine a name; from now on it outlives its stop, and the block it was made in."""
         await call("POST", f"/machines/{self.sandbox_id}/persist", {"name": name})
-        self.name = name
+        self.name, self._leased = name, False
+        # One with a name stays anyway, whatever its monitor can read of that.
+        with contextlib.suppress(MachineError):
+            await let_stay(self.sandbox_id)
 
     async def __aenter__(self) -> Self:
         return self
@@ -426,5 +469,5 @@ class AsyncSandbox:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.name is None:
+        if self.name is None and not self._detached:
             await self.kill()

@@ -232,12 +232,12 @@ class Sandbox:
         cls, image: str | None = None, *, name: str | None = None, cpus: int | None = None,
         memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
         rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
-        share: Literal["copy", "live"] = "copy", mcp: str | Path | None = None,
+        share: Literal["copy", "live"] = "copy", mcp: str | Path | None = None, detached: bool = False,
     ) -> Self:  # fmt: skip
         """Make a machine and start it; arguments as in `AsyncSandbox.create`."""
         made = AsyncSandbox.create(
             image, name=name, cpus=cpus, memory_mib=memory_mib, disk_mib=disk_mib, envs=envs, rules=rules,
-            workspace=workspace, policy=policy, share=share, mcp=mcp,
+            workspace=workspace, policy=policy, share=share, mcp=mcp, detached=detached,
         )  # fmt: skip
         return cls(LOOP.run(made))
 
@@ -305,6 +305,10 @@ class Sandbox:
         """Make machines that go on from where this one is now; it runs on itself."""
         return [Sandbox(box) for box in LOOP.run(self._box.branch(n, names=names))]
 
+    def detach(self) -> None:
+        """From now on it outlives this program and its block; see `AsyncSandbox.detach`."""
+        LOOP.run(self._box.detach())
+
     def persist(self, name: str) -> None:
         """Give a temporary machine a name; from now on it outlives its stop, and the block it was made in."""
         LOOP.run(self._box.persist(name))
@@ -316,5 +320,4 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.name is None:
-            self.kill()
+        LOOP.run(self._box.__aexit__(kind, error, trace))

@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-WIRE = 2
-"""1: until machines had leases. 2: with them, and with these words."""
+WIRE = 3
+"""1: until machines had leases. 2: with them, and with these words. 3: one that goes on may have one."""
 VERSION_FIELD, WIRE_FIELD = "capsem-version", "capsem-wire"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,9}")

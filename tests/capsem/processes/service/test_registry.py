@@ -166,22 +166,6 @@ async def test_a_machine_that_runs_is_taken_over(tmp_path: Path) -> None:
             await registry.start(record)
 
 
-async def test_machines_are_found_by_name_and_id_and_its_beginning() -> None:
-    left("m-aaaa0001", "build", State.STOPPED)
-    left("m-aaaa0002", "m-aaaa", State.STOPPED)
-    left("m-bbbb0003", "other", State.STOPPED)
-    registry = Registry()
-    await registry.adopt()
-    assert registry.find("build").id == "m-aaaa0001"
-    assert registry.find("m-bb").id == "m-bbbb0003"
-    assert registry.find("m-aaaa").id == "m-aaaa0002", "a whole name beats a beginning"
-    for name in ("m-a", "nothing", "m-", ""):
-        with pytest.raises(NotFoundError):
-            registry.find(name)
-    with pytest.raises(NotFoundError, match="fits 2"):
-        registry.find("m-aaaa0")
-
-
 async def test_what_makes_no_sense_leaves_nothing() -> None:
     left("m-aaaa0001", "build", State.STOPPED)
     registry = Registry()
@@ -203,22 +187,6 @@ async def test_delete_takes_everything_but_the_record() -> None:
     assert not places.session(record.id).exists()
     assert places.log(record.id).read_text() == "evidence"
     assert await registry.list() == []
-
-
-async def test_only_old_logs_of_machines_that_are_gone_are_removed() -> None:
-    left("m-0000000a", "build", State.STOPPED)
-    registry = Registry()
-    await registry.adopt()
-    logs = [places.log(name) for name in ("m-0000000a", "m-0000000b", "m-0000000c", "other")]
-    for log in logs:
-        log.write_text("evidence")
-    for log in (logs[0], logs[1], logs[3]):
-        os.utime(log, (1, 1))
-    with pytest.raises(UsageError):
-        registry.forget_logs(-1)
-    assert registry.forget_logs(30) == ["m-0000000b"]
-    assert [log.exists() for log in logs] == [True, False, True, True]
-    assert registry.forget_logs(0) == ["m-0000000c"]
 
 
 async def test_how_many_there_may_be() -> None:

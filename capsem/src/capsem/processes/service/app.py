@@ -101,6 +101,19 @@ class Force(BaseModel):
     force: bool = False
 
 
+class Restart(Force):
+    """How an end is meant, and whose the machine is afterwards."""
+
+    leased: bool = Field(default=False, description="It ends with the client that holds its lease.")
+
+
+class Resume(BaseModel):
+    """Whose a machine is that goes on."""
+
+    model_config = ConfigDict(extra="forbid")
+    leased: bool = Field(default=False, description="It ends with the client that holds its lease.")
+
+
 class Name(BaseModel):
     """What a machine is to be called."""
 
@@ -114,6 +127,9 @@ class Branches(BaseModel):
     model_config = ConfigDict(extra="forbid")
     count: int = 1
     names: list[str] = []
+    leased: bool = Field(
+        default=False, description="Those without a name end with the client of their leases."
+    )
 
 
 class Clean(BaseModel):
@@ -265,9 +281,10 @@ def _begin_and_end(app: FastAPI, registry: Registry) -> None:
         return {"id": record.id, "state": "deleted" if stopped is None else stopped.state}
 
     @app.post("/machines/{name}/restart")
-    async def restart(name: str, how: Force) -> dict[str, Any]:
+    async def restart(name: str, how: Restart) -> dict[str, Any]:
         """Stop a machine and start it from its disk."""
-        return shown(await registry.restart(registry.find(name), force=how.force), None)
+        record = registry.find(name)
+        return shown(await registry.restart(record, force=how.force, leased=how.leased), None)
 
     @app.post("/machines/{name}/suspend")
     async def suspend(name: str) -> dict[str, Any]:
@@ -275,9 +292,9 @@ def _begin_and_end(app: FastAPI, registry: Registry) -> None:
         return shown(await registry.suspend(registry.find(name)), None)
 
     @app.post("/machines/{name}/resume")
-    async def resume(name: str) -> dict[str, Any]:
+    async def resume(name: str, how: Resume = Resume()) -> dict[str, Any]:  # noqa: B008 - nothing changes it
         """Go on with a machine that was suspended."""
-        return shown(await registry.resume(registry.find(name)), None)
+        return shown(await registry.resume(registry.find(name), leased=how.leased), None)
 
     @app.post("/machines/{name}/delete")
     async def delete(name: str, how: Force) -> dict[str, Any]:
@@ -301,7 +318,7 @@ def _copy_and_keep(app: FastAPI, registry: Registry) -> None:
     @app.post("/machines/{name}/branch", status_code=201)
     async def branch(name: str, what: Branches) -> dict[str, Any]:
         """Make machines that go on from where a running one is now."""
-        made = await copies.branch(registry, registry.find(name), what.count, what.names)
+        made = await copies.branch(registry, registry.find(name), what.count, what.names, leased=what.leased)
         return {
             "paused_ms": made.paused_ms, "answered_ms": made.answered_ms,
             "machines": [shown(child, None) for child in made.children],

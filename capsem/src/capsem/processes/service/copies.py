@@ -94,7 +94,9 @@ class Branched:
     children: list[Record]
 
 
-async def branch(registry: Registry, record: Record, count: int, names: Sequence[str] = ()) -> Branched:
+async def branch(
+    registry: Registry, record: Record, count: int, names: Sequence[str] = (), *, leased: bool = False
+) -> Branched:
     """Make machines that go on from where a running one is now; it runs on itself.
 
     Args:
@@ -102,6 +104,7 @@ async def branch(registry: Registry, record: Record, count: int, names: Sequence
         record: the parent.
         count: how many.
         names: theirs; none for temporary ones.
+        leased: whether temporary ones end with the client that holds their leases.
 
     Raises:
         ConflictError: it does not run, or a name is taken.
@@ -122,10 +125,12 @@ async def branch(registry: Registry, record: Record, count: int, names: Sequence
             raise ConflictError(f"{record.names[0]} is {record.state}", next_step="capsem start it first")
         needed = count * await asyncio.to_thread(of_copy, record.id)
         async with registry.room.taken(f"{count} branches of {record.names[0]}", needed):
-            return await _branched(registry, record, count, names)
+            return await _branched(registry, record, count, names, leased=leased and not names)
 
 
-async def _branched(registry: Registry, record: Record, count: int, names: Sequence[str]) -> Branched:
+async def _branched(
+    registry: Registry, record: Record, count: int, names: Sequence[str], *, leased: bool
+) -> Branched:
     place = _place(record)
     children: list[Record] = []
     try:
@@ -142,6 +147,7 @@ async def _branched(registry: Registry, record: Record, count: int, names: Seque
                         registry.plan_of(record),
                         template=record.template,
                         start_from=(copy.memory, copy.state),
+                        leased=leased,
                     )
                     for child in children
                 ),

@@ -12,11 +12,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import re
 import secrets
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,31 +22,27 @@ from pathlib import Path
 
 import msgspec
 
-from capsem.errors import CapsemError, ConflictError, MachineError, NotFoundError, UsageError
+from capsem.errors import CapsemError, ConflictError, MachineError, UsageError
 from capsem.host import hold, places
 from capsem.host.disk import copy_disk
 from capsem.host.facts import host_facts, without_accelerator
-from capsem.host.keeping import remove
 from capsem.host.plans import read_plan, write_plan
 from capsem.host.programs import find_qemu
 from capsem.host.remembered import remove_with_logs
 from capsem.host.settings import load
-from capsem.host.usage import taken
-from capsem.host.whole import write_whole
 from capsem.processes.service import monitors
 from capsem.processes.service.admission import allowed, fits, image_files, not_live, with_disk_of
 from capsem.processes.service.kept import ended, starting
+from capsem.processes.service.known import Known
 from capsem.processes.service.nursery import Nursery
 from capsem.processes.service.pool import Ahead, Pool, size
 from capsem.processes.service.room import Room, of_new
 from capsem.processes.service.templates import Templates
 from capsem.processes.service.watching import Watching
-from capsem.vm.history import Happened, told
-from capsem.vm.keeping import Item, Judged, What
 from capsem.vm.lifecycle import ALIVE, State
 from capsem.vm.plan import Accelerator, Board, HostFacts, ImageFiles, MachinePlan, work_out
 from capsem.vm.quantities import machine_name
-from capsem.vm.record import End, Origin, Record, decode, encode, next_step
+from capsem.vm.record import End, Origin, Record, decode, next_step
 from capsem.vm.spec import MachineSpec
 from capsem.wire.monitor import Status
 from capsem.wire.nursery import Begin
@@ -56,11 +50,11 @@ from capsem.wire.nursery import Begin
 _OVER = {State.STOPPED, State.CRASHED}
 
 
-class Registry:
+class Registry(Known):
     """All machines of one home."""
 
     def __init__(self) -> None:
-        self._records: dict[str, Record] = {}
+        super().__init__()
         self._facts: HostFacts | None = None
         self.templates = Templates(self._boot_template)
         self.nursery = Nursery()
@@ -74,68 +68,6 @@ class Registry:
         self._turns: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
 
     # What is known.
-
-    def find(self, name: str) -> Record:
-        """A machine by its name, its id, or the beginning of its id.
-
-        Raises:
-            NotFoundError: none, or more than one.
-        """
-        exact = [record for record in self._records.values() if name in record.names]
-        fits = exact or [
-            record for record in self._records.values() if len(name) >= 4 and record.id.startswith(name)
-        ]
-        if len(fits) != 1:
-            raise NotFoundError(
-                f"no machine named {name!r}" if not fits else f"{name!r} fits {len(fits)} machines",
-                next_step="see capsem list",
-            )
-        return fits[0]
-
-    def history(self, name: str) -> list[Happened]:
-        """What happened to a machine; of one that was deleted, by its whole id.
-
-        Raises:
-            NotFoundError: there is no such machine, and no log of it.
-        """
-        log = places.log(self.recorded(name)[0])
-        return list(told(log.read_bytes().splitlines())) if log.exists() else []
-
-    def recorded(self, name: str) -> tuple[str, Record | None]:
-        """The id of a machine that there is or that was deleted, and the one that there is.
-
-        Args:
-            name: its name, or its id or the beginning of that; one that was deleted has no name.
-
-        Raises:
-            NotFoundError: there is no such machine, and no log of it.
-        """
-        try:
-            record = self.find(name)
-        except NotFoundError:
-            if re.fullmatch(r"m-[0-9a-f]{2,8}", name) is None:
-                raise
-            logs = [log.stem for log in places.logged() if log.stem.startswith(name)]
-            if len(logs) != 1:
-                raise
-            return logs[0], None
-        return record.id, record
-
-    def forget_logs(self, days: int) -> list[str]:
-        """Remove the logs of machines that are gone and were last written to that many days ago; returns their ids.
-
-        Raises:
-            UsageError: fewer than 0 days.
-        """
-        if days < 0:
-            raise UsageError(f"{days} days is no age", next_step="give 0 or more")
-        gone, oldest = [], time.time() - days * 86400
-        for log in places.logged():
-            if log.stem not in self._records and (written := log.stat().st_mtime) <= oldest:
-                item = Item(What.LOG, log.stem, taken([log, places.index(log.stem)])[0], written)
-                if remove(Judged(item, goes=True, why=f"purged: {days} days or older")):
-                    gone.append(log.stem)
-        return gone
 
     async def facts(self) -> HostFacts:
         """What this host executes machines with; found out once."""
@@ -283,7 +215,7 @@ class Registry:
         """
         async with self._naming:
             if spec.name is not None:
-                self._not_taken(spec.name)
+                self.not_taken(spec.name)
             most = load().of("limits.machines")
             if len(self._records) >= int(most.value):
                 raise ConflictError(
@@ -327,7 +259,7 @@ class Registry:
         async with self._turns[record.id]:
             return await self._started(record)
 
-    async def _started(self, record: Record) -> Record:
+    async def _started(self, record: Record, *, leased: bool = False) -> Record:
         record = await self._standing(record)
         if record.state is State.SUSPENDED:
             name = record.names[0]
@@ -335,10 +267,11 @@ class Registry:
                 f"{name} is suspended",
                 next_step=f"capsem resume {name}; or forget what was in its memory: capsem stop --force {name}",
             )
-        return await self._start(record, await asyncio.to_thread(image_files, record.digest))
+        image = await asyncio.to_thread(image_files, record.digest)
+        return await self._start(record, image, leased=leased and not record.spec.persistent)
 
-    async def resume(self, record: Record) -> Record:
-        """Go on with a machine from where it was suspended.
+    async def resume(self, record: Record, *, leased: bool = False) -> Record:
+        """Go on with a machine from where it was suspended; `leased` as in `create`, of one that has no name.
 
         Raises:
             ConflictError: it is not suspended, or this host has another QEMU or accelerator than it was kept with.
@@ -357,7 +290,8 @@ class Registry:
                     next_step=f"capsem stop --force {record.names[0]} forgets its memory and keeps its disk",
                 )
             await asyncio.to_thread(image_files, record.digest)
-            return await self.launched(record, plan, template=record.template)
+            leased = leased and not record.spec.persistent
+            return await self.launched(record, plan, template=record.template, leased=leased)
 
     async def _standing(self, record: Record) -> Record:
         await monitors.settled(record.id, force=False)
@@ -384,8 +318,8 @@ class Registry:
                 await monitors.suspend(record.id)
             return (await self.seen(record))[0]
 
-    async def restart(self, record: Record, *, force: bool = False) -> Record:
-        """End a machine and start it from its disk.
+    async def restart(self, record: Record, *, force: bool = False, leased: bool = False) -> Record:
+        """End a machine and start it from its disk; `leased` as in `create`, of one that has no name.
 
         Raises:
             ConflictError: it has no disk of its own, so a new start would find nothing; it is suspended.
@@ -397,7 +331,7 @@ class Registry:
             )
         async with self._turns[record.id]:
             await monitors.stop(record.id, force=force)
-            return await self._started(record)
+            return await self._started(record, leased=leased)
 
     async def persist(self, record: Record, name: str) -> Record:
         """Give a temporary machine a name, with which it outlives its stop.
@@ -412,15 +346,8 @@ class Registry:
                 raise ConflictError(
                     f"it is named {record.spec.name} already", next_step="it outlives its stop as it is"
                 )
-            self._not_taken(name)
+            self.not_taken(name)
             return self.put(msgspec.structs.replace(record, spec=replace(record.spec, name=name)))
-
-    def _not_taken(self, name: str) -> None:
-        if any(name in one.names for one in self._records.values()):
-            raise ConflictError(
-                f"there is a machine named {name}",
-                next_step=f"capsem delete {name}, or choose another name",
-            )
 
     async def _start(self, record: Record, image: ImageFiles, *, leased: bool = False) -> Record:
         facts = await self.facts()
@@ -580,13 +507,6 @@ class Registry:
             for part in ("session.json.new", "suspended.new", "suspended.used"):
                 (directory / part).unlink(missing_ok=True)
             shutil.rmtree(directory / "copies", ignore_errors=True)
-
-    def put(self, record: Record) -> Record:
-        """Keep what is known of a machine."""
-        # A temporary machine does not outlive the host's end anyway.
-        write_whole(places.session(record.id) / "session.json", encode(record), sync=record.spec.persistent)
-        self._records[record.id] = record
-        return record
 
     async def _boot_template(self, plan: MachinePlan, directory: Path) -> None:
         write_plan(directory, plan)
