@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.bare import Bare, Template
 from benchmarks.home import IMAGE, bench_home
 from benchmarks.measure import NotWorkingError, Row, once, save, summarise, table, version
-from capsem.processes.monitor.machine import AHEAD_RUNS
+from capsem.processes.monitor.running import AHEAD_RUNS
 
 MIB = 1 << 20
 TRUE = ("true",)

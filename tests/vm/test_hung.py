@@ -1,4 +1,4 @@
-"""A machine whose QEMU stands still: whoever works on its files is told so in time, and it goes on afterwards."""
+"""A machine whose QEMU stands still: whoever works in it is told so in time, and it goes on afterwards."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from capsem import AsyncSandbox
 from capsem.errors import MachineError
 from tests.vm.marks import machines
 from tests.vm.processes import qemus_of
-from tests.vm.test_crashes import begun
-from tests.vm.test_lives import answered
+from tests.vm.test_crashes import begun, until
+from tests.vm.test_lives import answered, types
 from tests.vm.test_machines import Home, home
 
 __all__ = ["home"]
@@ -88,3 +88,35 @@ def test_every_work_on_files_ends_with_what_is_wrong(home: Home, hung: str, tmp_
         assert not (tmp_path / name).exists(), "nothing half-done is left"
     # It is asked about and told apart meanwhile.
     assert home.info(hung)["state"] == "running"
+
+
+def test_a_command_that_has_no_end_is_told_that_its_machine_hangs(home: Home) -> None:
+    home.create("-n", "still")
+    try:
+        # What says nothing for longer than a machine that hangs is waited for is at work, and is let be.
+        work = begun(home, "exec", "still", "--", "sh", "-c", "sleep 100; echo done")
+        until(lambda: home.info("still")["status"]["jobs"] == 1, "nothing runs")
+        out, said = work.communicate(timeout=300)
+        assert (work.returncode, out) == (0, b"done\n"), said
+        endless = begun(home, "exec", "still", "--", "sleep", "100000")
+        until(lambda: home.info("still")["status"]["jobs"] == 1, "nothing runs")
+        (qemu,) = qemus_of(home.path)
+        os.kill(qemu, signal.SIGSTOP)
+        _, complaint = endless.communicate(timeout=200)
+        assert endless.returncode == 125
+        assert b"the machine does not answer: nothing came within 60 s" in complaint
+        assert b"capsem stop --force" in complaint
+        info = home.info("still")
+        assert (info["state"], info["status"]["jobs"]) == ("running", 0)
+        assert "its agent has not answered for" in info["problem"]
+        assert "capsem stop --force still, capsem start still" in info["next_step"]
+        os.kill(qemu, signal.SIGCONT)
+        until(lambda: home.info("still")["problem"] is None, "it is not said that it answers again")
+        gone = "! grep -qx sleep /proc/[0-9]*/comm 2>/dev/null"
+        until(
+            lambda: answered(home, "exec", "still", "--", "sh", "-c", gone)[0] == 0, "it runs on for nobody"
+        )
+        kinds = types(info["log"])
+        assert (kinds.count("machine.unanswered"), kinds.count("machine.answers")) == (1, 1)
+    finally:
+        answered(home, "delete", "--force", "still")

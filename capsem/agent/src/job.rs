@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::freezer::Freezer;
 use crate::message::{Exec, File};
 use crate::stream::{AtEnd, Inflow, Outflow, Stream, window};
-use crate::{files, sys};
+use crate::{accounts, files, sys};
 
 /// How long a job has between SIGTERM and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -101,11 +101,13 @@ pub fn exec(
         let reason = format!("cannot start in the directory {}: {error}", asked.cwd);
         return Err((error, reason));
     }
+    let mut environment = asked.env.clone();
+    accounts::complete(&mut environment, asked.uid);
     let mut command = Command::new(&asked.argv[0]);
     command
         .args(&asked.argv[1..])
         .env_clear()
-        .envs(&asked.env)
+        .envs(&environment)
         .current_dir(Path::new(&asked.cwd));
     if sys::effective_uid() == 0 || asked.uid != sys::effective_uid() {
         command.uid(asked.uid).gid(asked.gid);

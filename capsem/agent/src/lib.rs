@@ -3,6 +3,7 @@
 //! One thread and one loop: it may fork without harm, and what it keeps is bounded by the windows of the streams. Refuses
 //! whatever is not of the documented form, and runs nothing before the host has given the machine its identity.
 
+pub mod accounts;
 mod acts;
 pub mod agent;
 pub mod allowance;
@@ -20,6 +21,7 @@ pub mod job;
 pub mod line;
 pub mod mcp;
 pub mod message;
+pub mod naming;
 pub mod network;
 pub mod port;
 pub mod prefetch;

@@ -30,6 +30,7 @@ def command(*, machine: str, as_json: bool) -> None:
         terminal.say_json(found)
         return
     status, counts = found.pop("status", None) or {}, found.pop("recorded") or {}
+    _say_rules(found)
     for name, value in {
         **found,
         **{key: status[key] for key in ("kernel", "agent", "uptime_ms", "jobs") if key in status},
@@ -39,6 +40,17 @@ def command(*, machine: str, as_json: bool) -> None:
     said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     if said:
         terminal.say(f"{'recorded:':<13} {said}")
+
+
+def _say_rules(found: dict[str, Any]) -> None:
+    """Its rules, with what holds for what they say nothing of."""
+    files, unruled = found.pop("rules", None), found.pop("unruled", None)
+    if files is None:
+        return
+    if files:
+        found["rules"] = f"{', '.join(files)} (commands and files that none of them allows are {unruled})"
+    else:
+        found["rules"] = f"none (commands and files are {unruled})"
 
 
 def _found(machine: str) -> dict[str, Any]:

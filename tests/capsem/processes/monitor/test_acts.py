@@ -251,8 +251,10 @@ async def test_rules_decide_before_the_act_and_what_none_allows_is_refused(tmp_p
         with pytest.raises(RefusedError, match="nothing leaves this machine") as blocked:
             await ran(shell(f"echo push > {marker}"))
         assert blocked.value.exit_code == 126
-        with pytest.raises(RefusedError, match="no rule allows it"):
+        with pytest.raises(RefusedError, match="no rule allows it") as unruled:
             await ran(Exec(argv=("/bin/true",), user=USER))
+        assert "add it to rules.yaml under rules:" in unruled.value.next_step
+        assert """when: 'process.argv == ["/bin/true"]', action: allow}""" in unruled.value.next_step
         with pytest.raises(RefusedError):
             await read_file(places.monitor_socket(ID), File("read", "/etc/hostname", user=USER))
         out, _, _ = await ran(shell(f"test -e {marker} || echo not there"))

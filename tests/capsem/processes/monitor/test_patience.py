@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,9 +13,10 @@ import pytest
 
 from capsem.errors import MachineError, NotFoundError
 from capsem.host import places, transfer
-from capsem.host.operation import ask, read_file, write_file
+from capsem.host.operation import ask, begin, read_file, write_file
 from capsem.processes.monitor import patience
-from capsem.wire.monitor import File, Info, Status
+from capsem.processes.service.kept import shown
+from capsem.wire.monitor import Exec, Exited, File, Info, Started, Status
 from tests.capsem.processes.monitor.standing import ID, USER, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
@@ -95,10 +98,78 @@ async def test_what_takes_long_is_waited_for_while_the_agent_answers(
             await asyncio.sleep(1.0)
             return "done"
 
-        assert await patience.while_it_answers(machine.channel, long()) == "done"
+        assert await machine.patience.while_it_answers(machine.channel, long()) == "done"
 
         async def fails() -> str:
             raise NotFoundError("none", next_step="look")
 
         with pytest.raises(NotFoundError):
-            await patience.while_it_answers(machine.channel, fails())
+            await machine.patience.while_it_answers(machine.channel, fails())
+
+
+async def test_a_command_in_a_guest_that_stands_still_ends_and_its_machine_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(patience, "ANSWER_SECONDS", 0.5)
+    async with standing(tmp_path) as machine:
+        socket = places.monitor_socket(ID)
+        silent = Exec(argv=("sleep", "3"), user=USER, cwd="/")
+        long = await begin(socket, silent)
+        # Nothing comes from it, and it is waited for: its agent answers.
+        assert (await anext(one async for one in long if isinstance(one, Exited))).code == 0
+        two = [await begin(socket, Exec(argv=("sleep", "599"), user=USER, cwd="/")) for _ in range(2)]
+        for one in two:
+            assert isinstance(await anext(aiter(one)), Started)
+        with standing_still(agent_of(tmp_path)):
+            for one in two:
+                with pytest.raises(MachineError, match="does not answer: nothing came within") as caught:
+                    async with asyncio.timeout(30):
+                        await anext(aiter(one))
+                assert "capsem stop --force" in caught.value.next_step
+            status = await ask(socket, Info())
+            assert isinstance(status, Status)
+            assert status.problem is not None
+            assert "has not answered for" in status.problem
+            assert shown(machine.record, status)["next_step"] == (
+                f"wait, or: capsem stop --force {ID}, capsem start {ID}; its disk is kept"
+            )
+        async with asyncio.timeout(30):
+            while machine.patience.problem is not None:
+                await asyncio.sleep(0.01)
+        status = await ask(socket, Info())
+        assert isinstance(status, Status)
+        assert (status.problem, status.jobs) == (None, 0)
+        again = await begin(socket, Exec(argv=("true",), user=USER, cwd="/"))
+        assert (await anext(one async for one in again if isinstance(one, Exited))).code == 0
+        async with asyncio.timeout(30):
+            while b"sleep\x00599" in commands():
+                await asyncio.sleep(0.05)
+    kinds = [json.loads(line).get("type") for line in places.log(ID).read_text().splitlines()]
+    assert (kinds.count("machine.unanswered"), kinds.count("machine.answers")) == (1, 1)
+
+
+async def test_one_that_stands_still_for_a_copy_is_no_guest_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "ANSWER_SECONDS", 0.2)
+    async with standing(tmp_path) as machine:
+        silent = asyncio.create_task(machine.patience.silent(machine.channel))
+        await machine.channel.freeze()
+        await asyncio.sleep(1)
+        await machine.channel.thaw(time.time_ns())
+        await asyncio.sleep(0.5)
+        assert not silent.done()
+        assert machine.patience.problem is None
+        silent.cancel()
+
+
+def commands() -> bytes:
+    """The command lines of what runs here."""
+    found = b""
+    for directory in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if directory.name.isdigit():
+                found += (directory / "cmdline").read_bytes()
+    return found

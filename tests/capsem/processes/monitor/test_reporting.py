@@ -18,8 +18,9 @@ from capsem.errors import MachineError
 from capsem.host import places
 from capsem.host.reports import Reports
 from capsem.processes.monitor import reporting
-from capsem.processes.monitor.machine import Machine, now
+from capsem.processes.monitor.machine import Machine
 from capsem.processes.monitor.reporting import AT_ONCE, ENTRY, PROGRAMS, Reporting, take, watch
+from capsem.processes.monitor.running import now
 from capsem.vm.network import NOTHING, NetworkSpec, TextFile
 from capsem.vm.spec import MachineSpec
 from capsem.wire.guest import Change, Ended, Lost, Ran

@@ -36,7 +36,7 @@ from capsem.host.operation import told
 from capsem.processes.monitor import archives
 from capsem.processes.monitor.deciding import Verdict
 from capsem.processes.monitor.machine import Machine
-from capsem.processes.monitor.patience import NO_ANSWER, while_it_answers
+from capsem.processes.monitor.patience import NO_ANSWER, unanswered
 from capsem.processes.monitor.seeing import Seeing
 from capsem.wire import guest
 from capsem.wire.frame import DATA_LIMIT, Credit, Data, End, FrameError, Message
@@ -59,7 +59,9 @@ from capsem.wire.monitor import (
 )
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-DEFAULTS = {"PATH": PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8"}
+DEFAULTS = {"PATH": PATH, "LANG": "C.UTF-8"}
+# Of any other user its agent knows the home and the name, by the machine's own accounts.
+OF_ROOT = {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
 # Where a machine's workspace is in it.
 INSIDE = "/workspace"
 # After its end, a command's children may hold its output open; what has come by then is passed on.
@@ -91,9 +93,7 @@ async def decide(machine: Machine, kind: str, verdict: Verdict, **fields: Any) -
     """
     await machine.evidence.write(kind, {**fields, **verdict.entry})
     if not verdict.allowed:
-        raise RefusedError(
-            f"refused: {verdict.reason}", next_step="see the machine's rules, and its log with capsule log"
-        )
+        raise RefusedError(f"refused: {verdict.reason}", next_step=verdict.step)
 
 
 def as_error(error: GuestError) -> Failed:
@@ -126,8 +126,9 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
         CapsemError: it was refused, or could not be started or recorded.
     """
     spec = machine.record.spec
-    env = {**DEFAULTS, **machine.network.environment(), **spec.env, **asked.env}
     user = asked.user or 0
+    usual = {**DEFAULTS, **({} if user else OF_ROOT)}
+    env = {**usual, **machine.network.environment(), **spec.env, **asked.env}
     cwd = asked.cwd or (INSIDE if spec.workspace is not None else "/root" if user == 0 else "/")
     channel = machine.channel
     verdict = machine.rules.process(asked.argv)
@@ -152,14 +153,14 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
             await machine.evidence.write("machine.exit", {"exec": act, "errno": "E2BIG"})
             raise UsageError(f"too much at once: {error}", next_step="pass it by standard input") from None
         await link.send(encode(Started(job.pid)))
-        ended = await _attended(link, job, asked)
-        if ended is None:
-            # The time is kept here, whatever the guest does with it.
-            await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT"})
-            raise MachineError(
-                "the command's time was over, and the machine does not say that it has ended",
-                next_step=NO_ANSWER,
-            )
+        silent = asyncio.create_task(machine.patience.silent(channel))
+        try:
+            ended = await _attended(link, job, asked, silent)
+        finally:
+            silent.cancel()
+        if isinstance(ended, str):
+            await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT", "reason": ended})
+            raise MachineError(ended, next_step=NO_ANSWER)
         await machine.evidence.write(
             "machine.exit",
             {
@@ -201,21 +202,31 @@ def _within(asked: Exec) -> float | None:
     return None if asked.timeout_ms is None else asked.timeout_ms / 1000 + _KILL_SECONDS
 
 
-async def _end_of(job: Job, client: asyncio.Task[None], within: float | None) -> guest.Exited | None:
-    """How it ended; None when its time, or its client, was over and the guest has not said that it killed it."""
+async def _end_of(
+    job: Job, client: asyncio.Task[None], within: float | None, silent: asyncio.Task[None]
+) -> guest.Exited | str:
+    """How it ended, or why nobody knows. The time is kept here, whatever the guest does with it.
+
+    A command may say nothing for as long as it likes: only a machine that answers nothing at all is not waited for.
+    Where that runs on one day, the command is killed.
+    """
     waiting = asyncio.create_task(job.wait())
     try:
-        await asyncio.wait({waiting, client}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({waiting, client, silent}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
             job.signal(signal.SIGKILL)
+            if silent.done():
+                return f"{unanswered()}; whether the command has ended is not known"
             await asyncio.wait({waiting}, timeout=_KILL_SECONDS)
-        return waiting.result() if waiting.done() else None
+        if waiting.done():
+            return waiting.result()
+        return "the command's time was over, and the machine does not say that it has ended"
     finally:
         waiting.cancel()
 
 
-async def _attended(link: Link, job: Job, asked: Exec) -> Exited | None:
-    """Pass its streams on until it has ended; None as of `_end_of`."""
+async def _attended(link: Link, job: Job, asked: Exec, silent: asyncio.Task[None]) -> Exited | str:
+    """Pass its streams on until it has ended; a text as of `_end_of`."""
     passages = [_Passage(link, job.stdout, OUTPUT)]
     tty = asked.tty is not None
     if not tty:
@@ -223,9 +234,9 @@ async def _attended(link: Link, job: Job, asked: Exec) -> Exited | None:
     tasks = [passage.task for passage in passages]
     client = asyncio.create_task(_obey(link, job, stdin=asked.stdin or tty))
     try:
-        ended = await _end_of(job, client, _within(asked))
-        if ended is None:
-            return None
+        ended = await _end_of(job, client, _within(asked), silent)
+        if isinstance(ended, str):
+            return ended
         passed = -1
         while not all(task.done() for task in tasks) and passed != (
             now := sum(one.passed for one in passages)
@@ -330,7 +341,7 @@ async def work_on_file(machine: Machine, link: Link, asked: File) -> None:
     await decide(machine, "machine.file", verdict, operation=asked.op, target=asked.path, user=user)
     with machine.job():
         try:
-            value = await while_it_answers(channel, _worked(channel, link, asked, user))
+            value = await machine.patience.while_it_answers(channel, _worked(channel, link, asked, user))
             if value is not None:
                 await link.send(encode(Result(value)))
         except GuestError as error:

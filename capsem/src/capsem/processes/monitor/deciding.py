@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from capsem.vm.spec import RuleText
+from capsem.vm.wording import rule_for
 
 if TYPE_CHECKING:
     from capsule.rules.engine import RuleSet
@@ -30,12 +31,14 @@ class Verdict:
         event: as the rules saw it.
         decision: as it is recorded.
         reason: why not.
+        step: what would let it be.
     """
 
     allowed: bool
     event: dict[str, Any]
     decision: dict[str, Any]
     reason: str = ""
+    step: str = "see the machine's rules, and its log with capsule log"
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -49,10 +52,12 @@ class Rules:
     Args:
         rules: compiled; None: there are none.
         now: this moment, RFC 3339.
+        file: where another rule would stand.
     """
 
-    def __init__(self, rules: RuleSet | None, now: Callable[[], str]) -> None:
+    def __init__(self, rules: RuleSet | None, now: Callable[[], str], file: str = "") -> None:
         self._rules = rules
+        self._file = file
         self._now = now
         self._count = itertools.count(1)
 
@@ -69,7 +74,7 @@ class Rules:
         from capsule.rules.engine import compile_rules
         from capsule.rules.rule import parse_rules
 
-        return cls(compile_rules([parse_rules(one.text, one.file) for one in texts]), now)
+        return cls(compile_rules([parse_rules(one.text, one.file) for one in texts]), now, texts[-1].file)
 
     def process(self, argv: Sequence[str]) -> Verdict:
         """May this command be run?"""
@@ -99,8 +104,15 @@ class Rules:
             return Verdict(True, event, decided.record())
         if decided.rule is None:
             reason = decided.reason or "no rule allows it"
-            return Verdict(False, event, {"action": "block", "by": "default", "reason": reason}, reason)
+            refused = Verdict(False, event, {"action": "block", "by": "default", "reason": reason}, reason)
+            return refused if decided.reason else replace(refused, step=self._step(kind, subject))
         record = {**decided.record(), "action": "block"}
         return Verdict(
             False, event, record, decided.reason or f"the rule {decided.rule.id} says {decided.action}"
+        )
+
+    def _step(self, kind: str, subject: dict[str, Any]) -> str:
+        return (
+            f"with rules, what none of them allows is refused; to allow just this, add it to {self._file} under rules: "
+            f"and make the machine again: {rule_for(kind, subject)}"
         )

@@ -21,8 +21,8 @@ from capsem.host.jobs import GuestError
 from capsem.host.programs import find_qemu
 from capsem.host.qemu import Files, launch
 from capsem.processes.monitor.console import keep
-from capsem.processes.monitor.machine import BOOT_SECONDS
 from capsem.processes.monitor.reporting import WATCHED
+from capsem.processes.monitor.running import BOOT_SECONDS
 from capsem.vm.commandline import boot
 from capsem.vm.plan import FIRST_READ, MachinePlan
 from capsem.wire.guest import PORTS as WIRE_PORTS

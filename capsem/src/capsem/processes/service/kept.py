@@ -47,15 +47,24 @@ def shown(record: Record, status: Status | None) -> dict[str, Any]:
         "memory_mib": record.spec.memory_mib,
         "disk_mib": record.spec.disk_mib,
         "workspace": record.spec.workspace,
+        "rules": [rule.file for rule in record.spec.rules],
+        # Of commands and files that no rule says anything of.
+        "unruled": "refused" if record.spec.rules else "allowed",
         "share": record.spec.share if record.spec.workspace is not None else None,
         "accelerator": record.accelerator,
         "board": record.board,
         "template": record.template,
-        "problem": record.problem,
-        "next_step": next_step(record) if status is None else None,
+        "problem": record.problem if status is None else status.problem,
+        "next_step": next_step(record) if status is None else _next_step(record, status),
         "origin": None if record.origin is None else record.origin.machine,
         "log": str(places.log(record.id)),
         "directory": str(places.session(record.id)),
         "socket": str(places.monitor_socket(record.id)),
         "status": None if status is None else msgspec.to_builtins(status),
     }
+
+
+def _next_step(record: Record, status: Status) -> str | None:
+    """What to do about one that runs; nothing, where nothing is wrong with it."""
+    name = record.names[0]
+    return status.problem and f"wait, or: capsem stop --force {name}, capsem start {name}; its disk is kept"
