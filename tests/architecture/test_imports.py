@@ -57,8 +57,9 @@ OFFERED = {
     "capsule.sessions.schema", "capsule.sessions.timeline",
     # The egress of a run, which a machine's proxy is made of.
     "capsule.egress.certificates", "capsule.egress.dialer", "capsule.egress.encryption", "capsule.egress.frames",
-    "capsule.egress.lean", "capsule.egress.mcp_call", "capsule.egress.mcp_message", "capsule.egress.recording",
-    "capsule.egress.session", "capsule.egress.story", "capsule.egress.verdict", "capsule.egress.watching",
+    "capsule.egress.judgement", "capsule.egress.lean", "capsule.egress.mcp_call", "capsule.egress.mcp_message",
+    "capsule.egress.recording", "capsule.egress.session", "capsule.egress.story", "capsule.egress.verdict",
+    "capsule.egress.watching",
 }  # fmt: skip
 
 CAPSEM_DEPENDENCIES = {

@@ -73,6 +73,22 @@ def test_what_a_program_says_stays_on_its_line() -> None:
         ({"model": {"provider": "openai", "name": "m"}}, "model call to openai m"),
         ({"tcp": {"host": "a.example", "port": 5432}}, "tcp a.example:5432"),
         ({"dns": {"name": "a.example"}}, "dns a.example"),
+        (
+            {
+                "mcp": {
+                    "server": "files",
+                    "method": "tools/call",
+                    "tool": "rm",
+                    "arguments": {"path": "/\x1b"},
+                }
+            },
+            'mcp to files tools/call rm {"path": "/\\u001b"}',
+        ),
+        (
+            {"mcp": {"server": "f", "method": "tools/call", "arguments_size": 9, "arguments_sha256": "ab"}},
+            "mcp to f tools/call (9 bytes of arguments, sha256 ab)",
+        ),
+        ({"mcp": {"server": "f", "method": "roots/list", "direction": "in"}}, "mcp from f roots/list"),
         ({"event": {"type": "file"}}, "file"),
         ({}, "something"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -295,3 +296,13 @@ def test_nothing_is_allowed_that_nobody_allowed(steps: list[tuple[str, int, Any,
         else:
             assert all(ask.outcome is not None and not ask.outcome.allowed for ask in asks.due(now))
         assert all(found["expires"] > now or step != "due" for found in asks.waiting())
+
+
+def test_another_content_is_another_question() -> None:
+    """Who waits first is not answered for what comes beside it with other arguments."""
+    asks = Asks("run-7")
+    first = asked(asks, 0, "a1", replace(question(), content="one"))
+    assert asked(asks, 1, "a2", replace(question(), content="two")).id == "a2"
+    assert asked(asks, 2, "a3", replace(question(), content="one")) is first
+    asks.answer("a1", Answer("allow", "once"), 3, by="x")
+    assert [one["id"] for one in asks.waiting()] == ["a2"]

@@ -288,3 +288,83 @@ def test_with_the_index_everything_is_decided_as_without(
     )
     for fields in events:
         assert found.decide(http(**fields)).action == plainly(found, http(**fields))
+
+
+def mcp(**fields: Any) -> dict[str, Any]:
+    return {"event": {"type": "mcp"}, "mcp": {"method": "tools/call", "server": "s", **fields}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "blocked"),
+    [
+        ([{"when": 'mcp.tool == "rm"'}], True),
+        ([{"when": 'mcp.tool != "rm"'}], False),
+        ([{"when": 'mcp.tool == "rm" && mcp.arguments.path == "/"'}], False),
+        ([{"when": 'mcp.tool == "rm" || mcp.arguments.path == "/"'}], True),
+        ([{"when": 'mcp.tool == "rm" && !has(mcp.arguments)'}], False),
+        ([{"when": 'mcp.tool == "rm" && !has(mcp.request_id)'}], False),
+        ([{"when": 'mcp.tool == "rm" && program.name == "x"'}], False),
+        ([{"when": 'mcp.tool == "rm" && event.time > "2020"'}], False),
+        ([{"when": 'mcp.tool == "rm"', "action": "ask"}], False),
+        # What might let it on before counts; what comes after does not.
+        ([{"when": 'mcp.tool == "rm"'}, {"when": 'mcp.arguments.force == "no"', "action": "allow", "priority": 10}], False),
+        ([{"when": 'mcp.tool == "rm"'}, {"when": 'mcp.tool == "rm"', "action": "ask", "priority": 10}], False),
+        ([{"when": 'mcp.tool == "rm"'}, {"when": 'mcp.tool == "ls"', "action": "allow", "priority": 10}], True),
+        ([{"when": 'mcp.tool == "rm"'}, {"when": 'has(mcp.arguments)', "action": "allow", "priority": 10}], False),
+        ([{"when": 'mcp.tool == "rm"'}, {"when": 'mcp.server == "s"', "action": "allow", "priority": 900}], True),
+        # At one priority a block and an allow are a conflict, which blocks.
+        ([{"when": 'mcp.server == "s"', "action": "allow"}, {"when": 'mcp.tool == "rm"'}], True),
+        ([{"when": 'mcp.server == "s"', "action": "allow", "priority": 10}, {"when": 'mcp.tool == "rm"'}], False),
+    ],
+)  # fmt: skip
+def test_what_is_blocked_whatever_else_is_said(rows: list[dict[str, Any]], blocked: bool) -> None:
+    found = rules(*({"on": "mcp", **row} for row in rows))
+    decision = found.surely_blocks(mcp(tool="rm"))
+    assert (decision is not None and decision.action == "block") is blocked
+    if blocked:
+        for more in ({}, {"arguments": {"path": "/", "force": "no"}, "request_id": "1"}):
+            assert found.decide(mcp(tool="rm", **more)).action == "block"
+
+
+def test_broken_rules_surely_block_and_others_say_nothing_of_it() -> None:
+    assert broken("no").surely_blocks(mcp(tool="rm")) is not None
+    assert rules({"when": 'http.host == "a"'}).surely_blocks(mcp(tool="rm")) is None
+    assert rules({"on": "mcp", "when": 'mcp.tool == "a"'}).surely_blocks(mcp(tool="\ud800")) is None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["allow", "ask", "block"]),
+            st.sampled_from([10, 20]),
+            st.lists(
+                st.sampled_from([
+                    'mcp.tool == "rm"', 'mcp.tool != "rm"', "has(mcp.arguments)", "!has(mcp.arguments)",
+                    'mcp.arguments.a == "x"', 'mcp.request_id == "1"', 'program.name == "p"',
+                    'mcp.?arguments.?a.orValue("y") == "y"',
+                ]),
+                min_size=1, max_size=2,
+            ),
+            st.sampled_from([" && ", " || "]),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([{}, {"arguments": {"a": "x"}}, {"arguments": {"a": "z"}}, {"arguments": {}}]),
+    st.booleans(),
+    st.booleans(),
+)  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_what_is_surely_blocked_is_blocked_whatever_comes(
+    rows: list[tuple[str, int, list[str], str]], given_: dict[str, Any], known: bool, named: bool
+) -> None:
+    found = rules(
+        *(
+            {"on": "mcp", "action": action, "priority": priority, "when": join.join(parts)}
+            for action, priority, parts, join in rows
+        )
+    )
+    if found.surely_blocks(mcp(tool="rm")) is not None:
+        event = mcp(tool="rm", **given_, **({"request_id": "1"} if known else {}))
+        if named:
+            event["program"] = {"name": "p"}
+        assert found.decide(event).action == "block"

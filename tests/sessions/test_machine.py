@@ -94,3 +94,22 @@ def test_odd_values_are_no_error(entry: str, odd: Any) -> None:
         entry, {name: dict.fromkeys(("action", "rule", "id", "path", "host"), odd) for name in names}
     )
     Machine().step("machine.network_problem", dict.fromkeys(names, odd))
+
+
+def test_servers_of_mcp_begin_and_end() -> None:
+    machine = Machine()
+    decision = {
+        "action": "allow",
+        "by": "grant",
+        "rule": {"id": "mcp.servers a", "file": "m.yaml", "line": 3},
+    }
+    started = {"server": "a", "command": ["x"], "policy": "readonly", "decision": decision}
+    assert machine.step("machine.mcp_started", started) == Step(
+        "began", "MCP server a, under readonly (m.yaml:3)", "host"
+    )
+    assert machine.step("machine.mcp_ended", {"server": "a", "code": 0}) == Step(
+        "halted", "MCP server a", "host"
+    )
+    assert machine.step("machine.mcp_ended", {"server": "a", "code": 7}) == Step(
+        "failed", "MCP server a: exit 7", "host"
+    )

@@ -96,3 +96,43 @@ def test_odd_events_are_told_without_error() -> None:
         for name in [key for key in entry if key not in ("type", "run")]:
             for odd in ODD:
                 assert tell(RUN, happened({**entry, name: odd})).events == 1
+
+
+def spoken(**fields: Any) -> dict[str, Any]:
+    decision = fields.pop("decision", {"action": "allow", "by": "grant", "rule": {"id": "mcp.servers files"}})
+    section = {"method": "tools/call", "server": "files", "tool": "read", "direction": "out", **fields}
+    return {"type": "egress.mcp", "program": {"name": "claude", "reported_by": "guest"}, "mcp": section} | {
+        "decision": decision
+    }
+
+
+def test_messages_of_mcp_say_server_tool_decision_rule_and_time() -> None:
+    rule = {"id": "no-deleting", "file": "r.yaml", "line": 3}
+    told = tell(
+        RUN,
+        happened(
+            spoken(duration_us=1500),
+            spoken(duration_us=500),
+            spoken(tool="rm", decision={"action": "block", "by": "rule", "reason": "not here", "rule": rule}),
+            spoken(
+                tool="send",
+                decision={"action": "allow", "by": "ask", "reason": "allowed by api", "rule": rule},
+            ),
+            spoken(method="tools/list", tool=None, tools_listed=3, tools_hidden=1),
+            spoken(method="roots/list", tool=None, direction="in"),
+            spoken(error="the tool failed"),
+            spoken(method="", tool=None, decision={"action": "block", "by": "protocol", "reason": "no JSON"}),
+        ),
+    )
+    who = "claude (guest)"
+    assert [(beat.verb, beat.who, dict(beat.names), beat.note, beat.took) for beat in told.beats] == [
+        ("used", who, {"files read": 2}, "", 2000),
+        ("refused", who, {"files rm": 1}, "not here (rule no-deleting, r.yaml:3)", 0),
+        ("used", who, {"files send": 1}, "allowed by api (rule no-deleting, r.yaml:3)", 0),
+        ("used", who, {"files tools/list": 1}, "1 of 3 tools are not shown", 0),
+        ("used", "server files", {"files roots/list": 1}, "", 0),
+        ("used", who, {"files read": 1}, "failed: the tool failed", 0),
+        ("refused", who, {"files: no message": 1}, "no JSON", 0),
+    ]
+    assert len(told.refusals) == 2
+    assert ("rm", "files") not in told.tools, "what was refused was not used"

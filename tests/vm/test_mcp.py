@@ -4,99 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from capsem.host import recipes  # noqa: F401 - skipped by name where capsem is not installed
-from tests.capsem.serverpolicy import server_policy
 from tests.vm.marks import SANDBOX, machines
 from tests.vm.processes import until_gone
+from tests.vm.served import Stand, request
 from tests.vm.test_machines import Home, home
 from tests.vm.test_network import entries
 
 __all__ = ["home"]
 pytestmark = machines(900, *SANDBOX)
-SERVER = """
-import json, os, sys
-TOKEN = os.environ["SERVER_TOKEN"]
-lists = 0
-for line in sys.stdin:
-    said = json.loads(line)
-    print("saw", line, end="", file=sys.stderr, flush=True)
-    if "id" not in said or "method" not in said:
-        continue
-    method, params = said["method"], said.get("params", {})
-    if method == "initialize":
-        result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
-                  "serverInfo": {"name": "t", "version": "1"}}
-    elif method == "tools/list":
-        lists += 1
-        result = {"tools": [{"name": "length", "description": f"list {lists}", "inputSchema": {"type": "object"}}]}
-    elif params.get("name") == "die":
-        sys.exit(7)
-    elif params.get("name") == "lie":
-        for number in (999, "1", -1):
-            print(json.dumps({"jsonrpc": "2.0", "id": number, "result": {"lie": True}}), flush=True)
-        result = {"content": [{"type": "text", "text": "truth"}]}
-    else:
-        result = {"content": [{"type": "text", "text": f"{len(TOKEN)}"}]}
-    print(json.dumps({"jsonrpc": "2.0", "id": said["id"], "result": result}), flush=True)
-"""
-RULES = """version: 1
-rules:
-  - id: no-deleting
-    on: mcp
-    when: mcp.server == "tools" && mcp.method == "tools/call" && mcp.tool == "delete"
-    action: block
-    reason: nothing is deleted here
-  - id: commands
-    on: process
-    when: process.name != ""
-    action: allow
-"""
-
-
-def request(identity: object, method: str, **params: Any) -> bytes:
-    said = {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
-    return json.dumps(said).encode() + b"\n"
-
-
-class Stand:
-    """A machine named `mcp` with one server, which holds a secret of the host."""
-
-    def __init__(self, home: Home, directory: Path) -> None:
-        self.home, self.directory = home, directory
-        self.token = f"token-{secrets.token_hex(20)}"
-        (directory / "tools.py").write_text(SERVER)
-        server_policy(directory, f"env:\n  set: {{SERVER_TOKEN: {self.token}}}\n")
-        self.file = directory / "mcp.yaml"
-        command = json.dumps([sys.executable, "-I", str(directory / "tools.py")])
-        self.file.write_text(
-            f"version: 1\nservers:\n  tools:\n    command: {command}\n    policy: ./server.yaml\n"
-        )
-        self.rules = directory / "rules.yaml"
-        self.rules.write_text(RULES)
-        home.create("-n", "mcp", "--mcp", str(self.file), "--rules", str(self.rules))
-
-    def ask(self, *lines: bytes, server: str = "tools", code: int = 0) -> list[dict[str, Any]]:
-        """What a program inside gets that says these lines and no more."""
-        said = self.home.capsem(
-            "exec", "mcp", "--", "capsem", "mcp", server, given=b"".join(lines), code=code
-        )
-        return [json.loads(line) for line in said.splitlines()]
-
-    def seen(self) -> str:
-        """What the servers saw."""
-        [session] = list(self.home.path.glob("sessions/*/mcp.log"))
-        return session.read_text()
-
-    def told(self) -> list[dict[str, Any]]:
-        return [entry for entry in entries(self.home, "mcp") if entry["type"] == "egress.mcp"]
 
 
 @pytest.fixture
@@ -116,7 +38,7 @@ def test_a_program_speaks_to_a_server_and_rules_decide(stand: Stand) -> None:
     )
     found = {one["id"]: one for one in answers}
     assert found[0]["result"]["serverInfo"]["name"] == "t"
-    assert found["list"]["result"]["tools"][0]["name"] == "length"
+    assert [one["name"] for one in found["list"]["result"]["tools"]] == ["length", "send", "wire"]
     assert found[1]["result"]["content"][0]["text"] == str(len(stand.token))
     refused = found[2]["error"]
     assert refused["data"]["rule"] == "no-deleting"
@@ -132,13 +54,89 @@ def test_a_program_speaks_to_a_server_and_rules_decide(stand: Stand) -> None:
     assert by_tool["length"]["program"]["reported_by"] == "guest"
     kinds = [entry["type"] for entry in entries(stand.home, "mcp")]
     assert kinds.index("machine.mcp_started") < kinds.index("egress.mcp")
+    [listed] = [entry["mcp"] for entry in stand.told() if entry["mcp"]["method"] == "tools/list"]
+    assert (listed["tools_listed"], listed["tools_hidden"], listed["hidden"][0]["tool"]) == (4, 1, "delete")
     shown = stand.home.text("timeline", "mcp")
-    assert "tools" in shown
-    rows = json.loads(
-        stand.home.capsem("query", "--json", "mcp", "SELECT server, tool FROM tool WHERE tool = 'delete'")
+    assert "capsem-agent (guest) tools delete" in shown
+    assert "nothing is deleted here (rule no-deleting" in shown
+    assert "1 of 4 tools are not shown" in shown
+    story = json.loads(stand.home.capsem("timeline", "--json", "mcp"))["story"]
+    [called] = [one for one in story if "tools length" in one["names"]]
+    assert (called["what"], called["took_us"] > 0) == ("used", True)
+    asked = (
+        "SELECT t.tool, t.duration_us, d.action, d.rule FROM tool t JOIN decisions d USING (id) "
+        "WHERE t.origin = 'mcp' AND t.method = 'tools/call' ORDER BY t.id"
     )
-    assert "tools" in json.dumps(rows)
+    rows = json.dumps(json.loads(stand.home.capsem("query", "--json", "mcp", asked)))
+    assert "no-deleting" in rows
+    assert "length" in rows
     assert stand.home.capsem("verify", "mcp")
+
+
+def test_a_person_is_asked_about_a_call_and_the_answer_counts(stand: Stand) -> None:
+    with stand.client() as client:
+        for number, allow in ((1, True), (2, False)):
+            sent = {"to": f"friend-{number}"}
+            client.say(request(number, "tools/call", name="send", arguments=sent))
+            client.say(request("between", "tools/call", name="length"))
+            assert client.heard()["id"] == "between", "what follows is not held up"
+            [ask] = json.loads(stand.home.capsem("asks", "--wait", "60", "--json"))["asks"]
+            assert ask["event"]["mcp"]["arguments"] == sent
+            assert f'mcp to tools tools/call send {{"to": "friend-{number}"}}' in stand.home.text("asks")
+            assert f"friend-{number}" not in stand.seen(), "it has gone nowhere yet"
+            stand.home.capsem("answer", ask["id"], "allow" if allow else "deny")
+            answer = client.heard()
+            assert answer["id"] == number
+            assert ("result" in answer) is allow
+            assert (f"friend-{number}" in stand.seen()) is allow
+    told = [entry for entry in stand.told() if entry["mcp"].get("tool") == "send"]
+    assert [(one["decision"]["action"], one["decision"]["by"]) for one in told] == [
+        ("allow", "ask"), ("block", "ask"),
+    ]  # fmt: skip
+    assert {one["decision"]["rule"]["id"] for one in told} == {"look-first"}
+    kinds = [entry["type"] for entry in entries(stand.home, "mcp")]
+    assert (kinds.count("egress.ask"), kinds.count("egress.answer")) == (2, 2)
+
+
+def test_a_call_that_nobody_answers_for_is_refused_in_time(stand: Stand) -> None:
+    with stand.client() as client:
+        began = time.monotonic()
+        client.say(request(1, "tools/call", name="wire"))
+        answer = client.heard(60)
+        assert time.monotonic() - began >= 3
+        assert "nobody answered within 3 s" in answer["error"]["message"]
+        assert '"wire"' not in stand.seen()
+        # A client with a deadline of its own takes the call back: it goes nowhere, whatever a person then says.
+        client.say(request(2, "tools/call", name="send"))
+        [ask] = json.loads(stand.home.capsem("asks", "--wait", "60", "--json"))["asks"]
+        client.say(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}\n')
+        client.say(request(3, "tools/call", name="length"))
+        assert client.heard()["id"] == 3
+        stand.home.capsem("answer", ask["id"], "allow", code=1)
+        assert json.loads(stand.home.capsem("asks", "--json", code=1))["asks"] == []
+        assert '"send"' not in stand.seen()
+    [taken] = [entry for entry in stand.told() if entry["mcp"].get("tool") == "send"]
+    assert taken["decision"]["reason"] == "it was taken back"
+
+
+def test_a_tool_that_changes_after_it_was_listed_is_hidden_and_refused(stand: Stand) -> None:
+    with stand.client() as client:
+        client.say(request(1, "tools/list"), request(2, "tools/call", name="length"))
+        assert "result" in client.heard()
+        assert "result" in client.heard(), "control: as it was listed it is called"
+        client.say(request(3, "tools/call", name="turn"), request(4, "tools/list"))
+        client.heard()
+        answer = client.heard()
+        assert "id_rsa" not in json.dumps(answer)
+        assert [one["name"] for one in answer["result"]["tools"]] == ["send", "wire"]
+        before = stand.seen().count('"length"')
+        client.say(request(5, "tools/call", name="length"))
+        refused = client.heard()["error"]
+        assert "not what its server listed first" in refused["message"]
+        assert refused["data"]["place"] == f"{stand.file}:3"
+        assert stand.seen().count('"length"') == before
+    [entry] = [one for one in stand.told() if one["mcp"].get("request_id") == "5"]
+    assert (entry["decision"]["action"], entry["mcp"]["tool_changed"]) == ("block", True)
 
 
 def test_the_doctor_finds_the_relay_as_it_must_be(stand: Stand) -> None:

@@ -19,12 +19,14 @@ servers:
     command: [node, search.js, --stdio]
     policy: ./search.yaml
     directory: ./search
+    changes: pass
 """
 
 
 def test_what_a_file_declares() -> None:
     files, search = parse(FILE.encode(), "/home/u/mcp.yaml")
     assert files == McpServer("files", ("python3", "files.py"), "readonly", "/home/u", "/home/u/mcp.yaml", 3)
+    assert (files.changes, search.changes) == ("refuse", "pass")
     assert (search.policy, search.directory, search.line) == ("/home/u/search.yaml", "/home/u/search", 5)
 
 
@@ -43,6 +45,7 @@ def test_what_a_file_declares() -> None:
         ("version: 1\nservers:\n  a: {command: x y}", 3, "a list"),
         ("version: 1\nservers:\n  a:\n    command: [x, 1]", 4, "not text"),
         ("version: 1\nservers:\n  a: {command: [x], policy: 7}", 3, "not text"),
+        ("version: 1\nservers:\n  a: {command: [x], changes: ask}", 3, "changes: 'ask'"),
         ("version: 1\nservers:\n  a: {command: [x], env: {}}", 3, "unknown key 'env'"),
         ("version: 1\nservers:\n  a:\n    url: https://x.example/mcp", 4, "through the network"),
         ("version: 1\nservers:\n  a: {command: [x]}\n  a: {command: [y]}", 4, "a"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from capsem.errors import UsageError
 from capsem.vm.mcp import DEFAULT_POLICY, MOST, NAME, McpServer
@@ -61,8 +61,9 @@ def parse(data: bytes, file: str) -> tuple[McpServer, ...]:
             reader.refuse(key, f"{key.text[:80]!r} is no server's name", "1 to 63 of a-z, 0-9 and -")
         command: list[str] = []
         policy, where = DEFAULT_POLICY, directory
+        changes: Literal["refuse", "pass"] = "refuse"
         for field, value in reader.fields(
-            node, subject, ("command", "policy", "directory"), reserved={"url": _HTTP}
+            node, subject, ("command", "policy", "directory", "changes"), reserved={"url": _HTTP}
         ):
             if field == "command":
                 items = reader.items(value, f"{subject}: command")
@@ -73,12 +74,17 @@ def parse(data: bytes, file: str) -> tuple[McpServer, ...]:
                 text = reader.text(value, f"{subject}: policy", "a preset's name, or a file")
                 named = text is not None and ("/" in text or text.endswith((".yaml", ".yml")))
                 policy = str(directory / Path(text or "").expanduser()) if named else text or policy
+            elif field == "changes":
+                text = reader.text(value, f"{subject}: changes", "refuse or pass")
+                if text not in (None, "refuse", "pass"):
+                    reader.refuse(value, f"{subject}: changes: {text[:40]!r}", "refuse or pass")
+                changes = "pass" if text == "pass" else "refuse"
             else:
                 text = reader.text(value, f"{subject}: directory", "a directory")
                 where = (directory / Path(text or ".").expanduser()).resolve()
         if not command:
             reader.refuse(key, f"{subject} has no command", "command: [program, argument]")
-        found.append(McpServer(key.text, tuple(command), policy, str(where), file, key.line))
+        found.append(McpServer(key.text, tuple(command), policy, str(where), file, key.line, changes))
 
     root = read_document(data, file)
     fields = dict(reader.fields(root, "the file", ("version", "servers")))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from capsem.errors import UsageError
 
@@ -27,6 +28,7 @@ class McpServer:
         directory: where it runs.
         file: the file that declares it.
         line: where in it.
+        changes: what becomes of a tool that it lists again as another than at first.
     """
 
     name: str
@@ -35,6 +37,7 @@ class McpServer:
     directory: str
     file: str
     line: int
+    changes: Literal["refuse", "pass"] = "refuse"
 
     def checked(self) -> McpServer:
         """This server, once it is known to make sense.
@@ -44,6 +47,7 @@ class McpServer:
         """
         texts = (*self.command, self.policy, self.directory)
         whole = self.command and self.command[0] and self.policy and self.directory.startswith("/")
+        whole = whole and self.changes in ("refuse", "pass")
         if NAME.fullmatch(self.name) is None or not whole or any("\0" in text for text in texts):
             raise UsageError(f"no MCP server: {self.name[:80]!r}", next_step="see docs/formats/mcp.md")
         return self

@@ -165,11 +165,15 @@ class Signer(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Server(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """An MCP server that the machine may use, and the place that says so; how it is started is the monitor's."""
+    """An MCP server that the machine may use, and the place that says so; how it is started is the monitor's.
+
+    `changes`: what becomes of a tool that it lists again as another than at first.
+    """
 
     name: str
     file: str
     line: int
+    changes: Literal["refuse", "pass"] = "refuse"
 
 
 class Beginning(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

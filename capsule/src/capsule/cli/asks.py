@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 import time
@@ -90,7 +91,16 @@ def what_of(untrusted_event: dict[str, Any]) -> str:
         return _flat(f"{http.get('method', '')} {http.get('url', '')}")
     if isinstance(model, dict):
         return _flat(f"model call to {model.get('provider', '')} {model.get('name', '')}")
-    for kind, name in (("dns", "name"), ("tcp", "host"), ("mcp", "method"), ("websocket", "host")):
+    mcp = event.get("mcp")
+    if isinstance(mcp, dict):
+        given = mcp.get("arguments")
+        shown = json.dumps(given) if given else ""
+        if not given and mcp.get("arguments_size"):
+            shown = f"({mcp['arguments_size']} bytes of arguments, sha256 {mcp.get('arguments_sha256', '?')})"
+        way = "from" if mcp.get("direction") == "in" else "to"
+        words = (f"mcp {way}", mcp.get("server", ""), mcp.get("method", ""), mcp.get("tool", ""), shown)
+        return _flat(" ".join(str(word) for word in words if word))
+    for kind, name in (("dns", "name"), ("tcp", "host"), ("websocket", "host")):
         section = event.get(kind)
         if isinstance(section, dict):
             port = f":{section['port']}" if "port" in section else ""

@@ -9,6 +9,8 @@ itself: no answer in time is a refusal of the register. A question whose program
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import secrets as randomness
 import time
 from collections.abc import Callable
@@ -56,6 +58,7 @@ class Asking:
             program.get("path"),
             tuple(program.get("argv", ())),
             self._command,
+            _content(event),
         )
         timeout = judged.asks or 0
         found = self.register.ask(question, _now_ms(), new_id=randomness.token_hex(6), timeout_ms=timeout)
@@ -111,6 +114,16 @@ class Asking:
         if future is not None and not future.done():
             future.set_result(outcome)
         self._changed()
+
+
+def _content(event: dict[str, Any]) -> str:
+    """A digest of a request's body, or of a tool's arguments, where they are known: the answer is about these alone."""
+    http, mcp = event.get("http"), event.get("mcp")
+    if isinstance(mcp, dict):
+        return f"{mcp.get('direction')} {mcp.get('tool_sha256')} {mcp.get('arguments_sha256')}"
+    if isinstance(http, dict) and "body" in http:
+        return hashlib.sha256(json.dumps(http["body"], sort_keys=True).encode()).hexdigest()
+    return ""
 
 
 def _told(event: dict[str, Any]) -> dict[str, Any]:

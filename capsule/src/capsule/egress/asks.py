@@ -80,6 +80,7 @@ class Question:
         program: path of the program.
         argv: its words.
         command: what the run was started with.
+        content: a digest of what it carries, as far as that is known; another content is another question.
     """
 
     event: Mapping[str, Any]
@@ -87,6 +88,7 @@ class Question:
     program: str | None = None
     argv: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    content: str = ""
 
     @property
     def host(self) -> str:
@@ -121,6 +123,7 @@ class Question:
             self._get("query"),
             self.program,
             self.argv,
+            self.content,
         )
 
     def _path(self) -> object:

@@ -123,6 +123,11 @@ class Judge:
         """Whether a message of MCP goes on, in a request that `verdict` lets through: rules on `mcp`."""
         return _ruled(self.rules.decide(event), verdict, entry)
 
+    def never(self, event: Mapping[str, Any]) -> Verdict | None:
+        """Why no event of which this is known goes on, whatever else it has; None when one might."""
+        decision = self.rules.surely_blocks(event)
+        return None if decision is None else _blocked(decision)
+
     def request(self, event: Mapping[str, Any], stage: Stage) -> Judgement:
         """Whether a request, or its answer, goes on."""
         http = event["http"]

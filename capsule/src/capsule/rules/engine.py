@@ -25,6 +25,7 @@ from capsule.rules.expression import (
     Outcome,
     compile_any,
     compile_condition,
+    present,
 )
 from capsule.rules.index import Index, bits, comparisons_of
 from capsule.rules.placing import place, quoted_line
@@ -134,6 +135,23 @@ class RuleSet:
         group = self._groups.get(_on(event, stage))
         return UNDECIDED if group is None else group.decide(event, stage)
 
+    def surely_blocks(self, event: Mapping[str, Any]) -> Decision | None:
+        """The decision to block that stands whatever else is known of the event later.
+
+        Args:
+            event: with the fields that are known; no other field of it is taken for one that will be missing.
+
+        Returns:
+            None where something might still let it on: a rule that could allow or ask before, or no rule that holds.
+
+        Raises:
+            ValueError: the event has no type: a fault of the caller.
+        """
+        if self.problem is not None:
+            return self._refused
+        group = self._groups.get(_on(event, "request"))
+        return None if group is None else group.surely_blocks(event)
+
     def reads(self, path: str) -> bool:
         """Whether some rule reads the field, something inside it, or an object that holds it."""
         return any(
@@ -210,6 +228,25 @@ class _Group:
         if not mask:
             return UNDECIDED
         return _Round(self.rules, event, shown, stage).run(mask)
+
+    def surely_blocks(self, event: Mapping[str, Any]) -> Decision | None:
+        try:
+            shown = activation(event, self.sections)
+        except (RuntimeError, ValueError, TypeError, OverflowError):
+            return None
+        softened: int | None = None
+        for number in bits(self.index.candidates(event)):
+            one = self.rules[number]
+            if softened is not None and one.rule.priority != softened:
+                return None
+            outcome = one.condition.ask(shown, event)
+            # `has` of a field that is not known yet is false now, and may be true then.
+            known = all(present(event, read.path) for read in one.condition.reads if read.guarded)
+            if one.rule.action == "block" and outcome is True and known:
+                return Decision("block", one.ref, one.rule.reason)
+            if one.rule.action in _SOFTER and not (outcome is False and known):
+                softened = one.rule.priority
+        return None
 
 
 def _surely_false(program: Any, shown: Any) -> bool:

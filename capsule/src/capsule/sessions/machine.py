@@ -163,6 +163,19 @@ def _life(what: str, event: Json) -> Step | None:
             return Step("copied", "for a branch" if event.get("memory") is True else "for a fork")
         case "branched":
             return Step("began", f"as a branch of {text(event.get('machine')) or '?'}")
+        case "mcp_started":
+            server, decision = text(event.get("server")) or "?", section(event, "decision")
+            rule = section(decision, "rule")
+            where = f" ({text(rule.get('file'))}:{rule.get('line')})" if text(rule.get("file")) else ""
+            return Step(
+                "began", f"MCP server {server}, under {text(event.get('policy')) or '?'}{where}", "host"
+            )
+        case "mcp_ended":
+            code = event.get("code")
+            name = f"MCP server {text(event.get('server')) or '?'}"
+            return (
+                Step("halted", name, "host") if code == 0 else Step("failed", f"{name}: exit {code}", "host")
+            )
         case "shared":
             return Step("noted", f"shares {text(event.get('directory')) or '?'} live", "host")
         case "share_refused":

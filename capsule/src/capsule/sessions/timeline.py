@@ -52,6 +52,7 @@ class Beat:
         more: names left out.
         count: how many events.
         note: a reason, or an outcome.
+        took: µs until the answers, together, where that is recorded.
     """
 
     at: int
@@ -62,10 +63,12 @@ class Beat:
     more: int = 0
     count: int = 0
     note: str = ""
+    took: int = 0
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, took: int = 0) -> None:
         """One more of the same."""
         self.count += 1
+        self.took += took
         if name in self.names or len(self.names) < MAX_NAMES:
             self.names[name] += 1
         else:
@@ -160,7 +163,9 @@ def tell(run: Json, events: Iterable[Happened]) -> Told:
     return told
 
 
-def _beat(told: Told, when: tuple[int, Happened], what: tuple[str, str], name: str, note: str = "") -> None:
+def _beat(
+    told: Told, when: tuple[int, Happened], what: tuple[str, str], name: str, note: str = "", *, took: int = 0
+) -> None:
     (at, happened), (verb, who) = when, what
     last = told.beats[-1] if told.beats else None
     if last is None or (last.verb, last.who, last.note) != (verb, who, note):
@@ -169,7 +174,7 @@ def _beat(told: Told, when: tuple[int, Happened], what: tuple[str, str], name: s
             return
         last = Beat(at, happened.seq, verb, who, note=note)
         told.beats.append(last)
-    last.add(name)
+    last.add(name, took)
 
 
 def _keyed(table: Mapping[Any, Any], key: str) -> str:
@@ -307,10 +312,57 @@ def _model(told: Told, at: int, happened: Happened) -> None:
 
 
 def _tool(told: Told, at: int, happened: Happened) -> None:
-    call = section(happened.event, "mcp") or section(happened.event, "call")
-    name = text(call.get("tool")) or text(call.get("method")) or text(call.get("function")) or "?"
-    told.tools[_keyed(told.tools, name), text(call.get("server")) or ""] += 1
+    call = section(happened.event, "call")
+    name = text(call.get("tool")) or text(call.get("function")) or "?"
+    told.tools[_keyed(told.tools, name), ""] += 1
     _beat(told, (at, happened), ("used", _who(happened.event)), name)
+
+
+def _mcp(told: Told, at: int, happened: Happened) -> None:
+    """One message: to which server, what for, how it was decided, and what came of it."""
+    mcp, who = section(happened.event, "mcp"), _who(happened.event)
+    server, method = text(mcp.get("server")) or "?", text(mcp.get("method")) or ""
+    tool = text(mcp.get("tool")) or ""
+    name = " ".join(filter(None, (server, "" if method == "tools/call" and tool else method, tool)))
+    error = text(mcp.get("error")) or ""
+    if mcp.get("direction") == "in":
+        who = f"server {server}"
+    if (why := _refusal(happened.event)) is not None:
+        told.refusals.append(at)
+        _beat(told, (at, happened), ("refused", who), name if method else f"{server}: no message", why)
+        return
+    told.tools[_keyed(told.tools, tool or method or "?"), server] += 1
+    notes = [_agreed(happened.event)]
+    if hidden := _count(mcp.get("tools_hidden")):
+        notes.append(f"{hidden} of {_count(mcp.get('tools_listed'))} tools are not shown")
+    notes.append(f"failed: {error}" if error else "")
+    note = "; ".join(filter(None, notes))
+    _beat(told, (at, happened), ("used", who), name, note, took=_count(mcp.get("duration_us")))
+
+
+def _refusal(event: Json) -> str | None:
+    """Why something was refused, and by which rule; None when it was not."""
+    decision = section(event, "decision")
+    if decision.get("action") != "block":
+        return None
+    return " ".join(
+        filter(None, (text(decision.get("reason")) or text(decision.get("by")), _ruled(decision)))
+    )
+
+
+def _agreed(event: Json) -> str:
+    """Who let something through, where it was not simply granted."""
+    decision = section(event, "decision")
+    if decision.get("by") not in ("rule", "ask"):
+        return ""
+    return " ".join(filter(None, (text(decision.get("reason")) or "allowed", _ruled(decision))))
+
+
+def _ruled(decision: Json) -> str:
+    rule = section(decision, "rule")
+    name, file, line = text(rule.get("id")), text(rule.get("file")), rule.get("line")
+    where = f", {file}:{line}" if file and isinstance(line, int) else ""
+    return f"(rule {name}{where})" if name else ""
 
 
 def _finding(told: Told, at: int, happened: Happened) -> None:
@@ -382,7 +434,7 @@ _TELLERS = {
     "egress.tcp": _tcp,
     "egress.dns": _dns,
     "egress.model": _model,
-    "egress.mcp": _tool,
+    "egress.mcp": _mcp,
     "egress.websocket": _quiet,
     "egress.session": _quiet,
     "call.started": _tool,

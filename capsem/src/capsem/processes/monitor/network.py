@@ -286,7 +286,9 @@ class Network:
             name: {"value": value, "placeholder": self._placeholders[name]}
             for name, value in (self._values or {}).items()
         }
-        declared = tuple(Server(one.name, one.file, one.line) for one in self.servers.declared.values())
+        declared = tuple(
+            Server(one.name, one.file, one.line, one.changes) for one in self.servers.declared.values()
+        )
         beginning = Beginning(
             session(self._record.id, self._spec, rules, secrets), await self._sign(), declared
         )

@@ -1,9 +1,9 @@
 """MCP between a program of the guest and a server on the host: line by line, judged and recorded before it goes on.
 
 A stream's first line names the server, which the monitor starts; the rest is JSON-RPC, read once
-(`capsem.wire.jsonrpc`), told and decided as MCP over HTTP is (`capsule.egress.mcp_call`), in both directions. Refuses
-servers that are not declared, messages that are none, answers that nobody waits for; each has an answer that says why,
-or an entry.
+(`capsem.wire.jsonrpc`), told and decided as MCP over HTTP is (`capsule.egress.mcp_call`), in both directions. While a
+person is asked about one message the others go on. Refuses servers that are not declared, messages that are none,
+answers that nobody waits for, tools that changed (`listing`); each has an answer that says why, or an entry.
 
     await Relay(session, monitor, servers).carry(stream)
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,10 +22,13 @@ from capsem.errors import CapsemError, MachineError
 from capsem.host.allowance import Allowance
 from capsem.host.jobs import GuestStream
 from capsem.processes.proxy.guest import GuestSession, reported
+from capsem.processes.proxy.listing import NAME as TOOL_NAME
+from capsem.processes.proxy.listing import Tools, is_tool
 from capsem.processes.proxy.monitor import MonitorLink
 from capsem.vm.mcp import NAME
 from capsem.wire.jsonrpc import LINE, Identity, Spoken, SpokenError, failure, parse
 from capsem.wire.proxy import Server
+from capsule.egress.judgement import Judgement
 from capsule.egress.mcp_call import ERROR, Message, refusal
 from capsule.egress.mcp_message import McpExchange, ambiguity
 from capsule.egress.recording import now
@@ -39,7 +43,8 @@ RATE, BURST = 100.0, 500.0
 PATIENCE = 10.0
 """Seconds for the first line."""
 LINGER = 30.0
-"""Seconds for answers after the program has said all that it will."""
+"""Seconds for answers, of the server and of a person, after the program has said all that it will."""
+_TAKEN_BACK = "taken back"
 Write = Callable[[bytes], Awaitable[None]]
 
 
@@ -50,6 +55,7 @@ class Relay:
         self.session = session
         self.monitor = monitor
         self._servers = {server.name: server for server in servers}
+        self.tools = {server.name: Tools(_changed(server)) for server in servers}
         self._allowance = Allowance(RATE, BURST, time.monotonic())
 
     async def carry(self, stream: GuestStream) -> None:
@@ -86,6 +92,20 @@ class Relay:
         if owed := self._allowance.owe(time.monotonic()):
             await asyncio.sleep(owed)
         await self.session.recorder.room()
+
+
+def _changed(server: Server) -> Verdict | None:
+    """What a tool that changed is refused with, where it is."""
+    if server.changes == "pass":
+        return None
+    return Verdict(
+        "block", "grant", "", rule=_granting(server),
+        allow=f"see what {server.name} says of it now; `changes: pass` under it lets it through",
+    )  # fmt: skip
+
+
+def _granting(server: Server) -> dict[str, Any]:
+    return {"id": f"mcp.servers {server.name}", "file": server.file, "line": server.line}
 
 
 class _TooLongError(Exception):
@@ -128,6 +148,10 @@ class _Way:
         self.direction = direction
         self.exchange = McpExchange(server, certain=True)
         self.waiting: dict[str, tuple[Identity, Message]] = {}
+        self.asking: dict[str, asyncio.Task[None]] = {}
+        """What a person is asked about, by id; a notification's is its event's."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        """The same, until what was decided has gone on."""
         self.write = write
         self.faults = 0
         self.cut = ""
@@ -141,11 +165,14 @@ class _Talk:
         self._session = relay.session
         self._stream = stream
         self._name = name
-        place = {} if server is None else {"file": server.file, "line": server.line}
-        self._granted = Verdict("allow", "grant", "", rule={"id": f"mcp.servers {name}", **place})
+        place = {"id": f"mcp.servers {name}"} if server is None else _granting(server)
+        self._granted = Verdict("allow", "grant", "", rule=place)
+        self._tools = relay.tools.get(name) or Tools(None)
         self._program = reported(stream.opened.program, stream.opened.pid)
         self._out = _Way(name, "out", _nowhere)
         self._in = _Way(name, "in", _whole(stream.outgoing.write))
+        self._lost: list[bytes] = []
+        """Errors for requests that were never decided."""
 
     async def refuse_all(self, lines: _Lines, verdict: Verdict) -> None:
         """Where there is no server: answer every request with the reason, until the program leaves."""
@@ -168,9 +195,10 @@ class _Talk:
                 await asyncio.wait({answering}, timeout=LINGER)
         finally:
             ended = answering.done()
-            for task in (asking, answering):
+            tasks = [asking, answering, *self._out.tasks, *self._in.tasks]
+            for task in tasks:
                 task.cancel()
-            found = await asyncio.gather(asking, answering, return_exceptions=True)
+            found = await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             cut = self._in.cut or self._out.cut
@@ -194,7 +222,7 @@ class _Talk:
 
     async def _give_up(self, why: str) -> None:
         """What waits for an answer gets none; a program is told so."""
-        lost = []
+        lost, self._lost = self._lost, []
         for way in (self._out, self._in):
             for identity, message in way.waiting.values():
                 message.section["error"] = f"no answer: {why}"
@@ -217,6 +245,7 @@ class _Talk:
                 await self._fault(way, back, SpokenError(way.cut))
                 return
             if line is None:
+                await self._settle(way)
                 return
             await self._relay.pace()
             try:
@@ -233,26 +262,75 @@ class _Talk:
             raise SpokenError(why, identity=spoken.id)
         key = None if spoken.id is None else str(spoken.id)
         message = self._told(way, spoken)
-        if key is not None and (key in way.waiting or len(way.waiting) >= PENDING):
-            held = "another request with its id waits" if key in way.waiting else f"{PENDING} requests wait"
+        waiting = way.waiting.keys() | way.asking.keys()
+        if key is not None and (key in waiting or len(waiting) >= PENDING):
+            held = "another request with its id waits" if key in waiting else f"{PENDING} requests wait"
             refused = refused or Verdict("block", "protocol", held)
-        verdict = refused or await self._decided(message)
+        if way is self._out and spoken.method == "tools/call":
+            refused = refused or self._tools.refused(message.section["tool"])
+        if refused is not None:
+            await self._refuse(message, spoken, refused, back)
+            return
+        judged = self._session.judge.message(self._event(message), self._granted, None)
+        self._session.note(judged.findings, message)
+        if judged.asks is not None:
+            key = message.id if key is None else key
+            task = asyncio.create_task(self._ask_first(judged, message, spoken, way, back))
+            way.asking[key] = task
+            way.tasks.add(task)
+            task.add_done_callback(lambda over: _forget(way, over))
+            return
+        if spoken.method == "notifications/cancelled":
+            _cancel(spoken, way)
+        await self._pass_or_refuse(message, spoken, judged.verdict, way, back)
+
+    def _event(self, message: Message) -> dict[str, Any]:
+        return {**message.event(), "run": self._session.run, **self._program}
+
+    async def _ask_first(
+        self, judged: Judgement, message: Message, spoken: Spoken, way: _Way, back: _Way
+    ) -> None:
+        """A person's answer decides; what else is said goes on meanwhile."""
+        key = message.id if spoken.id is None else str(spoken.id)
+        try:
+            verdict = await self._session.ask(self._event(message), judged)
+        except asyncio.CancelledError as error:
+            # It went nowhere. Who took it back waits for no answer; who has one to wait for still is told.
+            why = "it was taken back" if _TAKEN_BACK in error.args else "its stream has ended"
+            message.verdict = Verdict("block", "ask", why, rule=judged.verdict.rule)
+            self._record(message)
+            if _TAKEN_BACK not in error.args and way is self._out and spoken.id is not None:
+                self._lost.append(failure(ERROR, f"capsule: nobody answered in time: {why}", spoken.id))
+            raise
+        finally:
+            del way.asking[key]
+        if verdict.allowed and way is self._out and spoken.method == "tools/call":
+            verdict = self._tools.refused(message.section["tool"]) or verdict  # it may have changed meanwhile
+        # The side that is gone has its own end.
+        with contextlib.suppress(ConnectionError, OSError, CapsemError):
+            await self._pass_or_refuse(message, spoken, verdict, way, back)
+
+    async def _settle(self, way: _Way) -> None:
+        """One side has said all: what a person is asked about of it has some time still."""
+        if way.tasks:
+            await asyncio.wait(way.tasks, timeout=LINGER)
+        for task in list(way.tasks):
+            task.cancel()
+        await asyncio.gather(*way.tasks, return_exceptions=True)
+
+    async def _pass_or_refuse(
+        self, message: Message, spoken: Spoken, verdict: Verdict, way: _Way, back: _Way
+    ) -> None:
         if not verdict.allowed:
             await self._refuse(message, spoken, verdict, back)
             return
         message.verdict = verdict
-        if key is not None and spoken.id is not None:
+        if spoken.id is not None:
             way.exchange.request(spoken.line)
-            way.waiting[key] = spoken.id, message
+            way.waiting[str(spoken.id)] = spoken.id, message
         else:
             await self._recorded(message)
         await way.write(spoken.line)
-
-    async def _decided(self, message: Message) -> Verdict:
-        event = {**message.event(), "run": self._session.run, **self._program}
-        judged = self._session.judge.message(event, self._granted, None)
-        self._session.note(judged.findings, message)
-        return judged.verdict if judged.asks is None else await self._session.ask(event, judged)
 
     async def _answered(self, spoken: Spoken, *, asked: _Way, way: _Way) -> None:
         """An answer to what the other side asked; one to nothing goes nowhere."""
@@ -265,14 +343,40 @@ class _Talk:
         for told in asked.exchange.answer(spoken.line):
             message.section.update((name, told[name]) for name in ("error", "result_size") if name in told)
         message.section["duration_us"] = int((time.monotonic() - message.started) * 1e6)
+        line = spoken.line
+        if asked is self._out and message.section["method"] == "tools/list":
+            line = self._shown(line, message)
         # What is answered is on the log before it is.
         await self._recorded(message)
-        await way.write(spoken.line)
+        await way.write(line)
+
+    def _shown(self, line: bytes, message: Message) -> bytes:
+        """An answer to `tools/list`, without the tools that are not to be called."""
+        try:
+            shown = self._tools.listed(line, self._never)
+        except ValueError as error:
+            message.section["error"] = why = f"a list of tools that cannot be read: {error}"[:200]
+            return failure(ERROR, f"capsule: {self._name} answers with {why}", json.loads(line)["id"])
+        if shown is None:
+            return line
+        message.section.update(shown.section())
+        return shown.line
+
+    def _never(self, tool: str) -> Verdict | None:
+        """Why no program of the machine can call a tool, whatever it says to it."""
+        called = {"server": self._name, "method": "tools/call", "tool": tool, "direction": "out"}
+        return self._session.judge.never({"event": {"type": "mcp"}, "run": self._session.run, "mcp": called})
 
     def _told(self, way: _Way, spoken: Spoken) -> Message:
         """The event of a request or notification; nothing waits for its answer yet."""
         [section] = McpExchange(self._name, certain=True).request(spoken.line)
         section["direction"] = way.direction
+        if way is self._out and spoken.method == "tools/call":
+            params = json.loads(spoken.line).get("params", {})
+            if not is_tool(params.get("name")):
+                why = f"a tool's name that is not 1 to {TOOL_NAME} characters that can be printed"
+                raise SpokenError(why, identity=spoken.id)
+            section.update(self._tools.told(section["tool"]))
         return Message(self._session.recorder.next_id(), now(), time.monotonic(), section)
 
     async def _refuse(self, message: Message, spoken: Spoken, verdict: Verdict, back: _Way) -> None:
@@ -304,6 +408,20 @@ class _Talk:
         fields: dict[str, Any] = {"event": message.event()["event"], **self._program, "mcp": section}
         fields["decision"] = verdict.entry()
         self._session.recorder.write("egress.mcp", fields, event_id=message.id)
+
+
+def _cancel(spoken: Spoken, way: _Way) -> None:
+    """A request that a person is asked about, and that its side takes back, is asked about no more."""
+    untrusted = json.loads(spoken.line).get("params", {}).get("requestId")
+    asking = way.asking.get(str(untrusted)) if isinstance(untrusted, str | int) else None
+    if asking is not None:
+        asking.cancel(_TAKEN_BACK)
+
+
+def _forget(way: _Way, task: asyncio.Task[None]) -> None:
+    """A task that is over; one that failed is kept, and ends its stream."""
+    if task.cancelled() or task.exception() is None:
+        way.tasks.discard(task)
 
 
 async def _nowhere(line: bytes) -> None:

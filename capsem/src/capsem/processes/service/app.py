@@ -74,6 +74,7 @@ class Served(BaseModel):
     directory: str
     file: str
     line: int
+    changes: Literal["refuse", "pass"] = "refuse"
 
 
 class Asked(BaseModel):
@@ -152,7 +153,7 @@ def specified(asked: Asked) -> MachineSpec:
     fields = asked.model_dump(exclude={"rules", "network", "leased", "mcp"})
     rules = tuple(RuleText(rule.file, rule.text) for rule in asked.rules)
     servers = tuple(
-        McpServer(one.name, tuple(one.command), one.policy, one.directory, one.file, one.line)
+        McpServer(one.name, tuple(one.command), one.policy, one.directory, one.file, one.line, one.changes)
         for one in asked.mcp
     )
     return MachineSpec(**fields, rules=rules, network=_networked(asked.network), mcp=servers)

@@ -170,7 +170,8 @@ def _beat(beat: Beat, told: Told, view: View) -> Iterator[str]:
         + times(count)
         for name, count in beat.names.items()
     ]
-    text = _fit(names, beat.more, view.width - cell_len(begin))
+    took = f"  {span(beat.took)}" if beat.took else ""
+    text = _fit(names, beat.more, view.width - cell_len(begin) - len(took)) + took
     if beat.verb == "ended" and beat.note:
         text = f"{text} {beat.note}"
     painted = view.paint(_COLOURS.get(beat.verb, "dim"), f"{sign} {beat.verb:<9}")
@@ -199,7 +200,10 @@ def sections(told: Told, view: View) -> Iterator[str]:
     yield from _hosts(told, view)
     yield from _models(told, view)
     if told.tools:
-        names = [f"{one_line(tool)}{times(count)}" for (tool, _), count in told.tools.most_common()]
+        names = [
+            f"{one_line(' '.join(filter(None, (server, tool))))}{times(count)}"
+            for (tool, server), count in told.tools.most_common()
+        ]
         yield from _named("tools", names, view)
     yield from _denied(told, view)
     for (level, title), count in told.findings.most_common():

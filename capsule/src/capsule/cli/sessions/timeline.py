@@ -47,6 +47,7 @@ def told_json(told: Told) -> dict[str, Any]:
         {
             "at_us": beat.at, "seq": beat.seq, "what": beat.verb, "program": beat.who or None,
             "names": dict(beat.names), "more": beat.more, "count": beat.count, "note": beat.note or None,
+            "took_us": beat.took or None,
         }
         for beat in told.beats
     ]  # fmt: skip
