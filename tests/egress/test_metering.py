@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.egress.supervisor import host
+from tests.egress.test_deciding import rules
 from tests.egress.test_layers import to
 from tests.egress.upstream import Upstream
 
@@ -133,3 +134,54 @@ def test_tokens_are_bounded_before_the_next_call(session: Any, plain: Upstream) 
     assert "tokens" in refused.out
     assert len(plain.seen) == before + 1
     assert inside.curl("http://a.example/other").out == "hello /other", "only calls need tokens"
+
+
+TELLING = {"id": "r", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant",
+           "content": "hi"}}], "usage": {"prompt_tokens": 150, "completion_tokens": 5}}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ["plain", "another spelling", "long"])
+def test_tokens_are_bounded_whatever_the_body_looks_like(session: Any, plain: Upstream, odd: str) -> None:
+    inside = session(host("a.example", 80), **to(plain), **budget(tokens=300_000))
+    asked = {
+        **json.loads(ask("hello")),
+        **TELLING,
+        "usage": {"prompt_tokens": 299_900, "completion_tokens": 5},
+    }
+    body = json.dumps({**asked, "Tools": []} if odd == "another spelling" else asked)
+    body += " " * (1_100_000 if odd == "long" else 2000)
+    url = "http://a.example/echo/v1/chat/completions"
+    before = len(plain.seen)
+    codes = [
+        inside.curl(*HEADERS, "-o", "/dev/null", "-w", "%{http_code}", "-d", "@-", url, given=body).out
+        for _ in range(2)
+    ]
+    assert codes == ["200", "403"]
+    assert len(plain.seen) == before + 1
+    assert inside.run.records("egress.model")[0]["model"]["unknown"] is (odd != "plain")
+
+
+def test_an_answer_is_asked_for_in_a_coding_that_can_be_followed(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain), **budget(tokens=3000))
+    coded = ("-H", "Accept-Encoding: br, gzip, zstd")
+    inside.curl(*HEADERS, *coded, "-d", ask("hello"), "http://a.example/echo/v1/chat/completions")
+    assert plain.seen[-1][2]["accept-encoding"] == "gzip"
+    inside.curl(*coded, "http://a.example/other")
+    assert plain.seen[-1][2]["accept-encoding"] == "br, gzip, zstd", "only calls are to be followed"
+
+
+def test_a_call_whose_answer_is_refused_is_paid_for(session: Any, plain: Upstream) -> None:
+    refuse = """\
+  - id: no-answers
+    on: http_response
+    when: http.path.startsWith("/echo")
+    action: block
+    reason: no answers
+"""
+    inside = session(host("a.example", 80), **to(plain), **budget(tokens=700), **rules(refuse))
+    url = "http://a.example/echo/v1/chat/completions"
+    before = len(plain.seen)
+    refused = [inside.curl(*HEADERS, "-d", ask("hello " * 300), url).out for _ in range(2)]
+    assert "by rule" in refused[0]
+    assert "tokens" in refused[1]
+    assert len(plain.seen) == before + 1, "the first one went out"

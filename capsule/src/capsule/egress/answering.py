@@ -104,7 +104,7 @@ class Answering:
         model = story.model
         coding = response.headers.get("content-encoding", "")
         if model is not None:
-            model.answers(response.headers.get("content-type", ""), coding)
+            model.answers(response.headers.get("content-type", ""), coding, response.status_code)
         if story.mcp is not None:
             story.mcp.answers(response.headers)
         try:

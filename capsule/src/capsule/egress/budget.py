@@ -61,6 +61,10 @@ class Reservation:
         """
         self._end({"tokens": tokens, "microdollars": microdollars})
 
+    def amount(self, name: str) -> int:
+        """What was taken of a limit."""
+        return (self._taken or {}).get(name, 0)
+
     def release(self) -> None:
         """Nothing was sent: all of it is given back. Does nothing when it is over already.
 

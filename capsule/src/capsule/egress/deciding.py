@@ -34,6 +34,7 @@ from capsule.egress.kinds import kinds_of
 from capsule.egress.layers import LIMIT
 from capsule.egress.mcp_call import McpCall, may_speak
 from capsule.egress.metering import Spending, wants_body
+from capsule.egress.model.call import readable
 from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict, answer
 from capsule.rules.rewrite import (
@@ -217,8 +218,10 @@ class Deciding:
     def _carry(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> Awaitable[None] | None:
         """What it costs and the secrets that go into it, last."""
         request = flow.request
+        if story.model is not None and "accept-encoding" in request.headers:
+            request.headers["accept-encoding"] = readable(request.headers["accept-encoding"])
         if story.taken is None:
-            taken = self._session.meter.reserve(story.model, len(body or b""))
+            taken = self._session.meter.reserve(story.model, None if body is None else len(body))
             if isinstance(taken, Exhausted):
                 self.refuse(flow, story, Verdict("block", "budget", taken.reason, allow=taken.allow))
                 return None

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from capsule.egress.budget import Budget, Exhausted, Limits, Reservation
+from capsule.egress.layers import BODY_LIMIT
 from capsule.egress.model.call import ModelCall, dialect_of
 from capsule.egress.model.price import cost
 from capsule.egress.model.shape import Answer
@@ -36,7 +37,6 @@ class Meter:
     Attributes:
         budget: what is left of it.
         counts_bytes: bytes are limited.
-        last_price: of the call that was finished last.
     """
 
     def __init__(self, recorder: Recorder, limits: Limits) -> None:
@@ -44,18 +44,21 @@ class Meter:
         self._turns = Turns()
         self.budget = Budget(limits)
         self.counts_bytes = limits.bytes is not None
-        self.last_price: int | None = None
 
     def begin(self, method: str, host: str, path: str, body: bytes | None) -> ModelCall | None:
         """A call when method, host, path and body say so."""
         return ModelCall.begin(host, path, body) if wants_body(method, path) else None
 
-    def reserve(self, call: ModelCall | None, size: int) -> Reservation | Exhausted:
-        """Takes what a request may use; what a call reads is estimated from the `size` of its body in bytes."""
+    def reserve(self, call: ModelCall | None, size: int | None) -> Reservation | Exhausted:
+        """Takes what a request may use; what a call reads is estimated from the `size` of its body in bytes.
+
+        None: longer than anybody looks at; then it is held to be as long as is looked at.
+        """
         if call is None or not self.budget.of_calls:
             return self.budget.reserve(requests=1)
         request = call.request
-        most = Answer(input_tokens=size // 4, output_tokens=(request.max_tokens if request else None) or 1)
+        reads = (BODY_LIMIT if size is None else size) // 4
+        most = Answer(input_tokens=reads, output_tokens=(request.max_tokens if request else None) or 1)
         price = cost(
             call.provider, request.name if request else None, most, datetime.datetime.now(datetime.UTC)
         )
@@ -77,27 +80,60 @@ class Meter:
         self._tell()
         return found
 
-    def settle(self, taken: Reservation | None, call: ModelCall | None, *, sent: bool) -> None:
-        """The request is over; unknown use counts as all that was taken."""
+    def settle(
+        self, taken: Reservation | None, call: ModelCall | None, size: int, *, sent: bool, cut: bool
+    ) -> None:
+        """The request is over; where the answer does not say what it used, that is at least all that was taken.
+
+        Args:
+            taken: for it.
+            call: that it was.
+            size: of its body, in bytes.
+            sent: it went out.
+            cut: its answer did not come to its end.
+        """
         if taken is None:
             return
         if not sent:
             taken.release()
             return
-        answer = call.answer if call is not None else None
-        known = answer is not None and answer.input_tokens is not None and answer.output_tokens is not None
-        tokens = (
-            (answer.input_tokens or 0) + (answer.output_tokens or 0) if known and answer is not None else None
-        )
-        taken.settle(tokens=tokens, microdollars=self.last_price if known else None)
+        if call is None or not self.budget.of_calls:
+            taken.settle()
+            self._tell()
+            return
+        use = call.used(size, cut=cut)
+        tokens = (use.answer.input_tokens or 0) + (use.answer.output_tokens or 0)
+        price = self._price(call, use.answer) if tokens else 0
+        if use.exact:
+            taken.settle(tokens=tokens, microdollars=price)
+        else:
+            taken.settle(
+                tokens=max(tokens, taken.amount("tokens")),
+                microdollars=max(price or 0, taken.amount("microdollars")),
+            )
         self._tell()
+
+    @staticmethod
+    def _price(call: ModelCall, answer: Answer) -> int | None:
+        name = answer.name or (call.request.name if call.request else None)
+        return cost(call.provider, name, answer, datetime.datetime.now(datetime.UTC))
 
     def _tell(self) -> None:
         if near := self.budget.near():
             self._recorder.write("egress.budget", {"near": list(near), "budget": self.budget.state()})
 
-    def finish(self, call: ModelCall, http_id: str, fields: dict[str, Any], *, refused: bool = False) -> None:
+    def finish(
+        self,
+        call: ModelCall,
+        http_id: str,
+        fields: dict[str, Any],
+        *,
+        refused: bool = False,
+        cut: bool = False,
+    ) -> None:
         """The answer is over, or never came; `refused`: it was kept in, so it cost nothing and is no turn."""
+        if (refused and call.tentative) or not call.is_one(cut=cut):
+            return
         section = call.event()
         event_id = self._recorder.next_id()
         if refused:
@@ -107,15 +143,9 @@ class Meter:
                 event_id=event_id,
             )
             return
-        price = cost(
-            call.provider,
-            call.answer.name or section.get("name"),
-            call.answer,
-            datetime.datetime.now(datetime.UTC),
-        )
+        price = self._price(call, call.answer)
         section["http_id"] = http_id
         section["priced"] = price is not None
-        self.last_price = price
         if price is not None:
             section["cost_microdollars"] = price
         if call.request is not None:

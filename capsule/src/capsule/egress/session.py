@@ -409,11 +409,13 @@ class Session:
             self._record_frames(story, fields, error)
         if story.mcp is not None:
             story.mcp.finish(story.verdict, refused=story.refused, error=error)
+        # What was refused when it was answered had gone out, and is paid for.
+        kept, cut = story.refused and story.first_byte is None, story.refused or error is not None
         if story.model is not None:
             program = {"program": fields["program"]} if "program" in fields else {}
             told = {**program, "decision": fields["decision"]}
-            self.meter.finish(story.model, story.id, told, refused=story.refused)
-        self.meter.settle(story.taken, story.model, sent=not story.refused)
+            self.meter.finish(story.model, story.id, told, refused=kept, cut=cut)
+        self.meter.settle(story.taken, story.model, story.sent, sent=not kept, cut=cut)
 
     def _record_frames(self, story: Story, fields: dict[str, Any], error: str | None) -> None:
         assert story.frames is not None

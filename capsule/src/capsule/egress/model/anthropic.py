@@ -62,8 +62,12 @@ class Messages:
                 block = under(untrusted, "content_block")
                 if text(block, "type") == "tool_use":
                     self._tool(index, block, answer)
-            case "content_block_delta" if isinstance(index, int) and index in answer.tools:
-                answer.tool(index).arguments_size += size(under(untrusted, "delta", "partial_json"))
+            case "content_block_delta":
+                given = size(under(untrusted, "delta", "partial_json"))
+                told = (size(under(untrusted, "delta", name)) for name in ("text", "thinking"))
+                answer.written += given + sum(told)
+                if isinstance(index, int) and index in answer.tools:
+                    answer.tool(index).arguments_size += given
             case "message_delta":
                 answer.stop_reason = text(untrusted, "delta", "stop_reason") or answer.stop_reason
                 self._usage(under(untrusted, "usage"), answer)

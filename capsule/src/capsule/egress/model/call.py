@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from capsule.egress.model.anthropic import Messages
@@ -39,6 +39,8 @@ _PROVIDERS: Final = (
 _VERTEX: Final = "aiplatform.googleapis.com"
 
 
+_PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_CODINGS: Final = _PACKED | {"identity"}
 _ASKED: Final = frozenset(
     {
         "provider",
@@ -61,6 +63,20 @@ def provider_of(host: str) -> str | None:
         if host == name:
             return provider
     return "google" if host == _VERTEX or host.endswith("-" + _VERTEX) else None
+
+
+def readable(codings: str) -> str:
+    """Of the content codings that a program accepts, those in which an answer can be followed."""
+    offered = [part.strip() for part in codings.split(",")]
+    kept = [part for part in offered if part.partition(";")[0].strip().lower() in _CODINGS]
+    return ", ".join(kept) or "identity"
+
+
+def _no_call(untrusted_body: bytes | None, untrusted: object, *, plain: bool) -> bool:
+    """Whether a body that was read says that it asks no model; one that two servers may read differently does not."""
+    return untrusted_body == b"" or (
+        plain and isinstance(untrusted, dict) and not untrusted.keys() & {"messages", "input", "contents"}
+    )
 
 
 def dialect_of(target: str) -> Dialect | None:
@@ -86,6 +102,14 @@ def _recognised(target: str) -> tuple[Dialect, str] | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a call is held to have used; not `exact`: at least that."""
+
+    answer: Answer
+    exact: bool
+
+
 @dataclass(slots=True)
 class ModelCall:
     """See the module.
@@ -93,11 +117,13 @@ class ModelCall:
     Attributes:
         provider: `anthropic`, `openai`, `google` or `compatible`.
         request: what was asked; None when the body was not understood.
+        tentative: only its path speaks for it, as its body could not be read: its answer says what it was.
     """
 
     provider: str
     dialect: Dialect
     request: Request | None
+    tentative: bool = False
     answer: Answer = field(default_factory=Answer)
     _coding: Any = None
     _form: str = "whole"
@@ -105,36 +131,38 @@ class ModelCall:
     _held: bytearray = field(default_factory=bytearray)
     _lost: bool = False
     _decoded: int = 0
+    _fed: int = 0
+    _status: int = 200
 
     @classmethod
     def begin(cls, host: str, path: str, untrusted_body: bytes | None) -> ModelCall | None:
         """A call when host and path say so; `untrusted_body` None means that it was not looked at.
 
-        Only POST requests are calls; the caller asks for no others.
+        A body that nobody could read is a call wherever it goes, until its answer tells otherwise. Only POST requests
+        are calls; the caller asks for no others.
         """
         recognised = _recognised(path)
         if recognised is None:
             return None
         dialect, read = recognised
         untrusted = loads(untrusted_body) if untrusted_body else None
-        request = (
-            dialect.request(untrusted, read)
-            if isinstance(untrusted, dict)
-            and not any(key not in SEEN and key.casefold() in SEEN for key in untrusted)
-            else None
+        plain = isinstance(untrusted, dict) and not any(
+            key not in SEEN and key.casefold() in SEEN for key in untrusted
         )
+        request = dialect.request(untrusted, read) if plain and isinstance(untrusted, dict) else None
         provider = provider_of(host)
-        if provider is None and request is None:
+        if provider is None and request is None and _no_call(untrusted_body, untrusted, plain=plain):
             return None
-        return cls(provider or "compatible", dialect, request)
+        return cls(provider or "compatible", dialect, request, provider is None and request is None)
 
-    def answers(self, content_type: str, content_encoding: str) -> None:
+    def answers(self, content_type: str, content_encoding: str, status: int = 200) -> None:
         """The answer's headers."""
+        self._status = status
         kind = content_type.partition(";")[0].strip().lower()
         coding = content_encoding.strip().lower()
-        if coding in {"gzip", "x-gzip", "deflate"}:
+        if coding in _PACKED:
             self._coding = zlib.decompressobj(wbits=47)
-        elif coding not in {"", "identity"}:
+        elif coding not in _CODINGS - _PACKED | {""}:
             self._lost = True
         if kind == "text/event-stream":
             self._form = "events"
@@ -143,6 +171,7 @@ class ModelCall:
 
     def feed(self, untrusted_chunk: bytes) -> None:
         """Some of the answer's body."""
+        self._fed += len(untrusted_chunk)
         if self._lost:
             return
         if self._coding is not None:
@@ -195,6 +224,39 @@ class ModelCall:
                     if isinstance(item, dict):
                         self.dialect.part("message", item, self.answer)
         self._held.clear()
+
+    def is_one(self, *, cut: bool) -> bool:
+        """Whether it was a call at all: a tentative one is none when a whole answer was read and is no model's."""
+        self._finish()
+        return not self.tentative or self.answer.understood or self._lost or cut
+
+    def used(self, size: int, *, cut: bool) -> Use:
+        """What it is held to have used; a provider's count stands, but only where it is of all that was written.
+
+        An answer that ended early, or that says no count, is counted by what came of it, a token for four bytes.
+
+        Args:
+            size: of its body, in bytes.
+            cut: it did not come to its end.
+        """
+        answer = self.answer
+        nothing = answer.input_tokens is None and answer.output_tokens is None and not answer.written
+        if not self.is_one(cut=cut) or (self._status >= 400 and nothing):
+            return Use(Answer(input_tokens=0, output_tokens=0), exact=True)
+        known = answer.input_tokens is not None and answer.output_tokens is not None
+        ended = answer.stop_reason is not None or (self._form == "whole" and not cut)
+        if known and ended and not self._lost:
+            return Use(answer, exact=True)
+        read = self._form != "whole" and answer.understood and not self._lost
+        seen = -(-(answer.written if read else max(answer.written, self._fed)) // 4)
+        return Use(
+            replace(
+                answer,
+                input_tokens=size // 4 if answer.input_tokens is None else answer.input_tokens,
+                output_tokens=max(answer.output_tokens or 0, seen),
+            ),
+            exact=known,
+        )
 
     def event(self) -> dict[str, Any]:
         """The `model` section of the event (docs/formats/events.md), without cost, ids and links; ends the call."""

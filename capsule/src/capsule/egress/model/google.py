@@ -64,6 +64,7 @@ class Generate:
             answer.understood = True
             answer.stop_reason = text(candidate, "finishReason") or answer.stop_reason
             for part in items(candidate, "content", "parts"):
+                answer.written += size(part.get("text")) + size(under(part, "functionCall", "args"))
                 if isinstance(part.get("functionCall"), dict):
                     # Each arrives whole; there is no index, and an id only sometimes.
                     call = answer.tool(len(answer.tools))

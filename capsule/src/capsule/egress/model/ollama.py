@@ -50,7 +50,9 @@ class NativeChat:
         answer.name = text(untrusted, "model") or answer.name
         if isinstance(under(untrusted, "message"), dict):
             answer.understood = True
+        answer.written += sum(size(under(untrusted, "message", name)) for name in ("content", "thinking"))
         for found in items(untrusted, "message", "tool_calls"):
+            answer.written += size(under(found, "function", "arguments"))
             call = answer.tool(len(answer.tools))
             call.name = text(found, "function", "name")
             call.arguments_size = size(under(found, "function", "arguments"))

@@ -13,6 +13,8 @@ from typing import Any
 from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, under
 from capsule.egress.model.tools import offered
 
+_TOLD = ("content", "reasoning_content", "reasoning", "refusal")
+
 
 class Chat:
     """`…/chat/completions`."""
@@ -54,7 +56,9 @@ class Chat:
         for choice in items(untrusted, "choices"):
             answer.understood = True
             answer.stop_reason = text(choice, "finish_reason") or answer.stop_reason
+            answer.written += sum(size(under(choice, "delta", name)) for name in _TOLD)
             for place, call in enumerate(items(choice, "delta", "tool_calls")):
+                answer.written += size(under(call, "function", "arguments"))
                 index = under(call, "index")
                 self._tool(index if isinstance(index, int) else place, call, answer)
 
@@ -114,6 +118,7 @@ class Responses:
         kind = text(untrusted, "type") or name
         index = under(untrusted, "output_index")
         index = index if isinstance(index, int) else None
+        answer.written += size(under(untrusted, "delta"))
         if kind == "error":
             answer.error = failure(under(untrusted, "error")) or failure(untrusted)
             answer.understood = True

@@ -58,6 +58,7 @@ class Answer:
     Attributes:
         input_tokens: everything that was read, cached or not.
         output_tokens: everything that was written, reasoning included.
+        written: bytes of what a stream brought so far: text, thoughts, arguments.
     """
 
     name: str | None = None
@@ -71,6 +72,7 @@ class Answer:
     error: str | None = None
     tools: dict[object, ToolCall] = field(default_factory=dict)
     understood: bool = False
+    written: int = 0
 
     def tool(self, key: object) -> ToolCall:
         """The call under this key of the provider's (an index, an id), made when it is new."""
