@@ -138,3 +138,17 @@ def test_a_damaged_file_is_said(taken: Callable[..., Taken]) -> None:
     path.write_bytes(path.read_bytes()[:8192] + b"\xaa" * 400_000)
     with Reader.open(directory()) as reader, pytest.raises(SessionsError, match="sessions rebuild"):
         reader.all("SELECT * FROM events")
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 100) SELECT zeroblob(16000000) FROM c",
+         "the answer is over 256 MiB"),
+        ("SELECT " + ", ".join(["zeroblob(16000000)"] * 100), "the query needs more than 512 MiB"),
+    ],
+)  # fmt: skip
+def test_memory_is_limited(asked: Reader, sql: str, why: str) -> None:
+    with pytest.raises(QueryError, match=why):
+        ask(asked, sql, limit=1000)
+    assert ask(asked, "SELECT length(zeroblob(1000000))") == [(1000000,)], "it answers on"

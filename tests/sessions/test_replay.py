@@ -37,8 +37,9 @@ rules:
 """
 
 
-def replay(unlisted: str = "deny", *, hosts: bool = True) -> Replay:
+def replay(unlisted: str = "deny", *, hosts: bool = True, read: str = "", **more: Any) -> Replay:
     text = POLICY.replace(b"UNLISTED", unlisted.encode())
+    text = text.replace(b"read: [.]", f"read: [., {read}]".encode()) if read else text
     if not hosts:
         text = text.split(b"  hosts")[0]
     policy = resolve(Source("/w/policy.yaml", text), FileLoader())
@@ -47,7 +48,7 @@ def replay(unlisted: str = "deny", *, hosts: bool = True) -> Replay:
     if plan.network.egress is not None:
         egress = msgspec.json.decode(msgspec.json.encode(plan.network.egress), type=Egress)
         judge = Judge(egress, compile_rules([parse_rules(RULES, "/w/rules.yaml")]))
-    return Replay(Access(plan, Variables("/w", "/home/u", "/w")), judge)
+    return Replay(Access(plan, Variables("/w", "/home/u", "/w")), judge, **more)
 
 
 def decide(entry: dict[str, Any], made: Replay | None = None) -> tuple[str, str] | None:
@@ -184,3 +185,14 @@ def test_what_no_policy_lets_stays_refused(by: str) -> None:
     assert decide(asked) == ("block", refused["reason"])
     control = http("a.example", "/v1/x", decision={**refused, "by": "grant"})
     assert (decide(control) or ("", ""))[0] == "allow", "what was not listed then is now"
+
+
+def test_what_a_run_keeps_is_kept_under_every_policy() -> None:
+    """The policy grants /etc; a run keeps root's own files in it from its command all the same."""
+    own = {"file": "capsule:always", "line": 0, "text": "only root can read it"}
+    assert decide(denied("/etc/hosts")) == ("allow", "preset:strict:16")
+    assert decide(denied("/etc/shadow", rule=own)) == ("block", "capsule:always")
+    assert decide(denied("/etc/named", rule=own), replay(read="/etc/named")) == ("allow", "/w/policy.yaml:4")
+    made = replay(kept=lambda path, want: "kept" if (path, want) == ("/etc/key", "read") else None)
+    assert decide(denied("/etc/key"), made) == ("block", "capsule:always")
+    assert decide(denied("/etc/hosts"), made) == ("allow", "preset:strict:16")

@@ -36,6 +36,11 @@ def test_json_and_limits(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(capsys, "sessions", "query", "SELECT 1 AS x WHERE 0").out == "X\n"
 
 
+def test_json_has_no_infinity(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = invoke(capsys, "sessions", "query", "SELECT 1e999 AS a, -1e999 AS b, 0.5 AS c", "--json")
+    assert '"rows":[["inf","-inf",0.5]]' in answer.out
+
+
 def test_it_only_reads(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
     answer = invoke(capsys, "sessions", "query", "DELETE FROM events")
     assert (answer.code, answer.out) == (2, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.files import load_policy
+from capsule.cli.policy.kept import why_kept
 from capsule.cli.reference import PolicyReference
 from capsule.cli.sessions.source import Run, SessionName, find, log_option, opened
 from capsule.cli.sessions.table import painter, table, width
@@ -63,7 +65,7 @@ def compare(reader: Reader, runs: Iterable[Run], policy: Policy) -> Comparison:
         access = Access(plan, _variables(policy, run), policy.sections.environment)
         if plan.network.egress is not None and judge is None:
             judge = _judge(access)
-        replay = Replay(access, judge)
+        replay = Replay(access, judge, functools.partial(_kept, policy, access))
         for each in reader.happened(run):
             if each.entry == "repository":
                 replay.follow(each.event)
@@ -75,6 +77,10 @@ def compare(reader: Reader, runs: Iterable[Run], policy: Policy) -> Comparison:
 _DECIDED = frozenset(
     {"exec", "write", "read", "connect", "denied", "egress.http", "egress.tcp", "egress.dns"}
 )
+
+
+def _kept(policy: Policy, access: Access, path: str, want: str) -> str | None:
+    return why_kept(path, want, policy, access)
 
 
 def _variables(policy: Policy, run: Run) -> Variables:

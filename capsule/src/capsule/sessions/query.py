@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import itertools
 import json
 import re
 import signal
@@ -32,6 +33,10 @@ from capsule.sessions.timeline import Happened
 
 MAX_VALUE = 16 << 20
 """Longest text or blob a query may make, in bytes."""
+MAX_ANSWER = 256 << 20
+"""Most texts and blobs of one answer, in bytes."""
+MAX_MEMORY = 512 << 20
+"""What SQLite may hold while it works, in bytes."""
 MAX_TEXT = 64 * 1024
 """What a regular expression looks at, in characters."""
 
@@ -78,6 +83,7 @@ class Reader:
         # What makes these two tables out of JSON declares them when it is first used: before nothing may be declared.
         for source in ("json_each", "json_tree"):
             connection.execute(f"SELECT 1 FROM {source}('[]')").fetchall()
+        connection.execute(f"PRAGMA hard_heap_limit = {MAX_MEMORY}")
         connection.set_authorizer(_authorize)
         connection.set_progress_handler(self._late, _STEPS)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
@@ -112,7 +118,7 @@ class Reader:
             seconds: how long it may take.
 
         Raises:
-            QueryError: it is no SELECT, or not of the language.
+            QueryError: it is no SELECT, or not of the language, or needs too much memory.
             SlowError: it took too long.
             SessionsError: the file is damaged.
         """
@@ -120,9 +126,13 @@ class Reader:
         try:
             with _alarm(seconds):
                 cursor = self._connection.execute(sql, values)
-                rows = cursor.fetchmany(limit + 1)
+                rows = _taken(cursor, limit + 1)
                 described = cursor.description
                 cursor.close()
+        except MemoryError as error:
+            raise QueryError(
+                f"the query needs more than {MAX_MEMORY >> 20} MiB", next_step="ask for less at once"
+            ) from error
         except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, TimeoutError) as error:
             raise self._said(error, seconds) from error
         finally:
@@ -198,6 +208,20 @@ class Reader:
         return QueryError(
             f"the query is wrong: {why}", next_step="see docs/formats/sessions.md for the tables"
         )
+
+
+def _taken(cursor: sqlite3.Cursor, most: int) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    held = 0
+    for row in itertools.islice(cursor, most):
+        held += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if held > MAX_ANSWER:
+            raise QueryError(
+                f"the answer is over {MAX_ANSWER >> 20} MiB",
+                next_step="ask for fewer rows with --limit, or for less of each value",
+            )
+        rows.append(row)
+    return rows
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:

@@ -12,7 +12,7 @@ were recorded are decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from capsule.sandbox.access import Access, Decision, Want
 from capsule.sessions.subject import place_of, subject_of
 
 Outcome = Literal["allow", "ask", "block"]
+ALWAYS = "capsule:always"
+"""Where it is written that a name is kept whatever a policy says."""
 MAX_CHANGES = 10_000
 """Different changes that are kept apart; what comes after is counted only."""
 
@@ -93,15 +95,24 @@ class Comparison:
 class Replay:
     """A policy, ready to decide what was recorded."""
 
-    def __init__(self, access: Access, judge: Judge | None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        judge: Judge | None,
+        kept: Callable[[str, Want], str | None] = lambda _path, _want: None,
+    ) -> None:
         """A policy.
 
         Args:
             access: its files, programs and local addresses, for the directories of the session.
             judge: its hosts and rules; None where it lets nothing out.
+            kept: why a run keeps a path from a use that the policy grants; None where it does not.
         """
         self.access = access
         self.judge = judge
+        self._kept = kept
+        plan = access.plan.filesystem
+        self._named = {access.variables.path(grant.path) for grant in plan.read + plan.write}
         self._made: dict[int, str] = {}
 
     def follow(self, event: Mapping[str, Any]) -> None:
@@ -144,16 +155,24 @@ class Replay:
             return f"connect {place_of(event['tcp'])}"
         return subject_of({key: value for key, value in event.items() if key != "program"})
 
-    def _file(self, file: Mapping[str, Any], _: Mapping[str, Any]) -> Answer:
+    def _file(self, file: Mapping[str, Any], event: Mapping[str, Any]) -> Answer:
         if "path" not in file:
             raise KeyError("path")
         want: Want = "read" if file["operation"] == "read" else "write"
         names = [_absolute(file[name]) for name in ("from", "path") if name in file]
-        answers = [_granted(self.access.path(name, want, own=self._own(name))) for name in names]
+        answers = [self._use(name, want, event) for name in names]
         return next((answer for answer in answers if answer.outcome == "block"), answers[-1])
 
-    def _process(self, process: Mapping[str, Any], _: Mapping[str, Any]) -> Answer:
-        return _granted(self.access.path(_absolute(process["path"]), "execute"))
+    def _process(self, process: Mapping[str, Any], event: Mapping[str, Any]) -> Answer:
+        return self._use(_absolute(process["path"]), "execute", event)
+
+    def _use(self, path: str, want: Want, event: Mapping[str, Any]) -> Answer:
+        """What the policy says, and what a run keeps although a policy grants it (docs/formats/policy.md, "Kept")."""
+        answer = _granted(self.access.path(path, want, own=self._own(path)))
+        if answer.outcome == "block":
+            return answer
+        why = self._kept(path, want) or (_always(event) if path not in self._named else None)
+        return Answer("block", why, ALWAYS) if why else answer
 
     def _tcp(self, tcp: Mapping[str, Any], event: Mapping[str, Any]) -> Answer | None:
         address = text(tcp.get("address")) or ""
@@ -191,6 +210,13 @@ class Replay:
                 "ask", "a rule reads the body, which is not on the log", _place(judged.verdict.rule)
             )
         return _judged(judged)
+
+
+def _always(event: Mapping[str, Any]) -> str | None:
+    """Why the run that this happened in kept the name, whatever its policy said."""
+    denial = event.get("denial")
+    rule = denial.get("rule") if isinstance(denial, dict) else None
+    return text(rule.get("text")) if isinstance(rule, dict) and rule.get("file") == ALWAYS else None
 
 
 _LATER = frozenset({"body", "status", "response", "duration_us", "first_byte_us", "error", "address"})

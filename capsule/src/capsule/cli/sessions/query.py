@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,4 +93,6 @@ def say_answer(answer: Answer, *, limit: int, as_json: bool) -> None:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such number
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
