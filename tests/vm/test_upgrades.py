@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import capsem
-from capsem.wire.versions import WIRE
+from capsem.wire.versions import VERSION, WIRE
 from tests.vm.marks import machines
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_crashes import begun, ended, in_order, until, verified
@@ -34,6 +34,10 @@ def installation(place: Path, version: str, *changes: tuple[str, str, str]) -> P
         text = (place / "capsem" / file).read_text()
         assert before in text, (file, before)
         (place / "capsem" / file).write_text(text.replace(before, after))
+    versions = place / "capsem/wire/versions.py"
+    text = versions.read_text()
+    assert f'VERSION = "{VERSION}"' in text
+    versions.write_text(text.replace(f'VERSION = "{VERSION}"', f'VERSION = "{version}"'))
     about = place / f"capsem-{version}.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: capsem\nVersion: {version}\n")
@@ -137,7 +141,7 @@ def test_a_service_from_before_versions_were_told_gives_way_where_it_does_not_un
 ) -> None:
     before, now = pids(home, on), home.service()
     older = installation(
-        tmp_path, "0.0.1", ("processes/service/__main__.py", "Versioned(Bounded(build(registry)), ours())",
+        tmp_path, "0.0.1", ("processes/service/__main__.py", "Versioned(Bounded(build(registry)), OURS)",
                             "Bounded(build(registry))"),
         ("processes/service/app.py", "    leased: bool =", "    unknown: bool ="),
         ("processes/service/app.py", ', "leased", ', ', "unknown", '),

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
 async def test_a_lease_that_was_never_taken_is_nothing(tmp_path: Path) -> None:
     lease = Lease()
     await lease.let_stay()
+    assert await lease.end() is None
     await lease.close()
     with pytest.raises(MachineError, match="does not answer"):
         await lease.take({"socket": str(tmp_path / "none")})

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from pathlib import Path
 
 import pytest
 
 from capsem.errors import MachineError
-from capsem.host.link import Link, connect, is_ours, peer_user
+from capsem.host.link import Link, connect
 from capsem.wire.frame import FrameError, Message
 from capsem.wire.monitor import Info, Signal, encode
 
@@ -50,11 +48,3 @@ async def test_a_bad_frame_ends_it_and_a_dead_side_takes_nothing(tmp_path: Path)
         await link.close()
     with pytest.raises(MachineError, match="does not answer"):
         await connect(tmp_path / "nobody")
-
-
-async def test_the_other_end_is_known_by_the_kernel() -> None:
-    ours, theirs = socket.socketpair()
-    assert peer_user(ours) == os.geteuid()
-    assert is_ours(theirs)
-    ours.close()
-    theirs.close()

@@ -8,7 +8,7 @@ import pytest
 
 from capsem.errors import VersionError
 from capsem.host import replacing
-from capsem.wire.versions import Version
+from capsem.wire.versions import OURS, Version
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,7 +50,7 @@ async def test_one_that_does_not_is_named_and_lives(monkeypatch: pytest.MonkeyPa
 
 
 async def test_which_is_which() -> None:
-    assert replacing.ours() == Version(metadata.version("capsem"))
+    assert Version(metadata.version("capsem")) == OURS
     error = replacing.refused(7, Version("99.0", 9))
     assert "process 7" in error.message
     assert "capsem 99.0 (wire 9), newer than this" in error.message

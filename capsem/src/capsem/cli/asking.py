@@ -7,7 +7,6 @@ Refuses a file of rules that cannot be read before anything is asked.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Sequence
@@ -15,21 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from capsem.cli import terminal
 from capsem.errors import ConflictError, NotFoundError, UsageError
 from capsem.host import places
-from capsem.host.mcp import servers_of
-from capsem.host.policy import network_of
 from capsem.host.rulefiles import rules_of
-from capsem.host.service import call
 from capsem.host.settings import load
+from capsem.vm.bounds import LEAST_DISK, LEAST_MEMORY, MOST_DISK, MOST_MEMORY
 from capsem.vm.quantities import mebibytes
-from capsem.vm.spec import LEAST_DISK, LEAST_MEMORY, MOST_DISK, MOST_MEMORY
 from capsule.errors import CapsuleError
 
 if TYPE_CHECKING:
+    import socket
+
+    from click.shell_completion import CompletionItem
+
     from capsem.host.lease import Lease
     from capsem.host.recorded import Recorded
 
@@ -39,6 +38,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def ask(method: str, path: str, body: object = None, *, start: bool = True) -> Any:
     """One question to the service."""
+    import asyncio
+
+    # What asks is loaded for a verb that does.
+    from capsem.host.service import call
+
     return asyncio.run(call(method, path, body, start=start))
 
 
@@ -76,6 +80,8 @@ class MachineName(click.ParamType[str]):
         incomplete: str,
     ) -> list[CompletionItem]:
         """Machines that begin like this; a service that does not run is not started for it."""
+        from click.shell_completion import CompletionItem
+
         with contextlib.suppress(CapsuleError, OSError):
             machines = ask("GET", "/machines", start=False)
             named = {one["name"] or one["id"]: one["state"] for one in machines}
@@ -95,6 +101,8 @@ class RecordedName(MachineName):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Machines that there are, then logs of others."""
+        from click.shell_completion import CompletionItem
+
         found = super().shell_complete(ctx, param, incomplete)
         with contextlib.suppress(CapsuleError, OSError):
             there = {item.value for item in found}
@@ -205,27 +213,65 @@ def machine_body(
         if disk == "none"
         else mebibytes(disk, what="--disk", least=LEAST_DISK, most=MOST_DISK),
         "env": variables(env),
-        "network": None if policy == "none" else network_of(policy),
+        "network": None if policy == "none" else _network_of(policy),
         "rules": rules_of(rules),
         "workspace": workspace,
         "share": share,
-        "mcp": [] if mcp is None else servers_of(mcp),
+        "mcp": [] if mcp is None else _servers_of(mcp),
     }
 
 
-async def made(body: dict[str, Any], lease: Lease | None = None) -> dict[str, Any]:
+def _network_of(policy: str) -> dict[str, Any]:
+    # What opens policies is loaded for a machine that has one.
+    from capsem.host.policy import network_of
+
+    return network_of(policy)
+
+
+def _servers_of(file: str) -> list[dict[str, Any]]:
+    # The same for one with servers.
+    from capsem.host.mcp import servers_of
+
+    return servers_of(file)
+
+
+def asked_ahead(body: dict[str, Any]) -> socket.socket | None:
+    """Ask for a machine with a lease now, and load what waits for it meanwhile; `made` is given what this returns.
+
+    Returns:
+        None where nothing was asked: no service runs, or something has to be looked at or copied first.
+    """
+    network = body["network"]
+    if (body["workspace"] is not None and body["share"] == "copy") or (
+        network is not None and network["egress"]["secrets"]
+    ):
+        return None
+    # Loaded for the verb that makes a machine of its own.
+    from capsem.host.question import ahead
+
+    return ahead("POST", "/machines", _leased(body))
+
+
+def _leased(body: dict[str, Any]) -> dict[str, Any]:
+    return {**body, "leased": True}
+
+
+async def made(
+    body: dict[str, Any], lease: Lease | None = None, sent: socket.socket | None = None
+) -> dict[str, Any]:
     """A machine as described, with its workspace in it and its secrets known; on an error there is none.
 
-    With a lease, it is there for us alone, and ends with this process.
+    With a lease, it is there for us alone, and ends with this process. `sent` is of `asked_ahead`, with this body.
 
     Raises:
         CapsemError: it could not be made, the workspace not be copied, or a secret not be had.
     """
     network = body["network"]
     if network is None or not network["egress"]["secrets"]:
-        return await _made(body, lease)
+        return await _made(body, lease, sent)
     # Where secrets come from is loaded for a policy that has some; without one of them nothing is made.
     from capsem.host.secrets import give, secrets_of
+    from capsem.host.service import call
 
     values = secrets_of(network["egress"])
     machine = await _made(body, lease)
@@ -237,11 +283,15 @@ async def made(body: dict[str, Any], lease: Lease | None = None) -> dict[str, An
     return machine
 
 
-async def _made(body: dict[str, Any], lease: Lease | None) -> dict[str, Any]:
+async def _made(
+    body: dict[str, Any], lease: Lease | None, sent: socket.socket | None = None
+) -> dict[str, Any]:
+    from capsem.host.service import call
+
     if lease is not None:
-        body = {**body, "leased": True}
+        body = _leased(body)
     if body["workspace"] is None or body["share"] == "live":
-        machine: dict[str, Any] = await call("POST", "/machines", body)
+        machine: dict[str, Any] = await call("POST", "/machines", body, sent=sent)
         if lease is not None:
             await lease.take(machine)
         return machine

@@ -1,80 +1,21 @@
 """`capsem run`: one command in a temporary machine.
 
+The machine is asked for first; what runs the command in it is loaded while the service makes it.
+
 capsem run -- uname -a
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from capsem.cli import terminal
-from capsem.cli.asking import Seconds, command_of, machine_body, machine_options, made
-from capsem.cli.attach import attached, window
-from capsem.cli.report import Course, reported
-from capsem.errors import CapsemError, NotFoundError, UsageError
-from capsem.host.lease import Lease
-from capsem.host.service import call
-from capsem.wire.monitor import Exec
+from capsem.cli.asking import Seconds, asked_ahead, command_of, machine_body, machine_options
 
-
-async def in_temporary_machine(
-    body: dict[str, Any],
-    asked: Exec,
-    *,
-    apply: bool = False,
-    course: Course | None = None,
-    as_json: bool = False,
-) -> int:
-    """Make a machine, run the command in it, remove the machine, whatever happens: it is leased, and ends with us.
-
-    With `apply`, what changed in the workspace is taken over first; where that cannot be, the machine stays.
-    """
-    if apply and body["workspace"] is None:
-        raise UsageError("--apply without a workspace", next_step="name the directory: --workspace DIR")
-    if apply and body["share"] == "live":
-        raise UsageError(
-            "--apply with a live share: what the machine writes is in the directory already",
-            next_step="leave --apply or --share live out",
-        )
-    course = course or Course()
-    lease, keep = Lease(), False
-    machine = course.machine = await made(body, lease)
-    try:
-        code = await attached(Path(machine["socket"]), asked, course, as_json=as_json)
-        if body["workspace"] is not None and body["share"] == "copy":
-            # Loaded for a machine that has a workspace.
-            from capsem.cli.apply import at_the_end
-
-            # What goes wrong here must not take the work away with the machine.
-            keep = apply
-            keep = not await at_the_end(machine, apply=apply)
-        return code
-    finally:
-        if keep:
-            await lease.let_stay()
-            terminal.complain(
-                [f"{machine['id']} stays, with what was not taken over: capsem diff {machine['id']}"]
-            )
-        else:
-            await _removed(machine["id"])
-        await lease.close()
-
-
-async def _removed(machine: str) -> None:
-    try:
-        if (name := (await call("GET", f"/machines/{machine}"))["name"]) is not None:
-            terminal.complain([f"{machine} was given the name {name}, and stays"])
-            return
-        await call("POST", f"/machines/{machine}/delete", {"force": True})
-    except NotFoundError:
-        return  # it has ended by itself
-    except CapsemError as error:
-        sys.stderr.write(f"capsem: {machine} was not removed: {error}\n")
-
+if TYPE_CHECKING:
+    from capsem.cli.report import Course
+    from capsem.wire.monitor import Size
 
 apply_option = click.option(
     "--apply",
@@ -100,12 +41,24 @@ def command(
     *, argv: tuple[str, ...], tty: bool, timeout: int | None, apply: bool, as_json: bool, **options: Any
 ) -> int:
     """Run a command in a machine of its own, which is gone afterwards."""
-    asked = Exec(
-        argv=command_of(argv), stdin=True, tty=window() if tty else None, timeout_ms=timeout,
-    )  # fmt: skip
+    words = command_of(argv)
+    size = _window() if tty else None
     body = machine_body(**options)
+    sent = None if apply else asked_ahead(body)
+    from capsem.cli import report
+    from capsem.cli.temporary import in_temporary_machine
+    from capsem.wire.monitor import Exec
+
+    asked = Exec(argv=words, stdin=True, tty=size, timeout_ms=timeout)
 
     async def work(course: Course) -> int:
-        return await in_temporary_machine(body, asked, apply=apply, course=course, as_json=as_json)
+        return await in_temporary_machine(body, asked, apply=apply, sent=sent, course=course, as_json=as_json)
 
-    return reported(asked.argv, work, Course(), as_json=as_json)
+    return report.reported(words, work, report.Course(), as_json=as_json)
+
+
+def _window() -> Size:
+    # Loaded for who wants a terminal.
+    from capsem.cli.attach import window
+
+    return window()

@@ -15,7 +15,8 @@ import click
 from capsem.cli.asking import MachineName, ask, machine_body, machine_options, socket_of
 from capsem.cli.attach import attached, window
 from capsem.cli.report import Course
-from capsem.cli.run import apply_option, in_temporary_machine
+from capsem.cli.run import apply_option
+from capsem.cli.temporary import in_temporary_machine
 from capsem.errors import UsageError
 from capsem.wire.monitor import Exec
 

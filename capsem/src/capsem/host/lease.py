@@ -5,7 +5,8 @@ Refuses a machine that was not made for one client. A plain socket, so that it i
     lease = Lease()
     await lease.take(machine)                # as the service tells of it
     await lease.let_stay()                   # the machine outlives us after all
-    await lease.close()                      # else: it ends
+    await lease.end()                        # or it ends, and has when this returns
+    await lease.close()                      # else: it ends, some time
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from capsem.errors import MachineError
 from capsem.host.operation import raised
 from capsem.wire.frame import FrameReader, Message
-from capsem.wire.monitor import ClientMessage, Done, Failed, Keep, decode_monitor, encode
+from capsem.wire.monitor import ClientMessage, Done, Failed, Keep, Over, Result, decode_monitor, encode
 from capsem.wire.monitor import Lease as Asked
 
 _CHUNK = 1 << 16
@@ -62,6 +63,11 @@ class Lease:
             await self._ask(Keep())
 
     async def _ask(self, asked: ClientMessage) -> None:
+        if not isinstance(await self._asked(asked), Done):
+            raise MachineError("the machine's monitor has gone", next_step="see capsem list")
+
+    async def _asked(self, asked: ClientMessage) -> Done | Result | None:
+        """What the monitor answers; None when it has hung up."""
         assert self._socket is not None
         loop, untrusted = asyncio.get_running_loop(), FrameReader()
         try:
@@ -69,13 +75,24 @@ class Lease:
             while data := await loop.sock_recv(self._socket, _CHUNK):
                 for frame in untrusted.feed(data):
                     said = decode_monitor(frame) if isinstance(frame, Message) else None
-                    if isinstance(said, Done):
-                        return
+                    if isinstance(said, Done | Result):
+                        return said
                     if isinstance(said, Failed):
                         raise raised(said)
         except OSError:
             pass  # as one that has hung up
-        raise MachineError("the machine's monitor has gone", next_step="see capsem list")
+        return None
+
+    async def end(self) -> str | None:
+        """We are done with the machine: returns once it has ended and its log is whole, or its name: then it stays.
+
+        What is left of it on the disk goes right after that: its service sees to it.
+
+        Raises:
+            CapsemError: its monitor does not end it.
+        """
+        said = None if self._socket is None else await self._asked(Over())
+        return str(said.value["name"]) if isinstance(said, Result) else None
 
     async def close(self) -> None:
         """Let go of it."""

@@ -1,6 +1,6 @@
-"""Frames over a local stream socket, for both its ends; and who is at the other end.
+"""Frames over a local stream socket, for both its ends.
 
-Refuses a peer of another user (SO_PEERCRED in unix(7)), and a frame that is not of the documented form.
+Refuses a frame that is not of the documented form; who is at the other end `capsem.host.peer` tells.
 
     link = await connect(places.monitor_socket(machine))
     await link.send(encode(Info()))
@@ -12,9 +12,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import os
-import socket
-import struct
 from pathlib import Path
 
 from capsem.errors import MachineError
@@ -22,26 +19,6 @@ from capsem.wire.frame import Frame, FrameReader
 
 _CHUNK = 1 << 18
 _PARTING_SECONDS = 5.0
-
-
-def peer_user(connection: socket.socket) -> int:
-    """The user id of the process at the other end of a Unix socket."""
-    return _peer(connection)[1]
-
-
-def peer_process(connection: socket.socket) -> int:
-    """That process; of one who listens, the one that began to."""
-    return _peer(connection)[0]
-
-
-def _peer(connection: socket.socket) -> tuple[int, int]:
-    process, user, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(process), int(user)
-
-
-def is_ours(connection: socket.socket) -> bool:
-    """Whether the other end is this user, or root."""
-    return peer_user(connection) in {0, os.geteuid()}
 
 
 class Link:

@@ -11,19 +11,13 @@ import asyncio
 import contextlib
 import os
 import signal
-from importlib import metadata
 
 from capsem.errors import VersionError
 from capsem.host.ending import ended
-from capsem.wire.versions import Version
+from capsem.wire.versions import OURS, Version
 
 LEAVE_SECONDS = 60.0
 _MACHINES = "machines run on, and the next service takes them over"
-
-
-def ours() -> Version:
-    """This installation's version."""
-    return Version(metadata.version("capsem"))
 
 
 async def until_left(pid: int, theirs: Version | None) -> None:
@@ -48,7 +42,7 @@ async def until_left(pid: int, theirs: Version | None) -> None:
         return
     except TimeoutError:
         raise VersionError(
-            f"the service that runs (process {pid}) is {named(theirs)}, older than this {ours()}, and still at work",
+            f"the service that runs (process {pid}) is {named(theirs)}, older than this {OURS}, and still at work",
             next_step=f"try again when it is done; or end it: kill -9 {pid}; {_MACHINES}",
         ) from None
     finally:
@@ -68,7 +62,7 @@ def ask_to_leave(pid: int) -> None:
 def refused(pid: int, theirs: Version) -> VersionError:
     """For a service that is newer than this client."""
     return VersionError(
-        f"the service that runs (process {pid}) is {theirs}, newer than this {ours()}",
+        f"the service that runs (process {pid}) is {theirs}, newer than this {OURS}",
         next_step=f"use the newer capsem; or end that service: kill {pid}; {_MACHINES}",
     )
 

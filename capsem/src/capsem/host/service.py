@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,18 +21,21 @@ import msgspec
 
 from capsem.errors import ServiceError
 from capsem.host import places
-from capsem.host.link import is_ours, peer_process
 from capsem.host.operation import raised
-from capsem.host.replacing import ask_to_leave, ours, refused, until_left
+from capsem.host.peer import is_ours, peer_process
+from capsem.host.question import said
+from capsem.host.replacing import ask_to_leave, refused, until_left
 from capsem.wire.monitor import Failed
-from capsem.wire.versions import Fit, Version, judge, told
+from capsem.wire.versions import OURS, Fit, Version, judge, told
 
 START_SECONDS = 30.0
 _HEAD_LIMIT, _BODY_LIMIT = 16384, 16 << 20
 _OTHER_VERSION, _NOT_UNDERSTOOD = 426, {404, 405, 422}
 
 
-async def call(method: str, path: str, body: object = None, *, start: bool = True) -> Any:
+async def call(
+    method: str, path: str, body: object = None, *, start: bool = True, sent: socket.socket | None = None
+) -> Any:
     """Ask the service; one of an older version leaves for one of ours first, and machines run on meanwhile.
 
     Args:
@@ -39,18 +43,19 @@ async def call(method: str, path: str, body: object = None, *, start: bool = Tru
         path: of the resource.
         body: becomes JSON.
         start: whether to start the service when it does not run, or leave one of another version alone.
+        sent: where this question was sent already (`capsem.host.question`).
 
     Raises:
         ServiceError: it does not run and was not to be started, does not start, or does not answer.
         VersionError: it is newer and speaks otherwise, or is older and does not leave.
         CapsemError: what it says went wrong.
     """
-    answer = await _asked(method, path, body, start=start)
+    answer = await _asked(method, path, body, start=start, sent=sent)
     if start and (
         answer.code == _OTHER_VERSION or (answer.code in _NOT_UNDERSTOOD and answer.version is None)
     ):
         # Nothing was done: it looks at versions, or at the form of what is asked, before anything else.
-        if answer.version is not None and judge(ours(), answer.version) is Fit.REFUSED:
+        if answer.version is not None and judge(OURS, answer.version) is Fit.REFUSED:
             raise refused(answer.pid, answer.version)
         await until_left(answer.pid, answer.version)
         answer = await _asked(method, path, body, start=start)
@@ -83,17 +88,18 @@ class _Answer:
     pid: int
 
 
-async def _asked(method: str, path: str, body: object, *, start: bool) -> _Answer:
+async def _asked(
+    method: str, path: str, body: object, *, start: bool, sent: socket.socket | None = None
+) -> _Answer:
     try:
-        reader, writer = await _connected(start=start)
+        if sent is None:
+            reader, writer = await _connected(start=start)
+        else:
+            reader, writer = await asyncio.open_unix_connection(sock=sent, limit=_HEAD_LIMIT)
         try:
-            content = b"" if body is None else msgspec.json.encode(body)
-            head = (
-                f"{method} {path} HTTP/1.1", "Host: capsem", "Connection: close", "Content-Type: application/json",
-                *(f"{name}: {text}" for name, text in ours().fields.items()), f"Content-Length: {len(content)}", "", "",
-            )  # fmt: skip
-            writer.write("\r\n".join(head).encode("ascii") + content)
-            await writer.drain()
+            if sent is None:
+                writer.write(said(method, path, b"" if body is None else msgspec.json.encode(body)))
+                await writer.drain()
             code, fields, answer = await _answer(reader)
             return _Answer(code, answer, told(fields), peer_process(writer.get_extra_info("socket")))
         finally:

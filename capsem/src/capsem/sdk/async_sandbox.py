@@ -28,7 +28,7 @@ from capsem.host.settings import load
 from capsem.host.transfer import fetch, send
 from capsem.sdk.command import CommandHandle, CommandResult, OnText, Piece, pieces, start, to_run
 from capsem.sdk.owned import Owned, hold, let_stay, release
-from capsem.vm.spec import DEFAULT_DISK
+from capsem.vm.bounds import DEFAULT_DISK
 from capsem.wire.monitor import File, Result
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from capsem.sdk.async_sandbox import Files as AsyncFiles
 from capsem.sdk.command import CommandHandle as AsyncHandle
 from capsem.sdk.command import CommandResult, OnText, Piece
 from capsem.sdk.loop import LOOP
-from capsem.vm.spec import DEFAULT_DISK
+from capsem.vm.bounds import DEFAULT_DISK
 
 if TYPE_CHECKING:
     from capsem.host.snapshots import Snapshot

@@ -9,17 +9,15 @@ is locked. Refuses an unknown key, naming the nearest, and a value out of its bo
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from capsem.errors import UsageError
+from capsem.vm.bounds import LEAST_DISK, LEAST_MEMORY, MOST_CPUS, MOST_DISK, MOST_MEMORY
 from capsem.vm.kinds import NONE, Days, Kind, Number, Size, Text, Value
 from capsem.vm.quantities import mebibytes
-from capsem.vm.spec import LEAST_DISK, LEAST_MEMORY, MOST_CPUS, MOST_DISK, MOST_MEMORY
 
 BUILT_IN = "built-in"
 MOST_AHEAD = 64
@@ -173,6 +171,9 @@ class Settings:
 
 
 def _nearest(name: str) -> str:
+    # Loaded for a name that there is not.
+    import difflib
+
     close = difflib.get_close_matches(name, KEYS, n=1, cutoff=0.4)
     return f"did you mean {close[0]}?" if close else f"there are: {', '.join(KEYS)}"
 
@@ -183,6 +184,9 @@ def read(text: str, file: str) -> Source:
     Raises:
         SettingsError: it is no TOML, has an unknown key, or a value out of its bounds; with file and line.
     """
+    # Loaded where there is a file.
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

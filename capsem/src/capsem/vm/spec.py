@@ -13,16 +13,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from capsem.errors import UsageError
+from capsem.vm.bounds import LEAST_DISK, LEAST_MEMORY, MOST_CPUS, MOST_DISK, MOST_MEMORY
 from capsem.vm.mcp import MOST, McpServer
 from capsem.vm.network import NetworkSpec
 from capsem.vm.quantities import machine_name
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-LEAST_MEMORY, MOST_MEMORY = 96, 65536
-LEAST_DISK, MOST_DISK = 64, 1048576
-DEFAULT_DISK = 4096
-"""MiB. What is not written takes no place on the host."""
-MOST_CPUS = 8
 
 
 @dataclass(frozen=True, slots=True)

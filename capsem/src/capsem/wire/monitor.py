@@ -104,6 +104,13 @@ class Keep(_Said, frozen=True):
     """After Lease: the machine stays, whatever becomes of the connection."""
 
 
+class Over(_Said, frozen=True):
+    """After Lease: the client is done with the machine. The connection ends once the machine has and its log is whole.
+
+    One that was given a name stays, which Result says: `{"name": …}`.
+    """
+
+
 class Suspend(_Said, frozen=True):
     """Keep the machine's memory and devices in its directory, and end it."""
 
@@ -272,6 +279,7 @@ ClientMessage = (
     | Become
     | Lease
     | Keep
+    | Over
 )
 MonitorMessage = Waiting | Status | Copied | Started | Exited | Result | Done | Failed
 
@@ -345,7 +353,7 @@ def decode_monitor(untrusted: Message) -> MonitorMessage:
 
 __all__ = [
     "ERRORS", "INPUT", "OUTPUT", "WINDOW", "Answer", "Asks", "Become", "ClientMessage", "Copied", "Copy", "Done",
-    "Exec", "Exited", "Failed", "File", "Finding", "FrameError", "Info", "Keep", "Lease", "MonitorMessage",
+    "Exec", "Exited", "Failed", "File", "Finding", "FrameError", "Info", "Keep", "Lease", "MonitorMessage", "Over",
     "Refusal", "Resize", "Result", "Secrets", "Seen", "Signal", "Size", "Started", "Status", "Stop", "Suspend",
     "Waiting", "decode_client", "decode_monitor", "encode", "problem", "refusal",
 ]  # fmt: skip

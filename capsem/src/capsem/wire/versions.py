@@ -13,8 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-WIRE = 3
-"""1: until machines had leases. 2: with them, and with these words. 3: one that goes on may have one."""
+VERSION = "0.1.0"
+"""Of the distribution: what its own metadata says, which takes longer to ask than a client's whole question."""
+WIRE = 4
+"""1: until machines had leases. 2: with them, and with these words. 3: one that goes on may have one. 4: a lease is told
+that its client is done."""
 VERSION_FIELD, WIRE_FIELD = "capsem-version", "capsem-wire"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -39,6 +42,10 @@ class Version:
     def fields(self) -> dict[str, str]:
         """As it is told in the head of a question or an answer."""
         return {VERSION_FIELD: self.capsem, WIRE_FIELD: str(self.wire)}
+
+
+OURS = Version(VERSION)
+"""This installation's."""
 
 
 class Fit(enum.Enum):

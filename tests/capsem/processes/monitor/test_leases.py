@@ -88,6 +88,39 @@ async def test_it_stays_when_its_client_says_so_or_it_was_given_a_name(tmp_path:
             assert not stopped(machine)
 
 
+async def test_who_is_done_with_a_machine_sees_its_end(tmp_path: Path) -> None:
+    async with standing(tmp_path) as machine:
+        opened, at = door(machine)
+        async with opened:
+            lease = Lease()
+            await lease.take(at)
+            ending = asyncio.create_task(lease.end())
+            await until(lambda: stopped(machine))
+            await asyncio.sleep(0.1)
+            assert not ending.done(), "it has not ended yet"
+            assert machine._why is None, "nobody has gone"
+            machine.ended.set()
+            async with asyncio.timeout(30):
+                assert await ending is None
+            await lease.close()
+
+
+async def test_who_is_done_with_a_machine_that_has_a_name_is_told_of_it(tmp_path: Path) -> None:
+    async with standing(tmp_path) as machine:
+        places.session(ID).mkdir(mode=0o700)
+        spec = MachineSpec(name="mine")
+        record = Record(id=ID, spec=spec, digest="d", created="2026-01-01T00:00:00Z", state=State.RUNNING)
+        (places.session(ID) / "session.json").write_bytes(encode(record))
+        opened, at = door(machine)
+        async with opened:
+            lease = Lease()
+            await lease.take(at)
+            assert await lease.end() == "mine"
+            await lease.close()
+            await asyncio.sleep(0.2)
+            assert not stopped(machine)
+
+
 async def test_an_ordinary_machine_has_no_lease(tmp_path: Path) -> None:
     async with standing(tmp_path) as machine:
         with pytest.raises(ConflictError, match="not made for one client"):

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from capsem.errors import CapsemError, ConflictError, WireError
-from capsem.host.link import Link, is_ours
+from capsem.host.link import Link
 from capsem.host.operation import told
+from capsem.host.peer import is_ours
 from capsem.processes.monitor.acts import run_command, work_on_file
 from capsem.processes.monitor.leases import Leases
 from capsem.processes.monitor.machine import Machine

@@ -18,7 +18,7 @@ from capsem.host.link import Link
 from capsem.processes.monitor.machine import Machine
 from capsem.vm.record import decode
 from capsem.wire.frame import FrameError, Message
-from capsem.wire.monitor import Done, Keep, decode_client, encode
+from capsem.wire.monitor import Done, Keep, Over, Result, decode_client, encode
 
 # From the word that it runs until its client has come. A client that lives takes milliseconds.
 GRACE_SECONDS = 30.0
@@ -73,34 +73,48 @@ class Leases:
             await self._over()
 
     async def _hung_up(self, link: Link) -> None:
-        """Returns when the client has gone; what it says before may be that the machine stays."""
+        """Returns when the client has gone; before, it may say that the machine stays, or that it is done with it."""
         try:
             while (frame := await link.receive()) is not None:
-                if not isinstance(frame, Message) or not isinstance(decode_client(frame), Keep):
-                    return
-                self._leased = False
-                await link.send(encode(Done()))
+                match decode_client(frame) if isinstance(frame, Message) else None:
+                    case Keep():
+                        self._leased = False
+                        await link.send(encode(Done()))
+                    case Over():
+                        await self._done_with(link)
+                    case _:
+                        return
         except (FrameError, CapsemError):
             return
+
+    async def _done_with(self, link: Link) -> None:
+        """End it; the connection ends with it. One that was given a name stays."""
+        if (name := self._name()) is not None:
+            await link.send(encode(Result({"name": name})))
+        else:
+            # Somebody may be ending it already.
+            with contextlib.suppress(ConflictError):
+                await self._machine.stop(force=True)
+            await self._machine.ended.wait()
 
     async def _nobody_came(self) -> None:
         await asyncio.sleep(GRACE_SECONDS)
         await self._over()
 
     async def _over(self) -> None:
-        if not self._leased or self._machine.ended.is_set() or self._named():
+        if not self._leased or self._machine.ended.is_set() or self._name() is not None:
             return
         # Somebody may be ending it already.
         with contextlib.suppress(ConflictError):
             await self._machine.stop(force=True, why=_GONE)
 
-    def _named(self) -> bool:
-        """Whether it was given a name, which only the service knows: it writes that down."""
+    def _name(self) -> str | None:
+        """Which it was given, if any: only the service knows, and writes it down."""
         place = places.session(self._machine.record.id) / "session.json"
         try:
-            return decode(place.read_bytes(), str(place)).spec.persistent
+            return decode(place.read_bytes(), str(place)).spec.name
         except (OSError, CapsemError):
-            return False
+            return None
 
     def close(self) -> None:
         """Wait for nobody any more."""

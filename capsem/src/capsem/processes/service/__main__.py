@@ -16,7 +16,6 @@ import time
 import uvicorn
 
 from capsem.host import places
-from capsem.host.replacing import ours
 from capsem.host.restraint import restrain
 from capsem.processes.service import PROCESS
 from capsem.processes.service.app import build
@@ -26,6 +25,7 @@ from capsem.processes.service.idle import Idle, limit, until_idle
 from capsem.processes.service.peers import OwnPeersOnly
 from capsem.processes.service.registry import Registry
 from capsem.processes.service.versioned import Versioned
+from capsem.wire.versions import OURS
 from capsule.errors import CapsuleError
 
 
@@ -43,7 +43,7 @@ async def serve(ready: int | None) -> None:
     if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
-    idle, seconds = Idle(Versioned(Bounded(build(registry)), ours()), time.monotonic), limit()
+    idle, seconds = Idle(Versioned(Bounded(build(registry)), OURS), time.monotonic), limit()
     server = uvicorn.Server(
         uvicorn.Config(
             idle,

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from capsem.errors import ConflictError, UsageError
 from capsem.host.images import open_image
+from capsem.vm.bounds import DEFAULT_DISK
 from capsem.vm.plan import ImageFiles
 from capsem.vm.record import Record
 from capsem.vm.settings import Settings
-from capsem.vm.spec import DEFAULT_DISK, MachineSpec
+from capsem.vm.spec import MachineSpec
 
 
 def image_files(name: str) -> ImageFiles:

@@ -29,9 +29,10 @@ from capsem.processes.service.cleaning import clean
 from capsem.processes.service.faults import answer
 from capsem.processes.service.kept import shown
 from capsem.processes.service.registry import Registry
+from capsem.vm.bounds import DEFAULT_DISK
 from capsem.vm.mcp import McpServer
 from capsem.vm.network import NetworkSpec, TextFile
-from capsem.vm.spec import DEFAULT_DISK, MachineSpec, RuleText
+from capsem.vm.spec import MachineSpec, RuleText
 from capsem.wire.versions import WIRE
 from capsule.errors import CapsuleError
 

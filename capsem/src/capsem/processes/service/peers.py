@@ -11,7 +11,7 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from capsem.host.link import is_ours
+from capsem.host.peer import is_ours
 
 
 class OwnPeersOnly(H11Protocol):

@@ -218,6 +218,8 @@ class Registry(Known):
                 self.not_taken(spec.name)
             most = load().of("limits.machines")
             if len(self._records) >= int(most.value):
+                await self.list()  # a temporary one that has ended may still be on its way out
+            if len(self._records) >= int(most.value):
                 raise ConflictError(
                     f"there are {len(self._records)} machines, and limits.machines is {most.value} ({most.place})",
                     next_step="capsem delete one, or capsem purge",

@@ -3,7 +3,7 @@
 Refuses, before anything is done, a client that is newer, which is to start a service of its own version, and one that
 speaks another wire. Whoever says nothing of itself is served: other programs speak to the service, too.
 
-    app = Versioned(build(registry), ours())
+    app = Versioned(build(registry), OURS)
 """
 
 from __future__ import annotations
