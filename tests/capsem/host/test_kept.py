@@ -57,3 +57,20 @@ def test_what_is_not_whole_or_of_another_machine_is_refused(tmp_path: Path) -> N
     with pytest.raises(MachineError, match="not of this version"):
         kept.begin(file, SIZE)
     os.close(file)
+
+
+def test_it_is_kept_in_a_file_of_its_own_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "suspended.new").write_bytes(b"x" * (SIZE * 2))
+    ram = memory.blank("t", SIZE)
+    os.pwrite(ram, b"first", 0)
+    kept.keep(tmp_path / "suspended.new", b"state", ram)
+    os.close(ram)
+    file = os.open(tmp_path / "suspended.new", os.O_RDONLY)
+    found, ram = kept.begin(file, SIZE)
+    kept.fill(file, ram)
+    assert (os.pread(found, 16, 0), os.pread(ram, 5, 0)) == (b"state", b"first")
+    for one in (file, found, ram):
+        os.close(one)
+    (tmp_path / "link").symlink_to("suspended.new")
+    with pytest.raises(OSError, match="symbolic"):
+        kept.keep(tmp_path / "link", b"state", 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from capsem.host.whole import settle, write_whole
+from capsem.host.whole import settle, settle_file, write_whole
 
 
 @pytest.mark.parametrize("sync", [True, False])
@@ -45,3 +45,11 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         write_whole(tmp_path / "a", b"theirs")
     assert (tmp_path / "victim").read_bytes() == b"mine"
+
+
+def test_a_link_is_no_file_to_be_settled(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"x")
+    settle_file(tmp_path / "disk")
+    (tmp_path / "link").symlink_to("disk")
+    with pytest.raises(OSError, match="symbolic"):
+        settle_file(tmp_path / "link")

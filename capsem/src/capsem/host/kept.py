@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 
 from capsem.errors import MachineError
 from capsem.host import memory as memories
@@ -41,6 +42,16 @@ def write(target: int, state: bytes, memory: int) -> None:
     begin = _beginning_of_memory(len(state))
     os.ftruncate(target, begin + size)
     memories.copy_written(memory, target, offset=begin)
+
+
+def keep(path: Path, state: bytes, memory: int) -> None:
+    """The same into a new file of that name; returns when it is on the disk."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        write(file, state, memory)
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def begin(source: int, size: int) -> tuple[int, int]:

@@ -45,7 +45,16 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
 
 def settle(directory: Path) -> None:
     """Returns when the names in a directory are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _synced(directory, os.O_DIRECTORY)
+
+
+def settle_file(path: Path) -> None:
+    """Returns when the content of a file is on the disk."""
+    _synced(path, os.O_NOFOLLOW)
+
+
+def _synced(path: Path, how: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | how)
     try:
         os.fsync(descriptor)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +45,44 @@ def asked(ours: socket.socket, said: Begin, log: Path) -> int:
     return told
 
 
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def one_ahead(process: subprocess.Popen[bytes]) -> int:
+    """The process that is forked while nothing is asked for."""
+    until = time.monotonic() + 20
+    while len(found := children(process)) != 1 or not waits(found[0]):
+        assert time.monotonic() < until, found
+        time.sleep(0.02)
+    return found[0]
+
+
+def waits(pid: int) -> bool:
+    """Whether it has done all that it does unasked: it sleeps, and its processes have ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
+        return state == "S" and not Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return False
+
+
+def until_gone(pid: int) -> None:
+    until = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < until, f"{pid} is there"
+        time.sleep(0.02)
+
+
+def said_of_nothing(ours: socket.socket, directory: Path) -> str:
+    """What a monitor says of a session without a record."""
+    directory.mkdir()
+    (directory / "session.json").write_text("{}")
+    told = asked(ours, Begin(session=str(directory)), directory / "monitor.log")
+    with os.fdopen(told, "rb") as file:
+        return str(json.loads(file.read())["message"])
+
+
 def test_each_monitor_is_a_process_of_its_own_and_the_nursery_keeps_nothing(tmp_path: Path) -> None:
     with nursery() as (process, ours):
         before: set[str] | None = None
@@ -56,15 +95,38 @@ def test_each_monitor_is_a_process_of_its_own_and_the_nursery_keeps_nothing(tmp_
                 said = json.loads(file.read())
             assert "no record of a machine" in said["message"]
             assert "no record of a machine" in log.read_text()
+            one_ahead(process)
             held = set(os.listdir(f"/proc/{process.pid}/fd"))
             assert before is None or held == before
             before = held
             assert len(os.listdir(f"/proc/{process.pid}/task")) == 1, "it forks, so it has one thread"
         until = time.monotonic() + 20
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while children.read_text():
+        while len(children(process)) > 1:
             assert time.monotonic() < until, "a monitor that has ended is no zombie"
             time.sleep(0.02)
+
+
+def test_the_one_ahead_is_who_is_asked_for_next(tmp_path: Path) -> None:
+    with nursery() as (process, ours):
+        ahead = one_ahead(process)
+        assert os.listdir(f"/proc/{ahead}/task") == [str(ahead)], "it has one thread"
+        assert "no record of a machine" in said_of_nothing(ours, tmp_path / "first")
+        until_gone(ahead)
+        after = one_ahead(process)
+        # Ended from outside it is not missed.
+        os.kill(after, signal.SIGKILL)
+        until_gone(after)
+        assert "no record of a machine" in said_of_nothing(ours, tmp_path / "second")
+        assert one_ahead(process) != after
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_the_one_ahead_ends_with_the_nursery(how: signal.Signals) -> None:
+    with nursery() as (process, _):
+        ahead = one_ahead(process)
+        process.send_signal(how)
+        process.wait(30)
+        until_gone(ahead)
 
 
 def test_it_ends_when_the_service_does() -> None:

@@ -48,6 +48,11 @@ class Maker:
         return found
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "REST_SECONDS", 0)
+
+
 async def settled() -> None:
     for _ in range(50):
         await asyncio.sleep(0)
@@ -134,4 +139,18 @@ async def test_what_cannot_be_made_is_said_once_and_asked_for_again(
     pool.want(PLAN)
     await settled()
     assert len(make.far) == 2
+    await pool.close()
+
+
+async def test_the_first_command_of_who_was_given_a_machine_goes_before_the_next_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "REST_SECONDS", 0.2)
+    make = Maker()
+    pool = Pool(1, make)
+    pool.want(PLAN)
+    await asyncio.sleep(0.05)
+    assert make.far == []
+    await asyncio.sleep(0.4)
+    assert len(make.far) == 1
     await pool.close()

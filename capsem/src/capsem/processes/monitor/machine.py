@@ -24,7 +24,7 @@ from capsem.host import kept
 from capsem.host import memory as memories
 from capsem.host.disk import copy_disk
 from capsem.host.jobs import GuestError
-from capsem.host.whole import settle
+from capsem.host.whole import settle, settle_file
 from capsem.processes.monitor.running import Running
 from capsem.vm.lifecycle import Act, Event, State
 from capsem.wire.guest import Shutdown, Sync
@@ -62,8 +62,9 @@ class Machine(Running):
                 await self._synced()
                 async with self._room(ends=True) as room:
                     await self._stand_still()
-                    await self._keep(fresh, await self._taken(room), room)
-                await self._disk_written()
+                    await asyncio.to_thread(kept.keep, fresh, await self._taken(room), room)
+                if self._plan.disk:
+                    await asyncio.to_thread(settle_file, self._directory / "disk")
             if self._life.state is not State.SUSPENDING:
                 raise MachineError("it was stopped meanwhile", next_step="capsem start")
             fresh.replace(self._kept)
@@ -120,23 +121,6 @@ class Machine(Running):
         assert self._memory is not None
         assert self._qemu is not None
         return await self._memory.taken(self._qemu, room)
-
-    async def _keep(self, path: Path, state: bytes, room: int) -> None:
-        fresh = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        file = os.open(path, fresh, 0o600)
-        try:
-            await asyncio.to_thread(kept.write, file, state, room)
-            await asyncio.to_thread(os.fsync, file)
-        finally:
-            os.close(file)
-
-    async def _disk_written(self) -> None:
-        if self._plan.disk:
-            disk = os.open(self._directory / "disk", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                await asyncio.to_thread(os.fsync, disk)
-            finally:
-                os.close(disk)
 
     async def _run_on(self, why: str) -> None:
         """After a suspend that failed; a QEMU that does not answer is ended, and the machine has crashed."""

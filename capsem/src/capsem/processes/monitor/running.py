@@ -31,6 +31,7 @@ from capsem.host.jobs import GuestError
 from capsem.host.programs import find_qemu
 from capsem.host.qemu import Files, Qemu, launch
 from capsem.host.whole import settle, write_whole
+from capsem.processes.monitor import starting
 from capsem.processes.monitor.console import keep
 from capsem.processes.monitor.deciding import Rules
 from capsem.processes.monitor.evidence import Evidence
@@ -94,6 +95,8 @@ class Running:
         self._one_copy = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._recorded: asyncio.Task[None] | None = None
+        self._freeing: asyncio.Task[None] | None = None
         self._reports: list[asyncio.Task[None]] = []
         self.network = Network(record, self._write, directory)
         self.sharing = Sharing(directory, self._write)
@@ -220,21 +223,34 @@ class Running:
             MachineError: it does not boot, or cannot be recorded.
         """
         log = places.log(self.record.id)
-        first = not log.exists()
-        self._evidence = await Evidence.open(log, self.record.id)
-        spec = self.record.spec
-        branched = first and self.record.origin is not None
-        if branched:
-            await self.evidence.write("machine.branched", msgspec.to_builtins(self.record.origin))
-        await self.evidence.write(
-            "machine.started",
-            {
-                "image": self._plan.image.digest, "name": spec.name, "memory_mib": spec.memory_mib, "cpus": spec.cpus,
-                "disk_mib": spec.disk_mib, "accelerator": self._plan.accelerator.value, "board": self._plan.board.value,
-                "qemu": self._plan.qemu, "template": self._template is not None and not branched,
-                "resumed": branched or self._kept.exists(), "rules": [rule.file for rule in spec.rules],
-            },
+        branched = not log.exists() and self.record.origin is not None
+        # QEMU may start beside its recorder; whatever lets its guest run waits for the record.
+        self._recorded = asyncio.create_task(self._record_start(log, branched=branched))
+        try:
+            await self._started(branched=branched)
+        finally:
+            await asyncio.gather(self._recorded, return_exceptions=True)
+
+    async def _record_start(self, log: Path, *, branched: bool) -> None:
+        entry = starting.entry(
+            self.record, self._plan, template=self._template is not None and not branched,
+            resumed=branched or self._kept.exists(),
         )  # fmt: skip
+        self._evidence = evidence = await Evidence.open(log, self.record.id)
+        if branched:
+            await evidence.write("machine.branched", msgspec.to_builtins(self.record.origin))
+        await evidence.write("machine.started", entry)
+
+    async def _on_record(self) -> None:
+        """Returns when the start is on the log; a machine that is nobody's has none.
+
+        Raises:
+            MachineError: it cannot be recorded.
+        """
+        if self._recorded is not None:
+            await asyncio.shield(self._recorded)
+
+    async def _started(self, *, branched: bool) -> None:
         act, why = self._life.step(Event.START), ""
         while act is Act.LAUNCH:
             try:
@@ -245,6 +261,7 @@ class Running:
                 if isinstance(error, TimeoutError):
                     self._life.step(Event.BOOT_LATE)
                 await self._let_go()
+                await self._on_record()
                 await self.evidence.write("machine.boot_failed", {"try": self._life.tries, "reason": why})
                 act = self._life.step(Event.QEMU_ENDED)
                 if self._used.exists() or branched or self._prepared:
@@ -263,6 +280,7 @@ class Running:
     async def _launch(self) -> None:
         if self._qemu is None:
             await self._begin()
+        await self._on_record()
         hostname = self.record.spec.name or self.record.id
         authority = await self.network.authority()
         self._reports.append(asyncio.create_task(watch(self._agent, self._write)))
@@ -275,7 +293,8 @@ class Running:
         self.network.attach(self._qemu.ports[NETWORK], self._qemu.ports[MCP])
         if self.record.spec.live:
             await self.sharing.start(str(self.record.spec.workspace), self._qemu.ports[SHARE], self._agent)
-        self._used.unlink(missing_ok=True)
+        if (used := starting.used_up(self._used)) is not None:
+            self._freeing = asyncio.create_task(asyncio.to_thread(os.close, used))
 
     async def _begin(self) -> None:
         """Start QEMU, and let the guest run; nobody's programs do yet."""
@@ -293,6 +312,8 @@ class Running:
             root, disk = open_disks(stack, self._plan, self._directory / "disk")
             files = Files(memory.file, root, disk, self._plan.ports)
             if memory.state is None:
+                # This one runs from its first moment on.
+                await self._on_record()
                 self._qemu = await launch(
                     lambda d: boot(self._plan, d, program=program, shared=memory.shared), files,
                     confine=confined(self._directory / "qemu.log", reads=self._plan.image.kernel),
@@ -313,6 +334,7 @@ class Running:
                 stack.callback(os.close, state)
                 await self._qemu.load(state)
                 await self._open_channel(self._qemu)
+                await self._on_record()
                 if resumed:
                     # What was kept is used up in the moment in which it runs on: its disk is another then.
                     self._kept.replace(self._used)

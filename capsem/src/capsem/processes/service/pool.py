@@ -24,6 +24,8 @@ from capsem.vm.plan import MachinePlan
 from capsem.vm.settings import MOST_AHEAD
 
 VARIABLE = "CAPSEM_POOL"
+REST_SECONDS = 0.25
+"""Who was just given a machine runs a first command in it; another one is made ahead after that."""
 
 
 def size() -> int:
@@ -103,6 +105,7 @@ class Pool:
             self._filling = asyncio.create_task(self._fill())
 
     async def _fill(self) -> None:
+        await asyncio.sleep(REST_SECONDS)
         while self._plan is not None and len(self._ready) < self._number:
             plan = self._plan
             try:
