@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.capsem.processes.monitor.standing import ID
 async def test_what_was_done_in_a_machine_and_what_stays_of_one_that_is_gone(tmp_path: Path) -> None:
     async with served(tmp_path):
         assert (await capsem("exec", "build", "--", "sh", "-c", "exit 7")).returncode == 7
+        await asyncio.sleep(0.2)  # what is recorded is on the log within 100 ms
         shown = (await capsem("history", "build")).stdout.decode()
         assert "exec  exit 7   sh -c exit 7" in shown
         found = json.loads((await capsem("history", ID, "--json")).stdout)
