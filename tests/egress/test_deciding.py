@@ -172,6 +172,15 @@ def test_rules_are_replaced_while_the_run_goes_on(session: Any, plain: Upstream)
     assert inside.curl("http://a.example/gists").code == 6
     out = inside.curl("--resolve", f"a.example:80:{address}", "http://a.example/gists").out
     assert "rules are broken" in out
+    gone = {"path": "/rules.yaml", "text": "", "problem": "/rules.yaml cannot be read"}
+    inside.run.send({"type": "sources", "sources": [gone]})
+    wait_until(lambda: len(inside.run.records("egress.rules")) == 3)
+    assert inside.run.records("egress.rules")[-1]["problems"] == ["/rules.yaml cannot be read"]
+    out = inside.curl("--resolve", f"a.example:80:{address}", "http://a.example/gists").out
+    assert "so everything is denied: /rules.yaml cannot be read" in out
+    inside.run.send({"type": "sources", "sources": [outside, {"path": "/rules.yaml", "text": text}]})
+    wait_until(lambda: len(inside.run.records("egress.rules")) == 4)
+    assert inside.curl("http://a.example/gists").out == "hello /gists", "the control"
 
 
 def test_a_rule_on_connections_that_nobody_looks_into(session: Any, upstream: Upstream) -> None:

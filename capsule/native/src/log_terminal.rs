@@ -31,11 +31,26 @@ pub fn colour() -> bool {
 /// What an error of the system says, without its number.
 #[must_use]
 pub fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    numberless(&error.to_string())
+}
+
+/// A sentence without the numbers that errors of the system end in, which say nothing to a person.
+#[must_use]
+pub fn numberless(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                out.push_str(rest);
+            }
+            _ => {
+                out.push_str(" (os error ");
+                out.push_str(part);
+            }
+        }
+    }
+    out
 }
 
 /// Control characters, and characters that turn text around, as escapes; ends of lines and tabs as everybody writes them.
@@ -64,7 +79,7 @@ pub fn print(text: &str) -> bool {
 /// One line about a failure, on standard error.
 pub fn error(text: &str) {
     // A reader that left is no fault.
-    let _ = writeln!(std::io::stderr(), "capsule: {}", clean(text));
+    let _ = writeln!(std::io::stderr(), "capsule: {}", clean(&numberless(text)));
 }
 
 /// A failure that is told in several lines, on standard error; each of them is clean.
@@ -73,7 +88,7 @@ pub fn error_lines(text: &str) {
         if number == 0 {
             error(line);
         } else {
-            let _ = writeln!(std::io::stderr(), "{}", clean(line));
+            let _ = writeln!(std::io::stderr(), "{}", clean(&numberless(line)));
         }
     }
 }
@@ -383,6 +398,25 @@ mod tests {
             clean("a\n\tb\r\u{1b}[2J\u{202e}"),
             "a\\n\\tb\\r\\u{1b}[2J\\u{202e}"
         );
+    }
+
+    #[test]
+    fn numbers_of_errors_are_not_told() {
+        let missing = io::Error::from_raw_os_error(libc::ENOENT);
+        assert_eq!(words(&missing), "No such file or directory");
+        for (told, wanted) in [
+            (
+                format!("a: {missing}; b: {missing}."),
+                "a: No such file or directory; b: No such file or directory.",
+            ),
+            (
+                "a (os error x) (os error".to_owned(),
+                "a (os error x) (os error",
+            ),
+            ("plain".to_owned(), "plain"),
+        ] {
+            assert_eq!(numberless(&told), wanted);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Colour only on a terminal. It refuses to pass control characters of the sandbox on: names and reasons are escaped.
 
-use crate::log_terminal::clean;
+use crate::log_terminal::{clean, numberless};
 use crate::monitor::wire::Layer;
 use crate::supervise::report::{Cause, Denial, Finding, Report};
 use std::io::{IsTerminal, Write};
@@ -37,10 +37,10 @@ pub fn story(report: &Report) {
     let colour = wanted && std::io::stderr().is_terminal();
     let mut text = String::new();
     if let Some(notice) = &report.notice {
-        text.push_str(&format!("capsule: {}\n", clean(notice)));
+        text.push_str(&format!("capsule: {}\n", clean(&numberless(notice))));
     }
     if !matches!(report.exit.cause, Cause::Exited | Cause::Signalled) {
-        for line in ending(report).lines() {
+        for line in numberless(&ending(report)).lines() {
             text.push_str(&format!("capsule: {}\n", clean(line)));
         }
     }

@@ -92,10 +92,11 @@ class Egress(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Source(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A file that the supervisor read: rules, detection or an authority."""
+    """A file that the supervisor read: rules, detection or an authority; `problem`: why it could not be."""
 
     path: str
     text: str
+    problem: str | None = None
 
 
 class SecretValue(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

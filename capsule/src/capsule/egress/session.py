@@ -143,8 +143,10 @@ class Session:
 
     def _compile(self, sources: tuple[Source, ...]) -> RuleSet:
         """The rules of the policy; a file that does not compile denies everything, and says why."""
+        self.problems = [source.problem for source in sources if source.problem is not None]
+        if self.problems:
+            return broken("; ".join(self.problems))  # what is detected, is as before
         texts = {source.path: source.text for source in sources}
-        self.problems = []
         files = []
         for named in self.frame.egress.rules:
             path = named["path"] if isinstance(named, dict) else str(named)

@@ -2,8 +2,8 @@
 //! when they change, and their digests are on the log.
 //!
 //! It refuses: a file that is not there at the start, is no text, or is longer than 1 MiB, and more than 8 MiB together.
-//! During the run a file that cannot be read is told to egress as empty of sense, so that everything is denied until it
-//! is mended.
+//! During the run a file that cannot be read is told to egress with why, so that everything is denied until it is
+//! mended.
 
 use super::wire::Source;
 use crate::log_terminal::words;
@@ -119,36 +119,48 @@ impl Sources {
     /// # Errors
     /// The file and why it cannot be used.
     pub fn read(&self) -> Result<Vec<Source>, String> {
+        self.gather().map_err(|(named, why)| self.told(&named, why))
+    }
+
+    /// Everything; or which named path cannot be used, and why.
+    fn gather(&self) -> Result<Vec<Source>, (PathBuf, String)> {
         let mut found = Vec::new();
         for path in &self.files {
-            found.push(text(path).map_err(|why| self.told(path, why))?);
+            found.push(text(path).map_err(|why| (path.clone(), why))?);
         }
         for directory in &self.directories {
+            let of = |why: String| (directory.clone(), why);
             let mut paths = Vec::new();
-            beneath(directory, DEEPEST, &mut paths).map_err(|why| self.told(directory, why))?;
+            beneath(directory, DEEPEST, &mut paths).map_err(of)?;
             paths.sort_unstable();
             for path in paths {
-                found.push(text(&path)?);
+                found.push(text(&path).map_err(of)?);
             }
         }
         let together: usize = found.iter().map(|source| source.text.len()).sum();
         if together > MOST_TOGETHER {
-            return Err(format!(
+            let why = format!(
                 "rules, detection and authorities are {together} bytes together, more than {MOST_TOGETHER}"
-            ));
+            );
+            return Err((PathBuf::new(), why));
         }
         Ok(found)
     }
 
-    /// What a changed set comes to: a file that cannot be read becomes one that does not compile.
+    /// What a changed set comes to: a file that cannot be read is one with a problem, which denies everything.
     #[must_use]
     pub fn read_again(&self) -> Vec<Source> {
-        self.read().unwrap_or_else(|why| {
-            let path = self.files.first().or(self.directories.first());
-            let path = path.map(|path| path.to_string_lossy().into_owned());
+        self.gather().unwrap_or_else(|(named, why)| {
+            let at = self.origins.get(&named);
+            let at = at.map(|at| format!(", which {}:{} names", at.file, at.line));
+            let problem = format!(
+                "{why}{}; mend it, and the run goes on",
+                at.unwrap_or_default()
+            );
             vec![Source {
-                path: path.unwrap_or_default(),
-                text: format!("unreadable: [{why:?}\n"),
+                path: named.to_string_lossy().into_owned(),
+                text: String::new(),
+                problem: Some(problem),
             }]
         })
     }
@@ -273,6 +285,7 @@ fn text(path: &Path) -> Result<Source, String> {
             .ok_or_else(|| told("has a name that is not UTF-8".into()))?
             .to_owned(),
         text,
+        problem: None,
     })
 }
 
@@ -305,7 +318,12 @@ fn beneath(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(
 /// Over all of them, lengths included.
 fn digest(sources: &[Source]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
-    for part in sources.iter().flat_map(|one| [&one.path, &one.text]) {
+    let none = String::new();
+    let parts = |one: &'_ Source| {
+        let problem = one.problem.clone().unwrap_or_else(|| none.clone());
+        [one.path.clone(), one.text.clone(), problem]
+    };
+    for part in sources.iter().flat_map(parts) {
         hasher.update(&(part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
@@ -417,7 +435,35 @@ mod tests {
         assert!(sources.read().unwrap_err().contains("UTF-8"));
         let again = sources.read_again();
         assert_eq!(again.len(), 1);
-        assert!(again[0].text.starts_with("unreadable: ["));
+        let why = again[0].problem.clone().unwrap();
+        assert!(again[0].text.is_empty() && why.contains("rules.yaml is not UTF-8"));
+    }
+
+    #[test]
+    fn a_file_that_goes_is_told_by_its_own_name() {
+        let here = tempfile::tempdir().unwrap();
+        let (rules, roots) = (here.path().join("rules.yaml"), here.path().join("ca.pem"));
+        fs::write(&rules, "rules: []").unwrap();
+        fs::write(&roots, "x").unwrap();
+        let mut sources = watched(&[&rules, &roots], &[]);
+        let origin = serde_json::json!({"file": "capsule.yaml", "line": 7, "column": 1});
+        let origin = serde_json::from_value(origin).unwrap();
+        sources.origins.insert(roots.clone(), origin);
+        let read = sources.read().unwrap();
+        sources.remember(&read);
+        fs::remove_file(&roots).unwrap();
+        let news = sources.news().unwrap();
+        assert_eq!(news[0].path, roots.to_string_lossy());
+        let why = news[0].problem.clone().unwrap();
+        let wanted = format!(
+            "{} cannot be read: No such file or directory, which capsule.yaml:7 names; mend it, and the run goes on",
+            roots.display()
+        );
+        assert_eq!(why, wanted);
+        assert!(sources.news().is_none());
+        fs::write(&roots, "x").unwrap();
+        let back = sources.news().unwrap();
+        assert!(back.len() == 2 && back.iter().all(|source| source.problem.is_none()));
     }
 
     #[test]
@@ -425,6 +471,7 @@ mod tests {
         let source = Source {
             path: "/r".into(),
             text: "a".into(),
+            problem: None,
         };
         let digest = &digests(&[source])[0]["digest"];
         let expected = format!("blake3:{}", blake3::hash(b"a").to_hex());

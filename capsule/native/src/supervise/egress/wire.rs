@@ -108,6 +108,9 @@ pub struct Source {
     pub path: String,
     /// What it holds.
     pub text: String,
+    /// Why it cannot be read; then everything is denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The bytes of one frame of ours.
