@@ -23,7 +23,7 @@ PURE_PACKAGES = (
     "capsule.egress.model",
     "capsule.egress.dns", "capsule.egress.dns_record", "capsule.egress.pool",
     "capsule.egress.certificates", "capsule.egress.trust",
-    "capsule.egress.placeholders", "capsule.egress.secrets", "capsule.egress.credential",
+    "capsule.egress.placeholders", "capsule.egress.secrets", "capsule.egress.credential", "capsule.egress.methods",
     "capsule.egress.spelling", "capsule.egress.echoes", "capsule.egress.prospect", "capsule.egress.returning",
     "capsule.egress.budget", "capsule.egress.asks", "capsule.egress.mcp_message", "capsule.egress.websocket",
     "capsule.egress.strictness",

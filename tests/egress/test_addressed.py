@@ -104,6 +104,26 @@ def test_a_field_by_which_front_ends_route_says_the_same_host(field: str, value:
         assert verdict.reason.startswith(f"header {field.lower()} ")
 
 
+@pytest.mark.parametrize(
+    ("method", "override", "value", "fits"),
+    [
+        ("COPY", None, "https://b.example/x", False),
+        ("MOVE", None, "http://a.example:81/x", False),
+        ("MOVE", None, "http://a.example/x", True),
+        ("COPY", None, "/x", True),
+        ("POST", None, "https://b.example/x", True),
+        ("POST", "move", "https://b.example/x", False),
+    ],
+)
+def test_where_webdav_writes_is_the_same_host(
+    method: str, override: str | None, value: str, fits: bool
+) -> None:
+    request = Request.make(method, "http://a.example/")
+    fields = [(b"host", b"a.example"), (b"Destination", value.encode())]
+    request.headers = Headers([*fields, *([(b"X-HTTP-Method", override.encode())] if override else [])])
+    assert (disagreement(request, place_of("a.example", 80)) is None) == fits
+
+
 def test_a_long_field_takes_little_time() -> None:
     """What a program sends is matched in one pass."""
     request = Request.make("GET", "http://a.example/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,6 +145,52 @@ def test_rewrites(session: Any, plain: Upstream) -> None:
     assert headers["user-agent"] == "agent"
     assert headers["content-length"] == str(len(done.out))
     assert inside.run.record("egress.http", path="/echo")["decision"]["action"] == "rewrite"
+
+
+METHOD = """\
+  - id: no-delete
+    on: http
+    when: http.method == "DELETE"
+    action: block
+"""
+
+
+@pytest.mark.parametrize("by", ["grant", "rule"])
+def test_a_method_that_a_form_asks_for_is_the_requests_own(session: Any, plain: Upstream, by: str) -> None:
+    """As Rails and Laravel have it; nothing of a request that is refused arrives."""
+    limits: dict[str, Any] = {"methods": ["POST"]} if by == "grant" else {}
+    inside = session(host("a.example", 80, **limits), **to(plain), **({} if limits else rules(METHOD)))
+    sent = (
+        ("--data", "a=1&_method=DELETE"),
+        ("--data", ".method=delete"),
+        ("--form", "_method=delete"),
+        ("--json", '{"_method": "DELETE"}'),
+    )
+    before = len(plain.seen)
+    for how in sent:
+        done = inside.curl("-w", " %{http_code}", *how, "http://a.example/size")
+        assert done.out.endswith(" 403"), how
+        assert "its field _method asks the server for DELETE" in done.out, how
+    assert len(plain.seen) == before
+    assert inside.run.record("egress.http", path="/size")["decision"]["by"] == by
+    for how in (("--data", "a=1"), ("--form", "a=_method"), ("--json", '{"a": 1}')):
+        assert inside.curl("-w", " %{http_code}", *how, "http://a.example/size").out.endswith(" 200"), how
+
+
+def test_a_long_upload_that_asks_for_a_method_does_not_end(
+    session: Any, plain: Upstream, tmp_path: Path
+) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(b"y" * (3 << 20))
+    inside = session(host("a.example", 80, methods=["POST"]), **to(plain))
+    done = inside.curl("--form", f"f=@{big}", "--form", "_method=delete", "http://a.example/size")
+    assert done.code != 0
+    wait_until(lambda: inside.run.records("egress.http"))
+    decision = inside.run.record("egress.http", path="/size")["decision"]
+    assert (decision["action"], decision["by"]) == ("block", "grant")
+    done = inside.curl("-w", " %{http_code}", "--form", f"f=@{big}", "--form", "a=b", "http://a.example/size")
+    assert done.out.endswith(" 200"), "the control"
+    assert int(done.out.split()[0]) > 3 << 20
 
 
 def test_rules_that_do_not_compile_deny_everything(session: Any, plain: Upstream) -> None:

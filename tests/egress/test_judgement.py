@@ -110,6 +110,62 @@ def test_another_path_in_a_header_is_the_requests_own(header: str) -> None:
     assert blocks.request(event, "request").verdict.allowed
 
 
+@pytest.mark.parametrize("parameter", ["_method", ".method", "%5Bmethod", "+_meth%6Fd", "_METHOD"])
+def test_a_parameter_is_the_field_as_some_server_spells_it(parameter: str) -> None:
+    limited = judge(host("a.example", methods=["GET", "POST"]))
+    event = request(method="POST")
+    event["http"]["query"] = f"a=1&{parameter}=DELETE"
+    assert not limited.request(event, "request").verdict.allowed
+    event["http"]["query"] = f"a=1&x{parameter}=DELETE"
+    assert limited.request(event, "request").verdict.allowed
+
+
+def test_a_method_that_a_body_asks_for_is_judged_as_the_requests_own() -> None:
+    limited = judge(host("a.example", methods=["POST", "PUT"]))
+    ruled = judge(host("a.example"), rules=rule("block", 'http.method == "DELETE"'))
+    asking = judge(host("a.example"), rules=rule("ask", 'http.method == "DELETE"'))
+    open_ = judge(host("a.example"), rules=rule("block", 'http.path == "/y"'))
+    event = request(method="POST")
+    entry = limited.request(event, "request").entry
+    for judging, of in ((limited, entry), (ruled, None), (asking, None)):
+        assert judging.heeds_methods(event, of)
+        assert not judging.heeds_methods(request(), of), "servers take it from a POST"
+        refused = judging.asked_in_body(event, ("PUT", "POST", "DELETE"), of)
+        assert refused is not None
+        assert refused.reason.startswith("its field _method asks the server for DELETE: ")
+        assert judging.asked_in_body(event, ("PUT", "POST"), of) is None
+    assert not open_.heeds_methods(event, open_.request(event, "request").entry)
+
+
+def test_a_method_of_a_body_needs_no_other_credential() -> None:
+    judging = judge(host("a.example", methods=["POST"]), host("a.example", methods=["PUT"], credential="key"))
+    event = request(method="POST")
+    entry = judging.request(event, "request").entry
+    refused = judging.asked_in_body(event, ("PUT",), entry)
+    assert refused is not None
+    assert "needs the credential key" in refused.reason
+
+
+@pytest.mark.parametrize("method", ["MOVE", "COPY"])
+def test_where_webdav_writes_is_a_path_of_the_request(method: str) -> None:
+    limited = judge(host("a.example", paths=["/mine/**"]))
+    blocks = judge(host("a.example"), rules=rule("block", 'http.path.startsWith("/other")'))
+    for said, passes in (
+        ("/mine/y", True), ("https://a.example/mine/y", True), ("/other", False), ("https://a.example/other/y", False),
+        ("https://a.example/mine/%2e%2e/other", False), ("/mine/../other", False),
+    ):  # fmt: skip
+        event = request(method=method, path="/mine/x")
+        event["http"]["headers"]["destination"] = said
+        assert limited.request(event, "request").verdict.allowed is passes, said
+        assert not blocks.request(event, "request").verdict.allowed, said
+        event["http"] |= {"method": "POST"}
+        assert limited.request(event, "request").verdict.allowed, (
+            "the control: another method means nothing by it"
+        )
+        event["http"]["headers"]["x-http-method-override"] = method
+        assert limited.request(event, "request").verdict.allowed is passes, said
+
+
 def test_a_method_and_a_path_asked_for_otherwise_count_together() -> None:
     limited = judge(
         host("a.example", methods=["POST", "DELETE"], paths=["/a"]),

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from mitmproxy import http
 
-from capsule.egress.judgement import ANOTHER_PATH
+from capsule.egress.forms import decoded
+from capsule.egress.judgement import ANOTHER_PATH, DAV, OVERRIDING
 from capsule.egress.story import Place
 from capsule.egress.strictness import gateway_name
 from capsule.egress.verdict import Verdict
@@ -25,7 +26,7 @@ ROUTING = frozenset(
     b" x-real-host x-proxy-host x-backend-host x-upstream-host x-envoy-original-host forwarded-host".split()
 )
 """Fields that some front ends and frameworks take for the Host; names count as `strictness.gateway_name` has them."""
-_ELSEWHERE = ROUTING | {b"forwarded"} | {name.encode() for name in ANOTHER_PATH}
+_ELSEWHERE = ROUTING | {b"forwarded", b"destination"} | {name.encode() for name in ANOTHER_PATH}
 _PAIR = r'[!#$%&\'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ \t]*(?:"(?:[^"\\]|\\.)*"|[^",;\\\s]*)'
 _FORWARDED = re.compile(rf"[ \t]*+(?:{_PAIR})?(?:[ \t]*+[;,][ \t]*+(?:{_PAIR})?)*+[ \t]*+")
 _PARAMETER = re.compile(
@@ -65,11 +66,12 @@ def disagreement(request: http.Request, place: Place) -> Verdict | None:
 
 def _routed(request: http.Request, place: Place) -> Verdict | None:
     """Why a front end that looks at other fields than Host would send the request elsewhere, or None."""
+    copies = _copies(request)
     for raw, value in request.headers.fields:
         name = raw.lower()
         if not name.replace(b"-", b"").isalnum():
             name = gateway_name(name.decode("latin-1")).encode("latin-1")
-        if name not in _ELSEWHERE:
+        if name not in _ELSEWHERE or (name == b"destination" and not copies):
             continue
         shown = raw[:40].decode("latin-1").lower()
         leave_out = "leave the header out, or name the connection's host in it"
@@ -84,6 +86,15 @@ def _routed(request: http.Request, place: Place) -> Verdict | None:
                     allow=leave_out,
                 )
     return None
+
+
+def _copies(request: http.Request) -> bool:
+    """Whether it may be one of WebDAV that names another place in `Destination`, in its first line or beside it."""
+    if "destination" not in request.headers:
+        return False
+    said = [request.data.method.decode("latin-1")]
+    said += [value for name, value in decoded(request.headers) if gateway_name(name) in OVERRIDING]
+    return any(method.strip().upper() in DAV for values in said for method in values.split(","))
 
 
 def _named(name: bytes, untrusted_value: str) -> Iterator[str]:

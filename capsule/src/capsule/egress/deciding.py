@@ -34,6 +34,7 @@ from capsule.egress.kinds import kinds_of
 from capsule.egress.layers import LIMIT
 from capsule.egress.mcp_call import McpCall, may_speak
 from capsule.egress.metering import Spending, wants_body
+from capsule.egress.methods import UnclearError, Uploads, asked, kind_of
 from capsule.egress.model.call import readable
 from capsule.egress.story import Place, Story
 from capsule.egress.verdict import Verdict, answer
@@ -130,6 +131,7 @@ class Deciding:
         # A body that is at hand anyway is looked through before anything goes out: then the answer can say why.
         short = self._filling is not None and may_be_short(flow.request)
         needed = filling or modelled or spoken or edits_body(story.edits, "request")
+        needed = needed or self._heeds_methods(flow.request, story)
         if body is None and (needed or short):
             flow.metadata[LIMIT] = None if needed else SHORT
             self._wait(flow, story, pending=False)
@@ -139,6 +141,9 @@ class Deciding:
 
     def _send(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> Awaitable[None] | None:
         """Everything is decided: the request as it goes out."""
+        if (refused := self._asked_in_body(flow.request, story, body)) is not None:
+            self.refuse(flow, story, refused)
+            return None
         try:
             self._edit(flow, story, body)
         except RewriteError as error:
@@ -155,6 +160,22 @@ class Deciding:
         if story.mcp is not None:
             return self._decide_messages(flow, story, story.mcp, body)
         return self._decide_kinds(flow, story, body)
+
+    def _heeds_methods(self, request: http.Request, story: Story) -> bool:
+        """Whether the body may ask for a method, and that decides something."""
+        kind = kind_of(request.headers.get("content-type", ""))
+        return kind is not None and self._session.judge.heeds_methods(story.event, story.entry)
+
+    def _asked_in_body(self, request: http.Request, story: Story, body: bytes | None) -> Verdict | None:
+        if not self._heeds_methods(request, story):
+            return None
+        coding = request.headers.get("content-encoding", "")
+        try:
+            methods = asked(request.headers.get("content-type", ""), body, coding)
+        except UnclearError as error:
+            allow = "send it as JSON or multipart/form-data, or without content coding; or name no methods for the host"
+            return Verdict("block", "grant", str(error), allow=allow)
+        return self._session.judge.asked_in_body(story.event, methods, story.entry)
 
     def _decide_kinds(self, flow: http.HTTPFlow, story: Story, body: bytes | None) -> Awaitable[None] | None:
         """Rules on `model` and `websocket`, when the request is one of these too."""
@@ -246,11 +267,20 @@ class Deciding:
                 self.refuse(flow, story, Verdict("block", "budget", spent.reason, allow=spent.allow))
             return None
         scanner = self._filling.scanner() if self._filling is not None else None
+        parts = kind_of(request.headers.get("content-type", "")) == "multipart"
+        uploads = Uploads() if parts and self._heeds_methods(request, story) else None
 
         def count(data: bytes) -> bytes | list[bytes]:
             if scanner is not None and (seen := scanner.feed(data)):
                 reason = f"secret elsewhere: the placeholder of {', '.join(sorted(seen))} stands in the body"
                 story.verdict = Verdict("block", "secret", reason)
+                self._abort(reason)
+                return []
+            if uploads is not None and uploads.feed(data):
+                reason = (
+                    "a part of it is the field _method, in a body that is too long to know what it asks for"
+                )
+                story.verdict = Verdict("block", "grant", reason)
                 self._abort(reason)
                 return []
             data = self._spending.affordable(story, data)

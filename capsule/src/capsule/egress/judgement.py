@@ -11,12 +11,13 @@ body is come by, is its reader's business. Everything is decided before anything
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from capsule.egress.dns_record import features
 from capsule.egress.frames import Egress, Host, SecretPlan
+from capsule.egress.methods import is_field
 from capsule.egress.strictness import gateway_name
 from capsule.egress.verdict import Verdict
 from capsule.policy.grants import Grants, Refusal
@@ -37,6 +38,8 @@ OVERRIDING = (
     "x-original-method",
     "x-forwarded-method",
 )
+DAV = frozenset({"COPY", "MOVE"})
+"""Methods whose other path is in the header `Destination` (RFC 4918 §9.8)."""
 OTHERS = 8
 """Methods, and paths, besides its own that a request may ask for: each pair of them is judged."""
 Stage = Literal["request", "body", "response"]
@@ -72,6 +75,8 @@ class Judge:
         self.rules = rules
         self.unlisted = plan.unlisted
         self._grants: Grants[Host, SecretPlan] = Grants(plan)
+        self._read_by: RuleSet | None = None
+        self._reads_method = False
 
     def name(self, name: str, qtype: str, transport: str) -> Verdict:
         """Whether a name is resolved inside."""
@@ -157,6 +162,31 @@ class Judge:
             return Judgement(verdict, asks=ASK_TIMEOUT_MS, edits=judged.edits, findings=judged.findings)
         return judged
 
+    def heeds_methods(self, event: Mapping[str, Any], entry: Host | None) -> bool:
+        """Whether a method that a body asks for decides anything: servers take it from a POST."""
+        http = event["http"]
+        if self._read_by is not self.rules:
+            self._read_by, self._reads_method = self.rules, self.rules.reads("http.method")
+        limited = self._reads_method or (entry is not None and entry.methods is not None)
+        return limited and "POST" in {http["method"], *(method for _, method in overriding(http))}
+
+    def asked_in_body(
+        self, event: Mapping[str, Any], methods: tuple[str, ...], entry: Host | None
+    ) -> Verdict | None:
+        """Why a request is refused whose body asks the server for these methods, or None."""
+        http = event["http"]
+        for method in methods:
+            if method == http["method"]:
+                continue
+            judged = self.request({**event, "http": {**http, "method": method}}, "body")
+            other = judged.entry.credential if judged.entry is not None else None
+            says = f"its field _method asks the server for {method[:20]}"
+            if not judged.verdict.allowed:
+                return replace(judged.verdict, reason=f"{says}: {judged.verdict.reason}")
+            if other not in {None, entry.credential if entry is not None else None}:
+                return Verdict("block", "grant", f"{says}: that needs the credential {other}")
+        return None
+
     def _asked_otherwise(
         self, http: Mapping[str, Any], target: str, paths: tuple[tuple[str, str], ...], found: Host
     ) -> Verdict | None:
@@ -199,13 +229,18 @@ def overriding(http: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield name, value.upper()
     for part in http.get("query", "").replace(";", "&").split("&"):
         field, _, value = part.partition("=")
-        if unquote_plus(field).lower() == "_method" and value:
+        if value and is_field(unquote_to_bytes(field.replace("+", " "))):
             yield "parameter _method", unquote_plus(value).strip().upper()
 
 
 def _another_path(http: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Other paths that some servers take for the request's own (IIS, Symfony, Zend), and where they are said."""
-    return _said(http, ANOTHER_PATH)
+    """Other paths that some servers take for the request's own (IIS, Symfony, Zend), or write to besides (WebDAV)."""
+    yield from _said(http, ANOTHER_PATH)
+    for name, value in http.get("headers", {}).items():
+        if gateway_name(name) == "destination" and not DAV.isdisjoint(
+            {http["method"], *(method for _, method in overriding(http))}
+        ):
+            yield f"header {name}", target_of(value.strip()) if "://" in value else value.strip()
 
 
 def _said(http: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
