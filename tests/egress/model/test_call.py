@@ -427,6 +427,31 @@ def test_every_dialect_counts_what_came(host: str, path: str, kind: str, piece: 
     assert told(call.used(4000, cut=True)) == (1000, SAID, False)
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "stream"),
+    [
+        ("/v1/completions", "text/event-stream",
+         answers.sse((None, {"id": "c", "model": "m", "choices": [{"text": LONG, "finish_reason": "stop"}]}),
+                     (None, {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 9}}), (None, "[DONE]"))),
+        ("/api/generate", "application/x-ndjson",
+         b'{"model": "m", "response": "a", "done": false}\n{"model": "m", "response": "", "done": true, '
+         b'"done_reason": "stop", "prompt_eval_count": 7, "eval_count": 9}\n'),
+    ],
+)  # fmt: skip
+def test_what_goes_on_from_a_prompt(path: str, kind: str, stream: bytes) -> None:
+    body = {"model": "m", "prompt": "Once", "max_tokens": 50, "options": {"num_predict": 50}, "stream": True}
+    call = call_to("models.example", path, json.dumps(body).encode())
+    assert call.request is not None
+    assert (call.request.max_tokens, call.request.tools) == (50, ())
+    call.answers(kind, "")
+    call.feed(stream)
+    assert told(call.used(4000, cut=False)) == (7, 9, True)
+    event = call.event()
+    assert (event["provider"], event["name"], event["stop_reason"]) == ("compatible", "m", "stop")
+    assert not event["unknown"]
+    assert ModelCall.begin("paint.example", path, b'{"colour": "red"}') is None
+
+
 def test_what_could_not_be_read_counts_by_its_bytes() -> None:
     coded = call_to("models.example", CHAT)
     coded.answers("application/json", "br")

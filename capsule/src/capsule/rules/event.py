@@ -128,7 +128,7 @@ SECTIONS: Final[Mapping[str, Section]] = {section.name: section for section in (
     _section("model", "one call of a language model",
         ("http_id", "string", "the id of its request"),
         ("provider", "string", "anthropic, openai, google or compatible"),
-        ("api", "string", "messages, chat, responses or generate"),
+        ("api", "string", "messages, chat, completions, responses or generate"),
         ("name", "string", "the model asked for", "start", False),
         ("stream", "bool", "whether the answer is streamed", "start", False),
         ("system_size", "int", "bytes of the system prompt", "start", False),

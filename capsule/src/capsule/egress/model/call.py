@@ -19,8 +19,8 @@ from typing import Any, Final
 from capsule.egress.model.anthropic import Messages
 from capsule.egress.model.google import PATH as GOOGLE_PATH
 from capsule.egress.model.google import Generate
-from capsule.egress.model.ollama import NativeChat
-from capsule.egress.model.openai import Chat, Responses
+from capsule.egress.model.ollama import NativeChat, NativeGenerate
+from capsule.egress.model.openai import Chat, Completions, Responses
 from capsule.egress.model.shape import Answer, Dialect, Request, loads
 from capsule.egress.model.sse import EventStream
 from capsule.egress.model.tools import SEEN
@@ -75,7 +75,9 @@ def readable(codings: str) -> str:
 def _no_call(untrusted_body: bytes | None, untrusted: object, *, plain: bool) -> bool:
     """Whether a body that was read says that it asks no model; one that two servers may read differently does not."""
     return untrusted_body == b"" or (
-        plain and isinstance(untrusted, dict) and not untrusted.keys() & {"messages", "input", "contents"}
+        plain
+        and isinstance(untrusted, dict)
+        and not untrusted.keys() & {"messages", "input", "contents", "prompt"}
     )
 
 
@@ -93,10 +95,14 @@ def _recognised(target: str) -> tuple[Dialect, str] | None:
             return Messages(), path
         if lower.endswith("/chat/completions"):
             return Chat(), path
+        if lower.endswith("/completions"):
+            return Completions(), path
         if lower.endswith("/v1/responses"):
             return Responses(), path
         if lower.endswith("/api/chat"):
             return NativeChat(), path
+        if lower.endswith("/api/generate"):
+            return NativeGenerate(), path
         if GOOGLE_PATH.search(path):
             return Generate(), path
     return None

@@ -1,4 +1,4 @@
-"""The native chat API of Ollama: lines of JSON, the last one with the counts.
+"""The native APIs of Ollama, chat and generate: lines of JSON, the last one with the counts.
 
 NativeChat().part("message", {"done": True, "prompt_eval_count": 26, "eval_count": 7}, answer)
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, under
-from capsule.egress.model.tools import offered
+from capsule.egress.model.tools import offered, prompted
 
 
 class NativeChat:
@@ -61,3 +61,21 @@ class NativeChat:
             answer.stop_reason = text(untrusted, "done_reason") or "stop"
             answer.input_tokens = count(untrusted, "prompt_eval_count")
             answer.output_tokens = count(untrusted, "eval_count")
+
+
+class NativeGenerate(NativeChat):
+    """`/api/generate`."""
+
+    api = "generate"
+
+    def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
+        """See `Dialect`."""
+        most = count(untrusted, "options", "num_predict")
+        return prompted(untrusted, most, stream=under(untrusted, "stream") is not False)
+
+    def part(self, name: str, untrusted: Mapping[str, Any], answer: Answer) -> None:
+        """See `Dialect`."""
+        told = under(untrusted, "response")
+        answer.understood = answer.understood or isinstance(told, str)
+        answer.written += size(told) + size(under(untrusted, "thinking"))
+        super().part(name, untrusted, answer)

@@ -1,4 +1,4 @@
-"""The chat completions API and the responses API, of OpenAI and of the many servers that speak the first.
+"""The APIs of chat, completions and responses, of OpenAI and of the many servers that speak the first two.
 
 Input counts include what was cached, output counts include reasoning, as in an event.
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, under
-from capsule.egress.model.tools import offered
+from capsule.egress.model.tools import offered, prompted
 
 _TOLD = ("content", "reasoning_content", "reasoning", "refusal")
 
@@ -80,6 +80,21 @@ class Chat:
         call.id = text(untrusted, "id") or call.id
         call.name = text(untrusted, "function", "name") or call.name
         call.arguments_size += size(under(untrusted, "function", "arguments"))
+
+
+class Completions(Chat):
+    """`…/completions`, which local servers have beside the chat: a prompt, and text that goes on from it."""
+
+    api = "completions"
+
+    def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
+        """See `Dialect`."""
+        return prompted(untrusted, count(untrusted, "max_tokens"), stream=under(untrusted, "stream") is True)
+
+    def part(self, name: str, untrusted: Mapping[str, Any], answer: Answer) -> None:
+        """See `Dialect`."""
+        answer.written += sum(size(choice.get("text")) for choice in items(untrusted, "choices"))
+        super().part(name, untrusted, answer)
 
 
 class Responses:

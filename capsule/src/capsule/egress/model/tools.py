@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from capsule.egress.model.shape import MAX_LIST, text, under
+from capsule.egress.model.shape import MAX_LIST, Request, size, text, under
 
 _DATE: Final = re.compile(r"(_preview)?(_\d{8}|_\d{4}_\d{2}_\d{2})?$")
 _OWN: Final = frozenset({"function", "custom", "namespace"})
@@ -69,6 +69,23 @@ def offered(untrusted: Mapping[str, Any]) -> Tools | None:
     if "-search" in (text(untrusted, "model") or ""):
         names.append("web_search")  # these models search whatever is offered
     return Tools(_once(names), _once(servers))
+
+
+def prompted(untrusted: Mapping[str, Any], most: int | None, *, stream: bool) -> Request | None:
+    """A request that goes on from a prompt, which is no tool here; None when it has none."""
+    prompt = under(untrusted, "prompt")
+    tools = offered({key: value for key, value in untrusted.items() if key != "prompt"})
+    if not isinstance(prompt, str | list) or tools is None:
+        return None
+    return Request(
+        name=text(untrusted, "model"),
+        stream=stream,
+        system_size=size(under(untrusted, "system")),
+        messages=(prompt,),
+        tools=tools.names,
+        servers=tools.servers,
+        max_tokens=most,
+    )
 
 
 def declared(untrusted: Mapping[str, Any]) -> Tools | None:
