@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from capsule.cli.files import FileLoader
 from capsule.policy.merge import resolve
 from capsule.policy.model import Source
@@ -100,7 +102,17 @@ def test_many_paths_become_patterns_of_their_beginnings_or_none() -> None:
     ]
     wide = learn(*(http("a.example", f"/{n}") for n in range(30)))
     assert entries_of(wide) == ['{host: "a.example", ports: [443], methods: [GET]}']
-    assert wide.hosts()[0].warning == "too many different paths: none are named"
+    assert (
+        wide.hosts()[0].warning == "its paths are too many, or cannot be written as patterns: none are named"
+    )
+
+
+@pytest.mark.parametrize("others", [[], [f"/v1/items/{number}" for number in range(9)]], ids=["few", "many"])
+def test_one_path_that_cannot_be_written_leaves_the_beginning_of_all(others: list[str]) -> None:
+    learner = learn(
+        *(http("a.example", path, url=f"https://a.example{path}") for path in ["/v1/%E2%82%AC", *others])
+    )
+    assert entries_of(learner) == ['{host: "a.example", ports: [443], methods: [GET], paths: ["/v1/**"]}']
 
 
 def test_paths_that_no_pattern_means_are_not_written() -> None:

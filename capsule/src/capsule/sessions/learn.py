@@ -192,7 +192,7 @@ def _grant(name: str, use: _Host) -> HostGrant:
     if use.odd:
         remarks.append(f"{use.odd} of its paths can be read in two ways: none are named")
     elif paths is None:
-        remarks.append("too many different paths: none are named")
+        remarks.append("its paths are too many, or cannot be written as patterns: none are named")
     writing = sorted(method for method in use.methods if method not in ("GET", "HEAD", "OPTIONS"))
     if writing:
         remarks.append(f"data leaves by {', '.join(writing)}")
@@ -201,23 +201,26 @@ def _grant(name: str, use: _Host) -> HostGrant:
 
 
 def _patterns(paths: Counter[tuple[bytes, ...]]) -> tuple[str, ...] | None:
-    """The paths, or the shortest beginnings that few patterns cover; None when nothing narrow is left."""
+    """The paths, or the longest beginnings that few patterns cover; None when nothing narrow is left."""
     if len(paths) <= MAX_PATHS:
         written = [_written(segments) for segments in paths]
-        return tuple(sorted(found for found in written if found is not None)) if None not in written else None
-    for depth in range(max(map(len, paths)) - 1, 0, -1):
-        tops = {segments[:depth] for segments in paths}
-        if len(tops) > MAX_PATHS:
-            continue
-        found = []
-        for top in tops:
-            written_top = _written(top)
-            if written_top is None:
-                return None
-            deeper = any(len(segments) > depth for segments in paths if segments[:depth] == top)
-            found.append(f"{written_top.rstrip('/')}/**" if deeper else written_top)
-        return tuple(sorted(found))
-    return None
+        if None not in written:
+            return tuple(sorted(found for found in written if found is not None))
+    depths = range(max(map(len, paths)) - 1, 0, -1)
+    return next((found for depth in depths if (found := _beginnings(paths, depth)) is not None), None)
+
+
+def _beginnings(paths: Counter[tuple[bytes, ...]], depth: int) -> tuple[str, ...] | None:
+    """Patterns of the first segments of paths; None where they are too many, or one cannot be written."""
+    tops = {segments[:depth] for segments in paths}
+    found = []
+    for top in tops:
+        written = _written(top)
+        if written is None or len(tops) > MAX_PATHS:
+            return None
+        deeper = any(len(segments) > depth for segments in paths if segments[:depth] == top)
+        found.append(f"{written.rstrip('/')}/**" if deeper else written)
+    return tuple(sorted(found))
 
 
 def _written(segments: tuple[bytes, ...]) -> str | None:
