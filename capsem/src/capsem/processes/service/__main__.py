@@ -24,6 +24,7 @@ from capsem.processes.service.cleaning import clean_now_and_then
 from capsem.processes.service.idle import Idle, limit, until_idle
 from capsem.processes.service.peers import OwnPeersOnly
 from capsem.processes.service.registry import Registry
+from capsem.processes.service.resting import Resting
 from capsem.processes.service.versioned import Versioned
 from capsem.wire.versions import OURS
 from capsule.errors import CapsuleError
@@ -44,7 +45,7 @@ async def serve(ready: int | None) -> None:
         os.write(ready, b"ready\n")
         os.close(ready)
     idle, seconds = Idle(Versioned(Bounded(build(registry)), OURS), time.monotonic), limit()
-    server = uvicorn.Server(
+    server = Resting(
         uvicorn.Config(
             idle,
             http=OwnPeersOnly,
@@ -52,6 +53,7 @@ async def serve(ready: int | None) -> None:
             lifespan="off",
             log_level="warning",
             access_log=False,
+            date_header=False,
         )
     )
     leaving = asyncio.create_task(_leave(server, idle, seconds))
@@ -70,9 +72,9 @@ async def serve(ready: int | None) -> None:
         registry.nursery.close()
 
 
-async def _leave(server: uvicorn.Server, idle: Idle, seconds: float) -> None:
+async def _leave(server: Resting, idle: Idle, seconds: float) -> None:
     await until_idle(idle, seconds)
-    server.should_exit = True
+    server.leave()
 
 
 def main() -> int:
