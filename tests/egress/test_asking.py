@@ -66,6 +66,25 @@ def test_http_says_no_and_an_answer_for_the_host_holds(session: Any, plain: Upst
     assert inside.stage.finish(put(inside, "/size/2")).out == "4 200", "nobody is asked again"
 
 
+@pytest.mark.parametrize(("action", "status"), [("allow", "200"), ("deny", "403")])
+def test_an_answer_for_the_host_ends_all_that_waits_for_it(
+    session: Any, plain: Upstream, action: str, status: str
+) -> None:
+    inside = session(host("a.example", 80), **to(plain), **asking())
+    numbers = [put(inside, f"/size/{number}") for number in range(3)]
+    daemon = inside.run.daemon
+    wait_until(lambda: len(get(daemon, "/asks")[1]["asks"]) == 3)
+    before = len(plain.seen)
+    first = get(daemon, "/asks")[1]["asks"][0]
+    assert post(daemon, f"/asks/{first['id']}", {"action": action, "scope": "host"})[0] == 204
+    assert all(inside.stage.finish(number).out.endswith(status) for number in numbers)
+    assert get(daemon, "/asks")[1]["asks"] == []
+    assert len(plain.seen) - before == (3 if action == "allow" else 0)
+    answers = [entry["answer"] for entry in inside.run.records("egress.answer")]
+    assert len(answers) == 3
+    assert {answer["allowed"] for answer in answers} == {action == "allow"}
+
+
 def test_nobody_answers(session: Any, plain: Upstream) -> None:
     inside = session(host("a.example", 80), **to(plain), **asking(timeout="1s"))
     before = len(plain.seen)

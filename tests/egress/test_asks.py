@@ -145,6 +145,40 @@ def test_what_an_answer_holds_for(action: Any, scope: Any, later: Question, cove
         assert found.ask_id == "a1"
 
 
+@pytest.mark.parametrize("action", ["allow", "deny"])
+@pytest.mark.parametrize(("scope", "later", "covered"), COVERED)
+def test_an_answer_holds_for_what_waits_already(
+    action: Any, scope: Any, later: Question, covered: bool
+) -> None:
+    asks = Asks("r")
+    asked(asks, 0, "a1")
+    other = asks.ask(later, 1, new_id="a2", timeout_ms=T)
+    asks.answer("a1", Answer(action, scope, for_ms=1000), 2, by="web")
+    over = asks.covered(3)
+    assert isinstance(other, Ask)
+    if other.id == "a1":
+        return  # an equal question, which waited with the first
+    assert over == ([other] if covered else [])
+    assert (other.outcome is not None) is covered
+    if other.outcome is not None:
+        assert other.outcome == Outcome(
+            action == "allow", f"answered with a1 for this {scope} ({action})", "a2"
+        )
+        assert asks.answer("a2", Answer("allow", "once"), 4, by="web") == "answered"
+
+
+def test_an_answer_for_this_once_leaves_the_others_waiting() -> None:
+    asks = Asks("r")
+    asked(asks, 0, "a1")
+    asked(asks, 0, "a2", question(path="/q"))
+    asked(asks, 0, "a3", question(path="/late"))
+    asks.answer("a1", Answer("allow", "once"), 1, by="web")
+    assert asks.covered(1) == []
+    asks.answer("a2", Answer("allow", "host"), 2, by="web")
+    assert asks.covered(T) == [], "its time is over"
+    assert [ask.id for ask in asks.due(T)] == ["a3"]
+
+
 def test_an_answer_holds_as_long_as_was_said() -> None:
     asks = Asks("r")
     asked(asks, 0, "a1")

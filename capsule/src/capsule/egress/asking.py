@@ -96,6 +96,9 @@ class Asking:
         outcome = self.register.answer(ask_id, answer, _now_ms(), by=by)
         if isinstance(outcome, Outcome):
             self._over(outcome, by=by)
+            for ask in self.register.covered(_now_ms()):
+                if ask.outcome is not None:
+                    self._over(ask.outcome, by=by)
         return outcome
 
     def due(self) -> None:

@@ -189,16 +189,10 @@ class Asks:
             new_id: of the ask that this becomes, unless an equal one waits already.
             timeout_ms: of the rule.
         """
-        for scope in ("path", "host"):
-            found = self._standing.get((scope, *question.key(scope)))
-            if found is None:
-                continue
-            answer, until, origin = found
-            if until is None or now_ms < until:
-                return Outcome(
-                    answer.action == "allow", f"answered before for this {scope} ({answer.action})", origin
-                )
-            del self._standing[scope, *question.key(scope)]
+        if (held := self._held(question, now_ms)) is not None:
+            answer, origin = held
+            why = f"answered before for this {answer.scope} ({answer.action})"
+            return Outcome(answer.action == "allow", why, origin)
         key = question.key("once")
         for ask in self._waiting.values():
             if ask.question.key("once") == key:
@@ -232,6 +226,29 @@ class Asks:
         verb = "allowed" if allowed else "denied"
         told = f"{verb} by {by}" + ("" if answer.scope == "once" else f" for this {answer.scope}")
         return self._end(ask, Outcome(allowed, told, ask_id), now_ms)
+
+    def covered(self, now_ms: int) -> list[Ask]:
+        """The asks that an answer for more than once is about too, over now: they waited when it came."""
+        over = []
+        for ask in list(self._waiting.values()):
+            if ask.expires_ms > now_ms and (held := self._held(ask.question, now_ms)) is not None:
+                answer, origin = held
+                why = f"answered with {origin} for this {answer.scope} ({answer.action})"
+                self._end(ask, Outcome(answer.action == "allow", why, ask.id), now_ms)
+                over.append(ask)
+        return over
+
+    def _held(self, question: Question, now_ms: int) -> tuple[Answer, str] | None:
+        """The answer that holds for a question, the narrower one first, and the ask that it was given to."""
+        for scope in ("path", "host"):
+            found = self._standing.get((scope, *question.key(scope)))
+            if found is None:
+                continue
+            answer, until, origin = found
+            if until is None or now_ms < until:
+                return answer, origin
+            del self._standing[scope, *question.key(scope)]
+        return None
 
     def due(self, now_ms: int) -> list[Ask]:
         """The asks whose time is over, denied now."""
