@@ -173,9 +173,10 @@ def _certificates(path: str, text: str) -> bytes:
     try:
         for block in found:
             x509.load_pem_x509_certificate(block)
-    except ValueError as error:
+    except ValueError:  # its words are those of a program: what stood where in the encoding
         raise AuthorityError(
-            f"{path} holds a certificate that cannot be read: {error}", next_step="give one in PEM"
+            f"{path} holds a certificate that cannot be read: between BEGIN and END stands none of X.509",
+            next_step="give one in PEM, whole",
         ) from None
     if not found:
         raise AuthorityError(f"{path} holds no certificate", next_step="give one in PEM (BEGIN CERTIFICATE)")
