@@ -203,6 +203,34 @@ def test_a_full_disk_stops_and_harms_nothing(log: Log, tmp_path: Path) -> None:
     assert "make room there" in done.stderr
 
 
+WAITS = """
+mount -t tmpfs -o size=64k tmpfs "$1" && cd "$1" && shift
+"$1" record --log small.log < /dev/null || exit 7
+dd if=/dev/zero of=filler bs=1k count=1000 2>/dev/null
+many() { i=0; while [ $i -lt 30 ]; do printf '{"type":"exec","number":%d,"fill":"%900s"}\\n' $i x; i=$((i+1)); done; }
+{ many; sleep 2; rm filler; sleep 2; } | "$1" record --wait --log small.log; echo "waited $?"
+grep -c '"type":"exec"' small.log
+grep -c '"type":"gap"' small.log
+"$1" verify small.log --strict --json >/dev/null; echo "verify $?"
+dd if=/dev/zero of=filler bs=1k count=1000 2>/dev/null
+many | timeout 30 "$1" record --wait --log small.log; echo "nobody writes $?"
+many > /dev/shm/lines.$$; timeout 30 "$1" record --wait --log small.log < /dev/shm/lines.$$; echo "a file $?"
+rm /dev/shm/lines.$$
+"""
+
+
+@pytest.mark.needs("unshare", "userns")
+def test_a_full_disk_is_waited_for_as_long_as_somebody_writes(log: Log, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", WAITS, "sh", disk, log.binary],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = done.stdout.splitlines()
+    assert said == ["waited 0", "30", "0", "verify 0", "nobody writes 125", "a file 125"], done.stderr
+
+
 def test_unsafe_files_are_refused(log: Log, tmp_path: Path) -> None:
     log.fill()
     key = Path(os.environ["XDG_DATA_HOME"]) / "capsule/log.key"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.logged import logged
 from tests.vm.marks import machines
 from tests.vm.processes import alive, qemus_of, until_gone
 from tests.vm.test_lives import answered, home_line, types
@@ -219,6 +220,107 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_made(home: Home, tmp_path: 
         home.end()
         subprocess.run(["umount", "-l", sessions], check=True)
     assert qemus_of(home.path) == []
+
+
+@pytest.mark.needs("root")
+def test_a_full_disk_under_a_log_loses_nothing_and_lets_nothing_happen(
+    home: Home, capsule_binary: Path
+) -> None:
+    home.capsem("list")
+    logs = home.path / "logs"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "full", logs], check=True)
+    try:
+        home.create("-n", "full")
+        info = home.info("full")
+        log, monitor = info["log"], info["status"]["pid"]
+        # Others fill the disk to its last byte while commands are run: what was done is on the log, then or later.
+        acknowledged = []
+        filling = subprocess.Popen(
+            ["sh", "-c", f"sleep 3; dd if=/dev/zero of={logs}/filling bs=64k 2>/dev/null"],
+            stderr=subprocess.DEVNULL,
+        )
+        for number in range(200):
+            code, said = answered(home, "exec", "full", "--", "sh", "-c", f"echo {number} >>/root/done")
+            if code != 0:
+                break
+            acknowledged.append(str(number))
+        assert filling.wait() != 0 or code != 0
+        assert code == 125, said
+        assert f"the disk of {logs} is full" in said
+        assert "make room there: capsem disk" in said
+        for words in (
+            ("exec", "full", "--", "touch", "/root/refused"),
+            ("cp", "full:/root/done", "/dev/null"),
+        ):
+            code, said = answered(home, *words)
+            assert code == 125, words
+            assert "cannot be recorded" in said, (words, said)
+        # It runs, and it is asked about.
+        assert home.info("full")["state"] == "running"
+        assert home.info("full")["status"]["pid"] == monitor
+        (logs / "filling").unlink()
+        assert home.text("exec", "full", "--", "cat", "/root/done").split() == acknowledged
+        assert answered(home, "exec", "full", "--", "test", "-e", "/root/refused")[0] == 1, (
+            "what was refused happened"
+        )
+        kinds = types(log)
+        assert (kinds.count("machine.log_full"), kinds.count("machine.log_goes_on")) == (1, 1)
+        ran = [one["process"]["argv"][-1] for one in logged(log) if one.get("type") == "machine.exec"]
+        for one in acknowledged:
+            assert f"echo {one} >>/root/done" in ran, "what was acknowledged is not on the log"
+        assert "/root/refused" not in ran[:-1]
+        # One that is to start is told the same.
+        home.capsem("stop", "full")
+        (logs / "filling").write_bytes(b"x" * (5 << 20))
+        code, said = answered(home, "start", "full")
+        assert code != 0
+        assert f"the disk of {logs} is full" in said
+        (logs / "filling").unlink()
+        home.capsem("start", "full")
+        assert home.text("exec", "full", "--", "cat", "/root/done").split() == acknowledged
+        home.capsem("stop", "full")
+        verified(home, capsule_binary, log)
+        home.capsem("delete", "--force", "full")
+        in_order(home)
+    finally:
+        home.end()
+        subprocess.run(["umount", "-l", logs], check=True)
+    assert qemus_of(home.path) == []
+
+
+def lost(log: Path) -> list[int]:
+    """How much of what a guest told was not recorded, as the host counted it."""
+    return [
+        one["count"] for one in logged(str(log)) if one.get("type") == "guest.lost" and one["by"] == "host"
+    ]
+
+
+def test_a_guest_that_floods_its_log_fills_no_disk(home: Home) -> None:
+    home.capsem("config", "set", "limits.log", "1M")
+    home.create("-n", "flood")
+    log = Path(home.info("flood")["log"])
+    try:
+        flood = "i=0; while :; do i=$((i+1)); : >/root/$(printf %0200d $i); rm -f /root/0*; done"
+        flooding = begun(home, "exec", "flood", "--", "sh", "-c", flood)
+        until(lambda: b"machine.log_full" in log.read_bytes(), "its log has no end")
+        size = log.stat().st_size
+        assert size < 2 << 20
+        time.sleep(5)
+        assert log.stat().st_size - size < 64 << 10, "it grows on"
+        code, said = answered(home, "exec", "flood", "--", "true")
+        assert code == 125
+        assert "and limits.log is 1M" in said
+        assert "capsem config set limits.log" in said
+        home.capsem("config", "set", "limits.log", "8M")
+        flooding.kill()
+        ended(flooding)
+        assert home.text("exec", "flood", "--", "echo", "there") == "there"
+        until(lambda: b"machine.log_goes_on" in log.read_bytes(), "that it goes on is not told")
+        until(lambda: lost(log), "what was told meanwhile is not counted")
+    finally:
+        home.capsem("config", "set", "limits.log", "1G")
+        home.capsem("delete", "--force", "flood")
+        in_order(home)
 
 
 @pytest.mark.needs("root")

@@ -64,6 +64,10 @@ class VersionError(ServiceError):
     """The service is of another version, and does not give way to ours, or ours to it."""
 
 
+class NoRoomError(MachineError):
+    """What was to happen cannot be recorded, because there is no room for the log; it was not done."""
+
+
 class WireError(CapsemError):
     """A peer sent bytes that are not of the documented form; the stream is closed."""
 

@@ -79,6 +79,12 @@ KEYS: Mapping[str, Key] = {
             "the most that everything in CAPSEM_HOME may take, or none",
             Size(1, _MOST_HOME, none=True),
         ),
+        Key(
+            "limits.log",
+            "1G",
+            "the most that the log of a machine may take, or none; then nothing more is done in it",
+            Size(1, _MOST_HOME, none=True),
+        ),
         Key("clean.templates", 30, "days without use after which a template goes, or none", Days()),
         Key(
             "clean.images",

@@ -266,6 +266,14 @@ impl Writer {
         lost.count += count;
     }
 
+    /// Says that `count` entries of appends that failed are handed over again: they are not lost yet.
+    pub fn keep(&mut self, count: u64) {
+        self.lost = self.lost.take().and_then(|lost| {
+            let count = lost.count.saturating_sub(count);
+            (count > 0).then_some(Lost { count, ..lost })
+        });
+    }
+
     /// Signs a checkpoint over everything on the log, unless the newest covers it; with `sync`, brings it to the disk.
     ///
     /// # Errors

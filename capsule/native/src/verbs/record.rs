@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::audit::block::MAX_ENTRIES;
-use crate::audit::{Entry, Error, Places, Seal, Stamp, Value, Writer};
+use crate::audit::{Entry, Error, Places, Positions, Seal, Stamp, Value, Writer};
 use crate::log_terminal as terminal;
 
 const HELP: &str = "\
-usage: capsule record [--log LOG] [--json] < ENTRIES
+usage: capsule record [--log LOG] [--wait] [--json] < ENTRIES
 
 Appends entries to LOG (default ./capsule.log) for a trusted local process: one JSON object a line, with `type`, `run`
 (or null) and any other fields. Types: exec read write denied connect limit call.started call.ended policy.changed gap,
@@ -27,6 +27,8 @@ and any that begin with egress. or machine.
 Entries are on the log within 100 ms, under a signed checkpoint within a second, and on the disk at the end. An empty
 line asks for both now.
 
+  --wait   where the disk is full, keep what was handed over and read no more until there is room again, as long as
+           whoever writes is there, and 5 s longer
   --json   at the end, one JSON object: the log's id, how many entries, the seqs of the first and the last
 
 exit: 0 all recorded, 1 some lines were refused (a gap says how many), 64 usage, 125 the log cannot be written
@@ -52,6 +54,10 @@ const PREFIXES: [&str; 3] = ["egress.", "machine.", "guest."];
 const WAIT: Duration = Duration::from_millis(100);
 /// … and at most this long to be signed.
 const SIGN: Duration = Duration::from_millis(900);
+/// How often a full disk is tried again …
+const AGAIN: Duration = Duration::from_millis(200);
+/// … and for how long once nobody writes any more.
+const PARTING: Duration = Duration::from_secs(5);
 /// Nobody is kept waiting for more than these.
 const BATCH: usize = 256;
 
@@ -59,7 +65,7 @@ const BATCH: usize = 256;
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     // A wrong line may be the one that does not come to its `--json`.
     let asked = super::wants_json(&arguments);
-    let (log, json) = match parse(arguments) {
+    let (log, wait, json) = match parse(arguments) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => {
             terminal::print(HELP);
@@ -68,7 +74,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Err(why) => return super::usage(&why, "capsule record --help", asked),
     };
     let mut recorder = match Places::from_env().and_then(|places| Writer::open(&log, &places)) {
-        Ok(writer) => Recorder::new(writer),
+        Ok(writer) => Recorder::new(writer, wait),
         Err(why) => return super::refuse(&why.to_string(), asked),
     };
     if let Err(why) = recorder.run() {
@@ -84,19 +90,20 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     ExitCode::from(u8::from(recorder.refused > 0))
 }
 
-fn parse(arguments: Vec<OsString>) -> Result<Option<(PathBuf, bool)>, String> {
+fn parse(arguments: Vec<OsString>) -> Result<Option<(PathBuf, bool, bool)>, String> {
     use lexopt::prelude::*;
-    let (mut log, mut json) = (PathBuf::from("capsule.log"), false);
+    let (mut log, mut wait, mut json) = (PathBuf::from("capsule.log"), false, false);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|why| why.to_string())? {
         match argument {
             Long("log") => log = parser.value().map_err(|why| why.to_string())?.into(),
+            Long("wait") => wait = true,
             Long("json") => json = true,
             Long("help") | Short('h') => return Ok(None),
             other => return Err(other.unexpected().to_string()),
         }
     }
-    Ok(Some((log, json)))
+    Ok(Some((log, wait, json)))
 }
 
 struct Recorder {
@@ -110,10 +117,14 @@ struct Recorder {
     count: u64,
     refused: u64,
     line: u64,
+    /// Whether a full disk is waited for.
+    wait: bool,
+    /// Until when it still is, once nobody writes any more.
+    until: Option<Instant>,
 }
 
 impl Recorder {
-    fn new(writer: Writer) -> Recorder {
+    fn new(writer: Writer, wait: bool) -> Recorder {
         let (waiting, since) = (Vec::new(), Instant::now());
         Recorder {
             writer,
@@ -124,7 +135,33 @@ impl Recorder {
             count: 0,
             refused: 0,
             line: 0,
+            wait,
+            until: None,
         }
+    }
+
+    /// Does it, as often as there is no room for it and that is waited for.
+    fn insist<T>(
+        &mut self,
+        mut act: impl FnMut(&mut Writer) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            match act(&mut self.writer) {
+                Err(Error::Full { .. }) if self.wait && self.may_wait() => {
+                    std::thread::sleep(AGAIN);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Whether whoever writes is there, or has not been gone for long.
+    fn may_wait(&mut self) -> bool {
+        if !hung_up() {
+            return true;
+        }
+        let until = *self.until.get_or_insert(Instant::now() + PARTING);
+        Instant::now() < until
     }
 
     /// How long input may take before something is due: to be written, or to be signed.
@@ -216,7 +253,7 @@ impl Recorder {
         let due = self.unsigned.is_some_and(|since| since.elapsed() >= SIGN);
         if self.waiting.is_empty() {
             self.unsigned = None;
-            return self.writer.seal(false).map_err(|why| why.to_string());
+            return self.seal(false);
         }
         self.append(if due { Seal::Sign } else { Seal::No })?;
         self.unsigned = if due {
@@ -231,21 +268,26 @@ impl Recorder {
     fn sign(&mut self) -> Result<(), String> {
         self.unsigned = None;
         if self.waiting.is_empty() {
-            return self.writer.seal(false).map_err(|why| why.to_string());
+            return self.seal(false);
         }
         self.append(Seal::Sign)
     }
 
+    fn seal(&mut self, sync: bool) -> Result<(), String> {
+        self.insist(|writer| writer.seal(sync))
+            .map_err(|why| why.to_string())
+    }
+
     fn append(&mut self, seal: Seal) -> Result<(), String> {
         let mut batch = std::mem::take(&mut self.waiting);
-        let mut result = self.writer.append(&batch, seal);
+        let mut result = self.put(&batch, seal);
         if let Err(Error::Entry { why }) = &result {
             // One entry that cannot be written (nested too deep, a bad name) must not take the others with it.
             let (before, why) = (batch.len(), why.clone());
             batch.retain(|entry| self.writer.writable(entry));
             let lost = (before - batch.len()) as u64;
             self.refuse(lost, &format!("{lost} lines were not recorded: {why}"));
-            result = self.writer.append(&batch, seal);
+            result = self.put(&batch, seal);
         }
         let positions = result.map_err(|why| why.to_string())?;
         if !batch.is_empty() {
@@ -256,13 +298,37 @@ impl Recorder {
         Ok(())
     }
 
+    fn put(&mut self, batch: &[Entry], seal: Seal) -> Result<Positions, Error> {
+        let waits = self.wait;
+        self.insist(|writer| {
+            let result = writer.append(batch, seal);
+            if waits && matches!(result, Err(Error::Full { .. })) {
+                writer.keep(batch.len() as u64);
+            }
+            result
+        })
+    }
+
     /// Everything, and a gap for what was refused, signed and on the disk.
     fn finish(&mut self) -> Result<(), String> {
         if !self.waiting.is_empty() || self.refused > 0 {
             self.append(Seal::Sync)?;
         }
-        self.writer.seal(true).map_err(|why| why.to_string())
+        self.seal(true)
     }
+}
+
+/// Whether nobody writes to standard input any more; of a file nobody ever does.
+fn hung_up() -> bool {
+    let mut poll = libc::pollfd {
+        fd: 0,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd, and its count; it does not wait.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    let file = std::fs::metadata("/dev/stdin").is_ok_and(|about| about.is_file());
+    file || (ready == 1 && poll.revents & (libc::POLLHUP | libc::POLLERR) != 0)
 }
 
 fn entry(line: &[u8]) -> Result<Entry, String> {

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from capsem.errors import MachineError
-from capsem.processes.monitor.evidence import Evidence, fitting
+from capsem.errors import MachineError, NoRoomError
+from capsem.host.settings import put
+from capsem.processes.monitor import evidence as evidence_module
+from capsem.processes.monitor.evidence import Evidence, fitting, when_there_is_room
 
 pytestmark = pytest.mark.asyncio
 
@@ -57,3 +62,93 @@ async def test_a_recorder_that_is_gone_gives_no_checkpoint(tmp_path: Path) -> No
     with pytest.raises(MachineError, match="cannot be recorded"):
         await evidence.checkpoint()
     await evidence.close()
+
+
+def types(log: Path) -> list[str]:
+    return [str(json.loads(line).get("type")) for line in log.read_text().splitlines()]
+
+
+async def ended(evidence: Evidence) -> None:
+    """What was written is on the log."""
+    await evidence.close()
+    assert evidence._process.returncode == 0
+
+
+@pytest.mark.usefixtures("capsem_home")
+async def test_a_log_is_no_larger_than_it_may_be_and_goes_on_when_that_is_raised(tmp_path: Path) -> None:
+    put("limits.log", "1M")
+    log = tmp_path / "c.log"
+    evidence = await Evidence.open(log, "m-1")
+    written = 0
+
+    async def fill() -> None:
+        nonlocal written
+        while written < 10_000:
+            await evidence.write("guest.file", {"path": "x" * 4000, "number": written})
+            written += 1
+            if written % 20 == 0:
+                await asyncio.sleep(0.15)
+
+    with pytest.raises(NoRoomError, match=r"limits\.log is 1M") as caught:
+        await fill()
+    assert "capsem config set limits.log" in caught.value.next_step
+    for _ in range(3):
+        with pytest.raises(NoRoomError):
+            await evidence.write("machine.exec", {"argv": ["no room"]})
+    # What was begun is told to its end.
+    await evidence.write("machine.exit", {"exec": "host-1", "code": 0})
+    put("limits.log", "2M")
+    await evidence.write("machine.exec", {"argv": ["goes on"]})
+    await ended(evidence)
+    found = types(log)
+    assert found.count("guest.file") == written, "nothing that was taken is missing"
+    told = [kind for kind in found if kind.startswith("machine.")]
+    assert told == ["machine.log_full", "machine.exit", "machine.log_goes_on", "machine.exec"]
+    assert '"refused":4' in log.read_text()
+    assert log.stat().st_size < (1 << 20) + (256 << 10)
+
+
+@pytest.mark.usefixtures("capsem_home")
+async def test_a_disk_that_is_nearly_full_refuses_what_has_not_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "c.log"
+    evidence = await Evidence.open(log, "m-1")
+    await evidence.write("machine.exec", {"argv": ["before"]})
+    with monkeypatch.context() as patch:
+        patch.setattr(evidence_module, "LEFT", 1 << 62)
+        with pytest.raises(NoRoomError, match=f"the disk of {tmp_path} is full") as caught:
+            await evidence.write("machine.exec", {"argv": ["no room"]})
+        assert "capsem clean" in caught.value.next_step
+        patch.setattr(evidence_module, "ROOM_SECONDS", 0.05)
+        waiting = asyncio.create_task(when_there_is_room(evidence.write, "egress.dns", {"name": "a.example"}))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+    await waiting
+    await ended(evidence)
+    assert [kind for kind in types(log) if kind.startswith(("machine.", "egress."))] == [
+        "machine.exec", "machine.log_full", "machine.log_goes_on", "egress.dns",
+    ]  # fmt: skip
+
+
+async def flood(evidence: Evidence) -> None:
+    for _ in range(1000):
+        await evidence.write("guest.file", {"path": "x" * 4000})
+
+
+@pytest.mark.usefixtures("capsem_home")
+async def test_a_recorder_that_takes_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_module, "_TAKE_SECONDS", 0.2)
+    evidence = await Evidence.open(tmp_path / "c.log", "m-1")
+    os.kill(evidence._process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(NoRoomError, match="nothing more fits"):
+            await flood(evidence)
+        # What happened is handed over, whenever it is taken.
+        await evidence.write("machine.exit", {"exec": "host-1", "code": 0})
+    finally:
+        os.kill(evidence._process.pid, signal.SIGCONT)
+    await ended(evidence)
+    assert "machine.exit" in types(tmp_path / "c.log")

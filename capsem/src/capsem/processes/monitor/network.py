@@ -28,6 +28,7 @@ from capsem.host.handover import Handover
 from capsem.host.memory import blank
 from capsem.host.qemu import die_with
 from capsem.host.whole import write_whole
+from capsem.processes.monitor.evidence import when_there_is_room
 from capsem.processes.monitor.servers import Servers
 from capsem.vm.network import NOTHING, TextFile, session
 from capsem.vm.record import Record
@@ -342,7 +343,8 @@ class Network:
                     raise WireError(f"the proxy wrote an entry of kind {kind!r}", next_step="report this")
                 if isinstance(entry.get("program"), dict):
                     entry["program"]["reported_by"] = "guest"
-                await self._write(kind, entry)
+                # What it tells next waits with it: no question is answered that is not on the log.
+                await when_there_is_room(self._write, kind, entry)
             case Note(number):
                 handover.send(encode(Noted(number)))
             case Dial() as dial:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from capsem.errors import CapsemError, MachineError
+from capsem.errors import CapsemError, MachineError, NoRoomError
 from capsem.host.channel import Channel
 from capsem.host.jobs import GuestError
 from capsem.host.reports import Reports
@@ -132,7 +132,8 @@ class Reporting:
                 self._lose(report.what, "guest", report.count)
             elif self._affordable(_OF[type(report)], report):
                 kind, entry = self._entry(report)
-                await self._write(kind, entry)
+                if not await self._put(kind, entry, _OF[type(report)]):
+                    whole = False
                 if self._watch is not None:
                     self._watch.see(entry)
             else:
@@ -140,14 +141,26 @@ class Reporting:
                 self._lose(_OF[type(report)], "host", 1)
         found, self._found = self._found, []
         for finding in found:
-            await self._write("guest.finding", {**finding, **_GUEST})
+            await self._put("guest.finding", {**finding, **_GUEST}, "findings")
         if self._lost and self._clock() - self._gap >= GAP_SECONDS:
             self._gap = self._clock()
             lost, self._lost = self._lost, {}
             for (what, by), count in lost.items():
                 said = _GUEST if by == "guest" else {}
-                await self._write("guest.lost", {"what": what, "count": count, "by": by, **said})
+                try:
+                    await self._write("guest.lost", {"what": what, "count": count, "by": by, **said})
+                except NoRoomError:
+                    self._lose(what, by, count)
         return whole
+
+    async def _put(self, kind: str, entry: dict[str, Any], what: str) -> bool:
+        """Whether it is on the log; where there is no room, it is counted."""
+        try:
+            await self._write(kind, entry)
+        except NoRoomError:
+            self._lose(what, "host", 1)
+            return False
+        return True
 
     def _lose(self, what: str, by: str, count: int) -> None:
         so_far = self._lost.get((what, by), 0)

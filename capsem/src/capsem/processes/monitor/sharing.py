@@ -25,6 +25,7 @@ from capsem.host.flow import Incoming
 from capsem.host.jobs import GuestError, Job
 from capsem.host.memory import blank
 from capsem.host.qemu import die_with
+from capsem.processes.monitor.evidence import when_there_is_room
 
 AGENT, INSIDE = "/capsem/capsem-agent", "/workspace"
 SECONDS = 30.0
@@ -147,11 +148,10 @@ class Sharing:
                     if not isinstance(said, dict):
                         raise ValueError("no report")
                     fields = {key: str(said.get(key, ""))[:1024] for key in ("act", "path", "why")}
-                    await self._write("machine.share_refused", fields)
+                    await when_there_is_room(self._write, "machine.share_refused", fields)
                 if count == REPORTS:
-                    await self._write(
-                        "machine.share_refused", {"act": "more", "path": "", "why": "not recorded"}
-                    )
+                    more = {"act": "more", "path": "", "why": "not recorded"}
+                    await when_there_is_room(self._write, "machine.share_refused", more)
         except (CapsemError, ValueError):
             self._end()
 
