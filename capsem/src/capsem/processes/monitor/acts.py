@@ -360,7 +360,11 @@ async def _worked(channel: Channel, link: Link, asked: File, user: int) -> dict[
         case "pack":
             return await archives.pack(channel, link, asked, user)
         case "unpack":
-            return await archives.unpack(channel, link, asked, user)
+            value = await archives.unpack(channel, link, asked, user)
+            if asked.path == INSIDE:
+                # It is compared with what the host has: a name that a crash took away would look removed.
+                await channel.lifecycle(guest.Sync)
+            return value
         case _:
             return await channel.file(
                 asked.op, asked.path, uid=user, gid=user, mode=asked.mode, recursive=asked.recursive
