@@ -186,6 +186,7 @@ def test_its_service_or_monitor_is_killed_in_the_middle(home: Home, tmp_path: Pa
             home.capsem("resume", "struck")
         elif state == "crashed":
             until(lambda: not qemus_of(home.path), "a machine runs on without its monitor")
+            until(lambda: not [*directory.glob("suspended*")], "half of its memory is left on the disk")
             home.capsem("start", "struck")
         if state != "crashed":
             assert home.text("exec", "struck", "--", "cat", "/tmp/m") == "mem"

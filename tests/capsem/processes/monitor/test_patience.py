@@ -142,6 +142,8 @@ async def test_a_command_in_a_guest_that_stands_still_ends_and_its_machine_says_
         assert (status.problem, status.jobs) == (None, 0)
         again = await begin(socket, Exec(argv=("true",), user=USER, cwd="/"))
         assert (await anext(one async for one in again if isinstance(one, Exited))).code == 0
+        for one in (long, *two, again):
+            await one.close()
         async with asyncio.timeout(30):
             while b"sleep\x00599" in commands():
                 await asyncio.sleep(0.05)

@@ -111,8 +111,20 @@ class Registry(Known):
     async def _ended(self, machine: str) -> None:
         """A monitor has gone; whoever acts on its machine knows that already."""
         record = self._records.get(machine)
-        if record is not None and not record.spec.persistent and not self._turns[machine].locked():
+        if record is None:
+            return
+        if record.spec.persistent:
+            async with self._turns[machine]:
+                self._tidied(machine)
+        elif not self._turns[machine].locked():
             await self._still(record)
+
+    def _tidied(self, machine: str) -> None:
+        """What a monitor that was killed left half-made of its machine goes: it may be as large as its memory."""
+        directory = places.session(machine)
+        if machine in self._records and hold.holder(directory) is None:
+            (directory / "suspended.new").unlink(missing_ok=True)
+            shutil.rmtree(directory / "copies", ignore_errors=True)
 
     # What is done.
 
@@ -300,6 +312,7 @@ class Registry(Known):
         record, status = await self.seen(self.find(record.id))
         if status is not None:
             raise ConflictError(f"{record.names[0]} is {record.state}", next_step="see capsem info")
+        self._tidied(record.id)
         return record
 
     async def suspend(self, record: Record) -> Record:
