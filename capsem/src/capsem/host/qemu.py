@@ -101,9 +101,13 @@ class Qemu:
         Raises:
             MachineError: it is not a state of this machine.
         """
-        await self._leave_memory()
-        await self._give(state, "state")
-        await self.execute("migrate-incoming", uri="fd:state")
+        self._send(state)
+        # QEMU does them in this order; it is not waited for after each.
+        await asyncio.gather(
+            self._leave_memory(),
+            self.execute("getfd", fdname="state"),
+            self.execute("migrate-incoming", uri="fd:state"),
+        )
         await self._finished()
 
     async def save(self, state: int) -> None:
