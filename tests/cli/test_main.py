@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -149,3 +150,20 @@ def test_the_module_runs_as_the_native_binary_calls_it() -> None:
 def test_the_root_lists_its_verbs() -> None:
     context = click.Context(root)
     assert {"completion", "log", "policy", "prove", "run", "verify"} <= set(root.list_commands(context))
+
+
+def test_a_reader_that_went_away_is_no_failure_of_ours() -> None:
+    """What is still held when the verb is over meets the closed pipe."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    script = "from capsule.cli.main import main\nmain(['policy', 'schema'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,26 @@ def test_what_makes_no_sense_is_refused(
 def test_since(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(capsys, "sessions", "export", "jsonl", "--since", "2999-01-01").out == ""
     assert len(lines(invoke(capsys, "sessions", "export", "jsonl", "--since", "1h").out)) == 27
+
+
+def test_a_reader_that_went_away_leaves_nothing_open(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    script = "from capsule.cli.main import main\nmain(['sessions', 'export', 'jsonl', '--all'])"
+    ours, theirs = os.pipe()
+    os.close(ours)
+    log.record([exec_(program=f"/usr/bin/{number}") for number in range(3000)])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_place_that_cannot_be_written_is_said(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = invoke(capsys, "sessions", "export", "jsonl", "--out", "/proc/no/such")
+    assert answer.code == 2
+    assert "/proc/no/such cannot be written: No such file" in answer.err

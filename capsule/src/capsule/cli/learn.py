@@ -11,6 +11,7 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.files import FileLoader
+from capsule.cli.output import save
 from capsule.cli.profile import base_of
 from capsule.cli.replay import compare, record, say
 from capsule.cli.sessions.source import Run, SessionName, find, log_option, opened
@@ -20,7 +21,7 @@ from capsule.policy.model import Policy, Source
 from capsule.profile.observation import AddressUse, FileUse, Observation, ProgramUse
 from capsule.profile.render import quote, render_suggestion
 from capsule.profile.suggest import Line, Suggestion, suggest
-from capsule.profile.trace import with_interpreters, write_whole
+from capsule.profile.trace import with_interpreters
 from capsule.sessions.learn import Learner
 from capsule.sessions.query import Reader
 
@@ -49,7 +50,7 @@ def command(
         text = _text(suggestion, learner, runs)
         compared = compare(reader, runs, _policy(text, runs))
     if out is not None:
-        write_whole(out, text.encode())
+        save(out, text.encode())
     if as_json:
         terminal.say_json(
             {

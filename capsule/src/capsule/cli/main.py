@@ -6,6 +6,7 @@ main(["policy", "check", "capsule.yaml"])
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     in_json = "--json" in itertools.takewhile(lambda word: word != "--", words)
     try:
         code = root.main(args=arguments, prog_name="capsule", standalone_mode=False)
+        sys.stdout.flush()
     except CapsuleError as error:
         terminal.fault(error)
         if in_json:
@@ -72,8 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing more can be said to it.
+        # Whoever read our output has gone; nothing more can be said to it, nor at the interpreter's end.
+        out = sys.stdout
+        if out is sys.__stdout__ and out is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), out.fileno())
         sys.exit(141)
+    except SystemExit:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click's way of saying the same
+            sys.exit(141)
+        raise
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from capsule.cli import terminal
+from capsule.cli.output import lines
 from capsule.cli.sessions.source import Run, SessionName, find, log_option, opened, since
 from capsule.cli.sessions.story import public
 from capsule.errors import UsageError
@@ -65,11 +66,12 @@ def command(
         if endpoint:
             _hand_over(reader, runs, endpoint, headers)
             return
-        lines = (
+        found = (
             _events(reader, runs) if form == "jsonl" else (message for _, message in _messages(reader, runs))
         )
-        with _written(out) as write:
-            for line in lines:
+        # Closed before the database is, also where whoever read it has gone.
+        with contextlib.closing(found), _written(out) as write:
+            for line in found:
                 write(line)
 
 
@@ -94,7 +96,7 @@ def _whole(reader: Reader, run: Run) -> Run:
     return {**run, "log_id": log, "last_us": microseconds(last)}
 
 
-def _events(reader: Reader, runs: list[Run]) -> Iterator[dict[str, Any]]:
+def _events(reader: Reader, runs: list[Run]) -> Generator[dict[str, Any]]:
     for run in runs:
         yield {"session": public({key: value for key, value in run.items() if key != "last_us"})}
         for each in reader.happened(run):
@@ -143,5 +145,5 @@ def _written(out: Path | None) -> Iterator[Callable[[dict[str, Any]], object]]:
         yield lambda line: sys.stdout.write(text(line))
         sys.stdout.flush()
         return
-    with out.open("w", encoding="utf-8") as file:
+    with lines(out) as file:
         yield lambda line: file.write(text(line))
