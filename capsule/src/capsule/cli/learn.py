@@ -139,7 +139,13 @@ def _command(run: Run) -> list[str]:
 
 def _text(suggestion: Suggestion, learner: Learner, runs: Sequence[Run]) -> str:
     text = render_suggestion(suggestion, name="learnt")
-    notes = ["", f"# Learnt from {', '.join(run['run'] for run in runs)}. System calls are not on a log."]
+    under = ", ".join(sorted({quote(str(run["policy"])) for run in runs if run["policy"]}))
+    notes = [
+        "",
+        f"# Learnt from {', '.join(run['run'] for run in runs)}. System calls are not on a log.",
+        f"# Neither are variables: take `environment:` over from what they ran under ({under or 'not known'})",
+        "# and what that extends, where programs need it: caches in the private /tmp are set there.",
+    ]
     if any(run["audit"] != "all" for run in runs):
         notes.append(
             "# Reads were not recorded in all of them: `capsule run --audit all` records them, to learn them too."
