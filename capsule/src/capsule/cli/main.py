@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), out.fileno())
         sys.exit(141)
     except SystemExit:
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click's way of saying the same
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click's way of saying the same
             sys.exit(141)
         raise
     sys.exit(code if isinstance(code, int) else 0)
