@@ -27,7 +27,7 @@ def test_what_was_learnt_is_enough_to_do_it_again(
     assert answer.code == 0, answer.err
     assert "learnt.yaml: " in answer.out
     assert "\n0 of " in answer.out, "nothing that was recorded would be decided otherwise"
-    assert '`environment:` over from what they ran under (workspace)' in Path("learnt.yaml").read_text()
+    assert "`environment:` over from what they ran under (workspace)" in Path("learnt.yaml").read_text()
     assert invoke(capsys, "policy", "check", "learnt.yaml").code == 0
     for name in ("b", "c"):
         (workspace / "out" / name).unlink()
