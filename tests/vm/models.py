@@ -37,10 +37,14 @@ class Heard:
 
 
 class Models:
-    """The server; requests under a wrong key get 401, as from the real ones."""
+    """The server; requests under a wrong key get 401, as from the real ones.
+
+    `wants`: tools that Anthropic's calls one after another, with their input, where a request offers them.
+    """
 
     def __init__(self, directory: Path, keys: Mapping[str, str]) -> None:
         self.keys = keys
+        self.wants: list[tuple[str, dict[str, Any]]] = []
         self.heard: list[Heard] = []
         root = make("models")
         self.authority = root.write(directory, "models-authority")[0]
@@ -85,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = self.path.partition("?")[0]
         if path.endswith("/v1/messages") and json.loads(body).get("stream"):
-            self._stream(_messages(json.loads(body)))
+            self._stream(_messages(json.loads(body), self.models.wants))
         elif path.endswith("/v1/messages/count_tokens"):
             self._answer(200, {"input_tokens": INPUT})
         elif path.endswith("/v1/responses"):
@@ -129,8 +133,23 @@ class _Handler(BaseHTTPRequestHandler):
         """What was heard is in `heard`."""
 
 
-def _messages(request: dict[str, Any]) -> list[dict[str, Any]]:
+def results(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """What tools answered, as far as a request of Anthropic's tells."""
+    said = [message["content"] for message in request["messages"] if isinstance(message["content"], list)]
+    return [block for blocks in said for block in blocks if block.get("type") == "tool_result"]
+
+
+def _messages(request: dict[str, Any], wants: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     """https://docs.anthropic.com: streaming messages."""
+    done = len(results(request))
+    offered = {tool.get("name") for tool in request.get("tools", ())}
+    wanted = wants[done] if done < len(wants) and wants[done][0] in offered else None
+    block: dict[str, Any] = {"type": "text", "text": ""}
+    deltas: list[dict[str, Any]] = [{"type": "text_delta", "text": piece} for piece in (WORD[:4], WORD[4:])]
+    if wanted is not None:
+        name, given = wanted
+        block = {"type": "tool_use", "id": f"toolu_{done}", "name": name, "input": {}}
+        deltas = [{"type": "input_json_delta", "partial_json": json.dumps(given)}]
     usage = {"input_tokens": INPUT, "output_tokens": 1}
     start = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": request["model"], "content": [],
@@ -138,15 +157,12 @@ def _messages(request: dict[str, Any]) -> list[dict[str, Any]]:
     }  # fmt: skip
     return [
         {"type": "message_start", "message": start},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *(
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
-            for piece in (WORD[:4], WORD[4:])
-        ),
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
         {"type": "content_block_stop", "index": 0},
         {
             "type": "message_delta",
-            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "delta": {"stop_reason": "end_turn" if wanted is None else "tool_use", "stop_sequence": None},
             "usage": {"output_tokens": OUTPUT},
         },
         {"type": "message_stop"},

@@ -14,7 +14,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,16 @@ def request(identity: object, method: str, **params: Any) -> bytes:
 
 
 class Stand:
-    """A machine named `mcp` with one server, which holds a secret of the host."""
+    """A machine named `mcp` with one server, which holds a secret of the host.
 
-    def __init__(self, home: Home, directory: Path) -> None:
+    Args:
+        home: where it is made.
+        directory: of the server and of what declares it.
+        image: what the machine is made from.
+        more: of `capsem create`.
+    """
+
+    def __init__(self, home: Home, directory: Path, image: str = "minimal", more: Sequence[str] = ()) -> None:
         self.home, self.directory = home, directory
         self.token = f"token-{secrets.token_hex(20)}"
         (directory / "tools.py").write_text(SERVER)
@@ -113,7 +120,8 @@ class Stand:
         )
         self.rules = directory / "rules.yaml"
         self.rules.write_text(RULES)
-        home.create("-n", "mcp", "--mcp", str(self.file), "--rules", str(self.rules))
+        served = ("--mcp", str(self.file), "--rules", str(self.rules))
+        home.text("create", "--image", image, "-n", "mcp", *served, *more)
 
     def ask(self, *lines: bytes, server: str = "tools", code: int = 0) -> list[dict[str, Any]]:
         """What a program inside gets that says these lines and no more."""

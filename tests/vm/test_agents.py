@@ -5,6 +5,7 @@ Judged from the host: what the providers' servers heard, what the machine's log 
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -19,7 +20,8 @@ from capsem.host import recipes
 from capsem.host.build import BuildSpec, build
 from capsem.host.progress import Silent
 from tests.vm.marks import machines
-from tests.vm.models import ANTHROPIC, GOOGLE, INPUT, OPENAI, OUTPUT, WORD, Models
+from tests.vm.models import ANTHROPIC, GOOGLE, INPUT, OPENAI, OUTPUT, WORD, Models, results
+from tests.vm.served import Stand
 from tests.vm.test_machines import Home
 from tests.vm.test_network import entries, sessions
 
@@ -128,6 +130,46 @@ def test_one_turn(name: str, home: Home, models: Models, tmp_path: Path) -> None
         assert key not in Path(home.info(name)["log"]).read_text()
     finally:
         home.capsem("delete", "--force", name)
+
+
+def test_claude_uses_a_server_of_the_host(home: Home, models: Models, tmp_path: Path) -> None:
+    """A tool's answer comes to the model, a refusal of a rule too; what no call reaches the model is not offered."""
+    agent = AGENTS["claude"]
+    made = policy(tmp_path, agent, models)
+    models.wants = [("mcp__tools__length", {"of": "token"}), ("mcp__tools__length", {"of": "keys"})]
+    before = len(models.heard)
+    stand = Stand(home, tmp_path, "agents", ("--memory", "2G", "--policy", str(made)))
+    try:
+        config = {"mcpServers": {"tools": {"command": "capsem", "args": ["mcp", "tools"]}}}
+        place = "/root/mcp.json"
+        home.capsem("exec", "mcp", "--", "sh", "-c", f"cat >{place}", given=json.dumps(config).encode())
+        with_it = ("--mcp-config", place, "--strict-mcp-config", "--allowedTools", "mcp__tools__length")
+        words = ("env", "ENABLE_TOOL_SEARCH=false", "claude", "-p", "Measure the token, then the keys.")
+        said = home.capsem("exec", "mcp", "--", *words, *with_it, seconds=1500).decode()
+        assert WORD in said, said
+        heard = [one for one in models.heard[before:] if one.path.partition("?")[0] == "/v1/messages"]
+        bodies = [json.loads(one.body) for one in heard]
+        offered = {tool["name"] for body in bodies for tool in body.get("tools", ())}
+        assert {"mcp__tools__length", "mcp__tools__send"} <= offered, sorted(offered)
+        assert "mcp__tools__delete" not in offered
+        first, second = results(max(bodies, key=lambda body: len(results(body))))
+        assert str(len(stand.token)) in json.dumps(first["content"])
+        assert not first.get("is_error")
+        assert "keys are not measured" in json.dumps(second["content"])
+        assert second["is_error"] is True
+        calls = [line for line in stand.seen().splitlines() if '"tools/call"' in line]
+        assert len(calls) == 1
+        assert '"token"' in calls[0]
+        told = [entry for entry in stand.told() if entry["mcp"]["method"] == "tools/call"]
+        assert [(one["decision"]["action"], one["decision"]["rule"]["id"]) for one in told] == [
+            ("allow", "mcp.servers tools"),
+            ("block", "not-the-keys"),
+        ]
+        assert "keys are not measured" in home.text("timeline", "mcp", "--all")
+        home.capsem("verify", "mcp")
+    finally:
+        models.wants = []
+        home.capsem("delete", "--force", "mcp")
 
 
 def memory_of(home: Home, machine: str) -> Path:

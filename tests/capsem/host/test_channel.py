@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import os
 import socket
@@ -442,6 +443,31 @@ async def test_a_guest_that_asks_and_does_not_read_is_not_read(monkeypatch: pyte
         assert transport is not None
         assert transport.get_write_buffer_size() < 8 << 20
         refusing.cancel()
+    theirs.close()
+
+
+@pytest.mark.parametrize("guest_first", [True, False])
+async def test_streams_that_both_sides_have_ended_count_no_more(*, guest_first: bool) -> None:
+    """A guest may have 512 at once, and as many after one another as it likes: whoever ends first."""
+    ours, theirs = socket.socketpair()
+    async with Channel({NETWORK: ours}) as channel, asyncio.timeout(120):
+        theirs.setblocking(False)
+        say = functools.partial(asyncio.get_running_loop().sock_sendall, theirs)
+        for number in range(1, 701):
+            await say(opened(number))
+            stream = await channel.opened.get()
+            stream.accept()
+            if guest_first:
+                await say(frame_bytes(Data(number, b"?")) + frame_bytes(End(number)))
+                assert await stream.incoming.read_all(10) == b"?"
+            await stream.outgoing.write(b"!")
+            stream.outgoing.end()
+            if not guest_first:
+                await say(frame_bytes(End(number)))
+                assert await stream.incoming.read_all(10) == b""
+            assert channel.error is None, number
+        assert not channel._guest_streams
+        assert not channel._outgoing
     theirs.close()
 
 

@@ -188,6 +188,7 @@ class Outgoing:
 
     def end(self) -> None:
         """Says that no more will come; once more does nothing."""
-        if not self._ended and self._error is None:
+        ended, self._ended = self._ended, True
+        # Whoever sends it looks whether the other direction is over too: then the stream is forgotten.
+        if not ended and self._error is None:
             self._send(End(self._stream))
-        self._ended = True
