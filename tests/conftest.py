@@ -20,8 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.capabilities import PROBES, absent
+
+# How long an example takes depends on what else the machine does; `benchmarks` measures time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Whoever starts the tests in the background of a script has them ignore what a keyboard sends, and a shell that is born
 # so cannot trap it (POSIX, trap). Programs under test begin as at a terminal.
