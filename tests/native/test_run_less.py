@@ -136,5 +136,8 @@ class TestInsideARun:
             assert ran.code == 125
             assert "a run inside a run" in ran.err
             assert "run it without capsule" in ran.err
+            # No word about what helps a container, and no line to add to the outer policy: neither helps here.
+            assert "container" not in ran.err
+            assert not [denial for denial in ran.report["denials"] if not denial["probe"]]
         assert not (capsule.workspace / "made").exists()
         assert not (capsule.workspace / "inner.log").exists()

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,42 @@ class TestLinks:
         ran = capsule.run("sh", "-c", "rm -f capsule.log; ln -sfn x capsule.log; true")
         assert ran.code == 0, ran.exit
         assert os.readlink(place / "capsule.log") == "real.log"
+
+
+class TestOthers:
+    """The logs of other runs lie where this run may write: below its workspace, or under a name of their own."""
+
+    ATTACK = (
+        "for log in capsule.log below/capsule.log audit/one.log; do ln $log second; chmod 666 $log; "
+        "echo forged >> $log; true > $log; rm -f $log; mv $log $log.gone; ln -sfn nowhere $log; done; "
+        "mv audit gone; echo begun > new/capsule.log; echo free > below/free.log; exit 0"
+    )
+
+    @pytest.fixture
+    def logs(self, capsule: Capsule) -> list[Path]:
+        place = capsule.workspace
+        for name in ("below", "audit", "new"):
+            (place / name).mkdir()
+        below = Capsule(capsule.binary, place / "below")
+        assert below.run("true").code == 0
+        assert capsule.run("true", options=["--log", "audit/one.log"]).code == 0
+        return [place / "below/capsule.log", place / "audit/one.log"]
+
+    def test_no_run_changes_the_log_of_another(self, capsule: Capsule, logs: list[Path]) -> None:
+        before = [log.read_bytes() for log in logs]
+        ran = capsule.run("sh", "-c", self.ATTACK)
+        assert ran.code == 0, ran.err
+        assert [log.read_bytes() for log in logs] == before
+        for log in logs:
+            assert Log(capsule.binary, log).verify()[:2] == ("verified", 0)
+            assert log.stat().st_mode & 0o777 == 0o600
+        # None is begun for a later run either.
+        assert not (capsule.workspace / "new/capsule.log").exists()
+        assert (capsule.workspace / "below/free.log").read_text() == "free\n"
+        reasons = {denial["rule"]["text"] for denial in ran.report["denials"] if denial["rule"]}
+        assert "the log of another run" in reasons
+
+    def test_without_the_sandbox_the_same_commands_do_it(self, capsule: Capsule, logs: list[Path]) -> None:
+        subprocess.run(["sh", "-c", self.ATTACK], cwd=capsule.workspace, check=True, capture_output=True)
+        assert not any(log.exists() and log.is_file() and not log.is_symlink() for log in logs)
+        assert (capsule.workspace / "new/capsule.log").read_text() == "begun\n"

@@ -26,6 +26,10 @@ def echo(value: object) -> object:
     return value
 
 @capsule.tool
+def kill_the_worker() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+
+@capsule.tool
 def count() -> int:
     global COUNTER
     COUNTER += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import http.server
 import multiprocessing
@@ -135,6 +136,25 @@ def test_a_sandbox_that_was_killed_is_made_anew(tools: ModuleType) -> None:
     session.process.wait()
     assert tools.add(1) == 3
     assert POOL.session(POOL.key(None, "add")) is not session
+
+
+def test_after_a_call_that_was_told_so_the_next_has_another_sandbox(tools: ModuleType) -> None:
+    for _ in range(20):
+        told: list[str] = []
+        with contextlib.suppress(capsule.SandboxError, capsule.WorkerError):
+            tools.kill_the_worker()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                assert tools.add(1) == 3
+                break
+            except capsule.SandboxError as error:
+                told.append(str(error))
+        else:
+            pytest.fail(f"no other sandbox: {told[-3:]}")
+        # However long the old one takes to end.
+        assert sum("has gone" in words for words in told) <= 1
+        assert not any("Errno" in words for words in told)
 
 
 def test_a_call_whose_sandbox_dies_says_so(tools: ModuleType) -> None:

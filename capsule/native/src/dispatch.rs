@@ -138,6 +138,6 @@ fn say(text: &str) -> ExitCode {
 }
 
 fn fail(text: &str, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "capsule: {text}");
+    crate::log_terminal::error(text);
     ExitCode::from(code)
 }

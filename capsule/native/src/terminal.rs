@@ -84,6 +84,8 @@ fn untold(report: &Report, shown: u64) -> String {
     };
     let what = if shown > 0 {
         format!("{rest} more")
+    } else if rest == 1 {
+        "refused a look for what is not there;".to_owned()
     } else {
         format!("refused {rest} looks for what is not there;")
     };

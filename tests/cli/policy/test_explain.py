@@ -62,6 +62,10 @@ def test_writing(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
     answer = invoke(capsys, "policy", "explain", "workspace", "--path", ".git/hooks/a", "--write")
     assert answer.code == 1
     assert "protected: it may be read and never changed" in answer.out
+    for kept in ("below/capsule.log", "capsule.log.torn-1", "below/capsule.yaml"):
+        answer = invoke(capsys, "policy", "explain", "workspace", "--path", kept, "--write")
+        assert answer.code == 1, kept
+        assert "by capsule itself" in answer.out
 
 
 def test_links_are_followed(capsys: pytest.CaptureFixture[str], workspace: Path, home: Path) -> None:

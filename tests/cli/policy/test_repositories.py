@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule.cli.policy.repositories import hooks_paths
+from capsule.cli.policy.repositories import leading
 from tests.cli.invoke import invoke
 
 
@@ -62,4 +62,31 @@ def test_a_bare_repository(capsys: pytest.CaptureFixture[str], workspace: Path) 
     ],
 )
 def test_the_setting_is_read_as_git_reads_it(text: str, expected: list[str]) -> None:
-    assert hooks_paths(text) == expected
+    assert leading(text) == [("hookspath", value) for value in expected]
+
+
+def test_includes_are_read_as_git_reads_them() -> None:
+    text = '[include] path = a\n[includeIf "gitdir:~/x[]]/"]\npath=b\n[includeIf]\npath=c\n[include "x"]\npath = d\n'
+    assert leading(text) == [("path", "a"), ("path", "b")]
+
+
+def test_what_the_settings_include(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+    assert allowed(capsys, ".gitconfig")
+    (workspace / ".git").mkdir()
+    (workspace / ".git/config").write_text("[include]\n\tpath = ../.gitconfig\n")
+    (workspace / ".gitconfig").write_text("[include]\n\tpath = more\n\tpath = .gitconfig\n")
+    answer = invoke(capsys, "policy", "explain", "workspace", "--path", ".gitconfig", "--write")
+    assert answer.code == 1
+    assert "the repository's settings include it" in answer.out
+    assert not allowed(capsys, "more")
+    assert allowed(capsys, "other")
+
+
+def test_names_in_a_directory_are_kept_at_a_repository_s_top(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "lib/.git").mkdir(parents=True)
+    for name in ("lib/.config/mise.toml", "lib/mise.local.toml", "lib/.hg/hgrc", "lib/.config/lefthook.yml"):
+        assert not allowed(capsys, name), name
+    for name in ("lib/.config/x", "lib/.hg/store", "lib/hgrc"):
+        assert allowed(capsys, name), name

@@ -1,5 +1,6 @@
 //! What can go wrong while the log is written, each with its cause, its place and the next step.
 
+use crate::log_terminal::words;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -130,11 +131,13 @@ impl fmt::Display for Error {
                 source,
             } => write!(
                 f,
-                "the log cannot be written: {source} while {doing} {path:?}; check the path and its permissions, or choose another with --log"
+                "the log cannot be written: {} while {doing} {path:?}; check the path and its permissions, or choose another with --log",
+                words(source)
             ),
             Error::Full { path, source } => write!(
                 f,
-                "the log cannot be written: {source} at {path:?}; make room there, or choose another place with --log"
+                "the log cannot be written: {} at {path:?}; make room there, or choose another place with --log",
+                words(source)
             ),
             Error::Unsafe { path, why, next } => write!(f, "{path:?} {why}; {next}"),
             Error::Contradiction { path, why } => write!(

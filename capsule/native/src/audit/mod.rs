@@ -17,6 +17,7 @@ pub mod line;
 pub mod lock;
 mod logins;
 pub mod merkle;
+pub mod named;
 pub mod outcome;
 mod pass;
 pub mod proof;

@@ -30,6 +30,7 @@ use super::keys::{self, Places};
 use super::line;
 use super::lock::{Hurry, LogLock};
 use super::merkle::{Frontier, leaf};
+use super::named;
 use super::recovery;
 use super::redaction::Redactor;
 use super::rules;
@@ -141,6 +142,7 @@ impl Writer {
                 recovery::settle(path, &name)?;
             }
             heads::remember_path(places, path, &id)?;
+            named::remember(places, path)?;
         }
         // Until here every early return closes the files, and with them releases the locks.
         writer.memory.lock(libc::LOCK_UN, Hurry::default())?;

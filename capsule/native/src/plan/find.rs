@@ -84,7 +84,7 @@ fn placed(path: &Path) -> Result<PathBuf, LoadError> {
 }
 
 /// Directories that hold others' work or the system's, but may have a workspace beneath them.
-const ABOVE: [&str; 11] = [
+const ABOVE: [&str; 13] = [
     "/",
     "/home",
     "/media",
@@ -93,9 +93,12 @@ const ABOVE: [&str; 11] = [
     "/root",
     "/run",
     "/srv",
+    // What programs of the host run and talk through lies here, of everybody.
+    "/tmp",
     "/usr",
     "/usr/local",
     "/var",
+    "/var/tmp",
 ];
 /// Directories of the system, with all beneath them.
 const SYSTEM: [&str; 18] = [
@@ -136,7 +139,7 @@ pub fn no_workspace(cwd: &Path, home: Option<&Path>) -> Option<&'static str> {
 pub fn working_directory() -> Result<PathBuf, LoadError> {
     std::env::current_dir()
         .and_then(|cwd| cwd.canonicalize())
-        .map_err(|error| LoadError::File(PathBuf::from("."), error))
+        .map_err(LoadError::Nowhere)
 }
 
 /// The home directory, links resolved: `HOME`, else what `/etc/passwd` says of this user.
@@ -243,12 +246,22 @@ mod tests {
         for above in ["/", "/home"] {
             assert_eq!(what(above), Some("above your home directory"));
         }
-        for system in ["/etc", "/etc/cron.d", "/usr", "/usr/bin", "/root", "/var"] {
+        for system in [
+            "/etc",
+            "/etc/cron.d",
+            "/usr",
+            "/usr/bin",
+            "/root",
+            "/var",
+            "/tmp",
+            "/var/tmp",
+        ] {
             assert_eq!(what(system), Some("a directory of the system"), "{system}");
         }
         for fine in [
             "/home/u/p",
             "/tmp/x",
+            "/var/tmp/x",
             "/usr/src/app",
             "/var/www/p",
             "/root/p",

@@ -8,6 +8,7 @@ use super::directories::Directories;
 use super::find::FILE;
 use super::model::Plan;
 use super::pattern::Pattern;
+use crate::audit::named::USUAL;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,17 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
         Pattern::anywhere(FILE.as_bytes()),
         Guard::Protected,
         planted,
+    );
+    let another = "the log of another run";
+    keep(
+        Pattern::anywhere(USUAL.as_bytes()),
+        Guard::Protected,
+        another,
+    );
+    keep(
+        Pattern::anywhere_beginning(format!("{USUAL}.").as_bytes()),
+        Guard::Protected,
+        another,
     );
     if let Some(log) = log {
         let log = log.as_os_str().as_bytes();
@@ -105,6 +117,8 @@ mod tests {
             "/elsewhere/deep/capsule.yaml",
             "/w/[run].log",
             "/w/[run].log.torn-1",
+            "/w/below/capsule.log",
+            "/w/below/capsule.log.torn-1",
             "/nonexistent/u/.cache/capsule/plans/x",
             "/nonexistent/u/.local/state/capsule",
             "/nonexistent/u/.config/capsule/x",
@@ -118,6 +132,7 @@ mod tests {
         for name in [
             "/w/x",
             "/w/r.log",
+            "/w/capsule.logs",
             "/w/[run].logs",
             "/w/capsule.yaml.orig",
             "/nonexistent/u/.cache",

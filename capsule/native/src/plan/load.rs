@@ -38,6 +38,8 @@ pub enum LoadError {
     Policy(String),
     /// No interpreter; where it was looked for.
     NoPython(Vec<PathBuf>),
+    /// The working directory is gone, or is none of the caller's.
+    Nowhere(std::io::Error),
     /// The compiler itself failed.
     Compiler(PathBuf, String),
     /// What it answered is no plan.
@@ -59,6 +61,11 @@ impl fmt::Display for LoadError {
                 f,
                 "the policy {} cannot be read: {}; name a file or a preset",
                 path.display(),
+                words(error)
+            ),
+            Self::Nowhere(error) => write!(
+                f,
+                "the directory that this was started in cannot be used: {}; cd to one that is there",
                 words(error)
             ),
             Self::NotAPolicy(text) => {

@@ -319,6 +319,15 @@ impl Pattern {
         }
     }
 
+    /// A pattern for every name that begins so, in every directory; never read as a glob.
+    pub fn anywhere_beginning(start: &[u8]) -> Self {
+        let glob = Glob(Form::Around(start.to_vec(), Vec::new()));
+        Self {
+            anchor: Vec::new(),
+            tail: vec![Segment::AnyDepth, Segment::One(glob)],
+        }
+    }
+
     /// The directory or name before the first glob, without a trailing slash (the root is empty).
     pub fn anchor(&self) -> &[u8] {
         &self.anchor

@@ -1,8 +1,8 @@
 //! Where git looks for hooks and settings when it is used in the workspace, if not in `.git/hooks` and `.git/config`.
 //!
 //! Read by the launcher, as the user who is about to use git there: `.git` that is a file or a link, the common directory
-//! of worktrees, `core.hooksPath`, and a workspace that is a bare repository. It refuses to read more than a bounded
-//! beginning of each file, and follows no `include`.
+//! of worktrees, `core.hooksPath`, what the repository's settings include, and a workspace that is a bare repository. It
+//! refuses to read more than a bounded beginning of each file, and of a bounded number of them.
 //!
 //! `core.hooksPath = .husky/_` → `/w/.husky/_` is protected as `.git/hooks` is
 
@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of one file that are read.
 const MOST: u64 = 256 * 1024;
+/// Files of settings that are read.
+const MOST_FILES: usize = 64;
 
 /// What git runs in a directory of hooks.
 const HOOKS: &[&str] = &[
@@ -51,7 +53,7 @@ pub fn led(workspace: &Path, home: Option<&Path>) -> Vec<Led> {
     let Ok(kind) = std::fs::symlink_metadata(&dot) else {
         if is_repository(workspace) {
             directory(&mut led, workspace, "the workspace is a bare repository");
-            hooks_path(&mut led, workspace, workspace, home);
+            leads(&mut led, workspace, workspace, home);
         }
         return led;
     };
@@ -71,9 +73,9 @@ pub fn led(workspace: &Path, home: Option<&Path>) -> Vec<Led> {
             directory(&mut led, directory_of, "`.git` of the workspace leads here");
         }
     }
-    hooks_path(&mut led, &own, workspace, home);
+    leads(&mut led, &own, workspace, home);
     if let Some(common) = &common {
-        hooks_path(&mut led, common, workspace, home);
+        leads(&mut led, common, workspace, home);
     }
     led
 }
@@ -97,27 +99,49 @@ fn directory(led: &mut Vec<Led>, at: &Path, why: &str) {
     }
 }
 
-fn hooks_path(led: &mut Vec<Led>, settings: &Path, workspace: &Path, home: Option<&Path>) {
-    for file in ["config", "config.worktree"] {
-        let Some(text) = read(&settings.join(file)) else {
+/// What the settings in a directory, and those that they include, name: hooks, and settings.
+fn leads(led: &mut Vec<Led>, directory: &Path, workspace: &Path, home: Option<&Path>) {
+    let mut files = vec![directory.join("config"), directory.join("config.worktree")];
+    let mut at = 0;
+    while let Some(file) = files.get(at).cloned() {
+        at += 1;
+        let Some(text) = read(&file) else {
             continue;
         };
-        for value in values(&text) {
+        for (setting, value) in settings(&text) {
+            let (base, means, why) = match setting {
+                Setting::Hooks => (
+                    Some(workspace),
+                    "hooks",
+                    "core.hooksPath of the repository leads here",
+                ),
+                Setting::Include => (
+                    file.parent(),
+                    "config",
+                    "the repository's settings include it",
+                ),
+            };
             let path = match (value.strip_prefix("~/"), home) {
                 (Some(rest), Some(home)) => home.join(rest),
-                _ => workspace.join(&value),
+                _ => base.unwrap_or(workspace).join(&value),
             };
             let path = real(&plain(&path));
-            let why = "core.hooksPath of the repository leads here";
-            let names: Vec<PathBuf> = if workspace.starts_with(&path) {
+            let names: Vec<PathBuf> = match setting {
                 // Among everything else: the hooks alone.
-                HOOKS.iter().map(|hook| path.join(hook)).collect()
-            } else {
-                vec![path]
+                Setting::Hooks if workspace.starts_with(&path) => {
+                    HOOKS.iter().map(|hook| path.join(hook)).collect()
+                }
+                Setting::Hooks => vec![path],
+                Setting::Include => {
+                    if files.len() < MOST_FILES && !files.contains(&path) {
+                        files.push(path.clone());
+                    }
+                    vec![path]
+                }
             };
             led.extend(names.into_iter().map(|name| Led {
                 name,
-                means: "hooks",
+                means,
                 why: why.to_owned(),
             }));
         }
@@ -141,30 +165,68 @@ fn line(path: &Path, start: &str) -> Option<PathBuf> {
     (!rest.is_empty()).then(|| PathBuf::from(std::ffi::OsStr::from_bytes(rest.as_bytes())))
 }
 
-/// Every value of `core.hooksPath`, in git's own syntax of settings.
-fn values(text: &str) -> Vec<String> {
-    let (mut found, mut in_core) = (Vec::new(), false);
+/// What leads elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setting {
+    /// `core.hooksPath`
+    Hooks,
+    /// `include.path`, and `path` of any `includeIf`.
+    Include,
+}
+
+/// Every value that leads elsewhere, in git's own syntax of settings.
+fn settings(text: &str) -> Vec<(Setting, String)> {
+    let (mut found, mut section) = (Vec::new(), None);
     let joined = text.replace("\\\r\n", "").replace("\\\n", "");
     for line in joined.lines() {
         let mut line = line.trim_start();
         if let Some(rest) = line.strip_prefix('[') {
-            let Some((section, after)) = rest.split_once(']') else {
+            let Some((head, after)) = header(rest) else {
                 continue;
             };
-            in_core = section.trim().eq_ignore_ascii_case("core");
+            section = of_section(head);
             line = after.trim_start();
         }
-        let Some((name, value)) = line.split_once('=') else {
+        let (Some((setting, key)), Some((name, value))) = (section, line.split_once('=')) else {
             continue;
         };
-        if in_core && name.trim().eq_ignore_ascii_case("hookspath") {
+        if name.trim().eq_ignore_ascii_case(key) {
             let value = unquoted(value.trim_start());
             if !value.is_empty() {
-                found.push(value);
+                found.push((setting, value));
             }
         }
     }
     found
+}
+
+/// What stands before the `]` that ends a section's name, and after it; one within quotes ends none.
+fn header(rest: &str) -> Option<(&str, &str)> {
+    let (mut quoted, mut escaped) = (false, false);
+    let end = rest.find(|c| {
+        let ends = c == ']' && !quoted;
+        if c == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = c == '\\' && !escaped;
+        ends
+    })?;
+    Some((&rest[..end], &rest[end + 1..]))
+}
+
+fn of_section(head: &str) -> Option<(Setting, &'static str)> {
+    let head = head.trim();
+    let name = head.split('"').next().unwrap_or_default().trim_end();
+    let alone = name == head;
+    if alone && name.eq_ignore_ascii_case("core") {
+        Some((Setting::Hooks, "hookspath"))
+    } else if alone && name.eq_ignore_ascii_case("include")
+        || !alone && name.eq_ignore_ascii_case("includeif")
+    {
+        Some((Setting::Include, "path"))
+    } else {
+        None
+    }
 }
 
 fn unquoted(value: &str) -> String {
@@ -210,8 +272,17 @@ mod tests {
             ),
             ("# [core]\n[core]\n;hooksPath = a\n", vec![]),
         ] {
-            assert_eq!(values(text), expected, "{text:?}");
+            let found = settings(text).into_iter();
+            let hooks: Vec<String> = found
+                .filter(|(setting, _)| *setting == Setting::Hooks)
+                .map(|(_, value)| value)
+                .collect();
+            assert_eq!(hooks, expected, "{text:?}");
         }
+        let text = "[include] path = a\n[includeIf \"gitdir:~/x[]]/\"]\npath=b\n[includeIf]\npath=c\n\
+                    [include \"x\"]\npath = d\n[other]\npath = e\n";
+        let included: Vec<String> = settings(text).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(included, ["a", "b"]);
     }
 
     #[test]
@@ -237,6 +308,20 @@ mod tests {
         assert_eq!(names("home"), ["all"]);
         make("odd/.git/config", "[core]\nhooksPath = .\n");
         assert!(names("odd").contains(&"odd/pre-commit".to_owned()));
+        make("with/.git/config", "[include]\npath = ../.gitconfig\n");
+        make(
+            "with/.gitconfig",
+            "[include]\npath = more\n[include]\npath = .gitconfig\n[core]\nhooksPath = tools\n",
+        );
+        assert_eq!(
+            names("with"),
+            [
+                "with/.gitconfig",
+                "with/more",
+                "with/.gitconfig",
+                "with/tools"
+            ]
+        );
         make("tree/.git", "gitdir: ../plain/.git/worktrees/tree\n");
         make("plain/.git/worktrees/tree/commondir", "../..\n");
         let found = names("tree");

@@ -3,7 +3,8 @@
 //! With a monitor they are kept by name, wherever they lie. Without one, nothing can be taken out of a writable
 //! directory, so a run is refused when one of them lies in one; and always when the log itself would be an odd thing.
 
-use crate::plan::{Pattern, Plan, Variables};
+use crate::audit::named;
+use crate::plan::{Guard, Kept, Pattern, Plan, Variables};
 use crate::sandbox::view::{Place, Use};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -43,6 +44,32 @@ pub fn unwritable(precious: &[Precious], places: &[Place]) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// The logs of other runs that lie where the command may write, each to be kept by its name.
+///
+/// # Errors
+/// A sentence for the user, where it cannot be known which there are.
+pub fn others(state: Option<&Path>, places: &[Place]) -> Result<Vec<Kept>, String> {
+    let Some(state) = state else {
+        return Ok(Vec::new());
+    };
+    let logs = named::known(state).map_err(|error| error.to_string())?;
+    let writable = |log: &PathBuf| {
+        let mut over = places.iter().filter(|place| place.wanted == Use::Write);
+        over.any(|place| log.starts_with(&place.path))
+    };
+    let kept = |names| Kept {
+        names,
+        guard: Guard::Protected,
+        reason: "the log of another run".to_owned(),
+    };
+    let named = logs.into_iter().filter(writable).flat_map(|log| {
+        let name = log.as_os_str().as_bytes();
+        let companions = Pattern::beginning(&[name, b"."].concat());
+        [kept(Pattern::literal(name)), kept(companions)]
+    });
+    Ok(named.collect())
 }
 
 /// The lines of the plan that do not hold without a monitor: a `deny` in what may be read, a `protect` in what may be

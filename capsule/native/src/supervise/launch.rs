@@ -25,6 +25,7 @@ use super::specify::{self, Specified};
 use super::streams::Streams;
 use super::tier::Host;
 use super::unstarted;
+use crate::audit::named::USUAL;
 use crate::audit::{Places, Value, Writer};
 use crate::lent::Lent;
 use crate::monitor::wire;
@@ -38,9 +39,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Instant;
-
-/// The log's name when none is given.
-const LOG: &str = "capsule.log";
 
 pub(super) fn refuse(why: impl ToString) -> Exit {
     Exit::of_capsule(Cause::Refused, why.to_string())
@@ -167,7 +165,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         .map_or_else(Vec::new, |egress| std::mem::take(&mut egress.brought));
     let mut viewed = specify::view(&loaded.plan, &loaded.variables, &tier, terminals, brought)
         .map_err(refuse)?;
-    let log = request.log.clone().unwrap_or_else(|| PathBuf::from(LOG));
+    let log = request.log.clone().unwrap_or_else(|| PathBuf::from(USUAL));
     let named = loaded.variables.cwd().join(log);
     let log = guard::real(&named);
     let ways = places::links(&named).map_err(|error| refuse(format!("the log: {error}")))?;
@@ -177,6 +175,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         guard: plan::Guard::Protected,
         reason: "a link on the way to the log of this run".to_owned(),
     }));
+    kept.extend(guard::others(state, &viewed.places.view).map_err(refuse)?);
     let mut note = |text: String| {
         let notices = report.notice.take().into_iter().chain([text]);
         report.notice = Some(notices.collect::<Vec<_>>().join("; "));

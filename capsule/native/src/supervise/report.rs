@@ -2,6 +2,7 @@
 //!
 //! Pure data. It refuses to grow: at most [`MOST_DENIALS`] denials are listed, all are counted.
 
+use crate::log_terminal::numberless;
 use crate::monitor::wire::{Layer, Operation, RuleLine};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -88,7 +89,7 @@ impl Exit {
         }
     }
 
-    /// Nothing ran, or capsule failed.
+    /// Nothing ran, or capsule failed. The reason is for a person, and goes into the report and onto the log.
     #[must_use]
     pub fn of_capsule(cause: Cause, reason: impl Into<String>) -> Exit {
         let code = match cause {
@@ -102,7 +103,7 @@ impl Exit {
             cause,
             signal: None,
             limit: None,
-            reason: Some(reason.into()),
+            reason: Some(numberless(&reason.into())),
         }
     }
 }

@@ -19,6 +19,10 @@ const DEFAULT: [Require; 5] = [
     Require::Supervisor,
 ];
 
+/// Why there are no user namespaces: what a run finds inside a run, and elsewhere where a host forbids them.
+const NO_USERS: &str =
+    "user.max_user_namespaces is 0: this is a run inside a run, or the host forbids them";
+
 /// What the host can give; `Err` says why not and what to do.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -51,7 +55,8 @@ impl Host {
 
     /// Whether all the signs of a run inside a run are there.
     fn nested(&self) -> bool {
-        self.landlock == 0 && self.namespaces.is_err() && self.supervisor.is_err()
+        let none = self.namespaces.as_ref().is_err_and(|why| why == NO_USERS);
+        self.landlock == 0 && none && self.supervisor.is_err()
     }
 }
 
@@ -64,10 +69,7 @@ fn namespaces(try_it: bool) -> Result<(), String> {
     // SAFETY: takes nothing, cannot fail.
     let root = unsafe { libc::geteuid() } == 0;
     if number("/proc/sys/user/max_user_namespaces") == Some(0) {
-        return Err(
-            "user.max_user_namespaces is 0: this is a run inside a run, or the host forbids them"
-                .into(),
-        );
+        return Err(NO_USERS.into());
     }
     if !root && number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
         return Err("unprivileged user namespaces are off; run: sudo sysctl -w kernel.unprivileged_userns_clone=1".into());
@@ -88,16 +90,15 @@ fn namespaces(try_it: bool) -> Result<(), String> {
 
 /// A listener can exist once in a tree of filters, and fetching it can be refused.
 fn supervisor() -> Result<(), String> {
-    if !attempt::fetching() {
-        return Err("a filter refuses pidfd_getfd (in a container: --cap-add SYS_PTRACE)".into());
+    if !attempt::listening() {
+        return Err(
+            "another supervisor already answers this process tree's system calls (a run inside a run?)".into(),
+        );
     }
-    if attempt::listening() {
+    if attempt::fetching() {
         return Ok(());
     }
-    Err(
-        "another supervisor already answers this process tree's system calls (a run inside a run?)"
-            .into(),
-    )
+    Err("a filter refuses pidfd_getfd (in a container: --cap-add SYS_PTRACE)".into())
 }
 
 /// The layers of one run.
@@ -211,7 +212,7 @@ pub fn choose(
     }
     if !namespaces && landlock == 0 {
         return Err(if host.nested() {
-            inside_a_run(host)
+            inside_a_run()
         } else {
             "neither the layer `namespaces` nor `landlock` is available: nothing would keep files apart, and no option changes that"
                 .into()
@@ -266,16 +267,13 @@ pub fn choose(
 }
 
 /// Why a run inside a run is refused: what each layer lacks, and that no flag helps.
-fn inside_a_run(host: &Host) -> String {
-    let why = |given: &Result<(), String>| given.clone().err().unwrap_or_default();
-    format!(
-        "this is a run inside a run, where three layers cannot be had: `namespaces` ({}); `landlock` (the outer run hides \
-         it: it would not bind what that run's monitor opens for the command); `supervisor` ({}). The layer `seccomp` \
-         alone would neither keep files apart nor this run's log from the command, so no --allow-degraded helps. The \
-         outer run's policy holds for the command already: run it without capsule, or start this run from outside",
-        why(&host.namespaces),
-        why(&host.supervisor)
-    )
+fn inside_a_run() -> String {
+    "this is a run inside a run, where three layers cannot be had: `namespaces` (the outer run makes none within its own); \
+     `landlock` (the outer run hides it: it would not bind what that run's monitor opens for the command); `supervisor` \
+     (the outer run's monitor already answers this process tree's system calls, and the kernel allows one). The layer \
+     `seccomp` alone would neither keep files apart nor this run's log from the command, so no --allow-degraded helps. \
+     The outer run's policy holds for the command already: run it without capsule, or start this run from outside"
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -429,12 +427,20 @@ mod tests {
     fn a_run_inside_a_run_is_told_what_to_do_instead() {
         let inner = Host {
             landlock: 0,
-            namespaces: Err("none".into()),
-            supervisor: Err("taken".into()),
+            namespaces: Err(NO_USERS.into()),
+            supervisor: Err("taken (in a container: this)".into()),
             ..host()
         };
         let error = choose(&inner, NetworkMode::None, &[], &waived(&DEFAULT)).unwrap_err();
         assert!(error.contains("a run inside a run") && error.contains("without capsule"));
+        // What would help a container does not help here.
+        assert!(!error.contains("container"));
+        let contained = Host {
+            namespaces: Err("a filter forbids it".into()),
+            ..inner.clone()
+        };
+        let error = choose(&contained, NetworkMode::None, &[], &waived(&DEFAULT)).unwrap_err();
+        assert!(!error.contains("a run inside a run"), "{error}");
         // What the policy requires is said first.
         let error = choose(
             &inner,

@@ -38,6 +38,7 @@ fn failed(why: &str, exit: u8, json: bool) -> ExitCode {
 }
 
 fn unanswered(message: &str, next_step: &str, exit: u8) {
+    let message = crate::log_terminal::numberless(message);
     let error = serde_json::json!({"message": message, "next_step": next_step});
     let answer = serde_json::json!({"ok": false, "error": error, "exit": exit});
     crate::log_terminal::print(&format!("{answer}\n"));

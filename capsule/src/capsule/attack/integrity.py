@@ -59,7 +59,7 @@ def log_replace(a: Inside) -> None:
 def log_directory(a: Inside) -> None:
     above = os.path.dirname(a.ws)
     os.mkdir(a.ws + "/twin")
-    a.write(a.ws + "/twin/capsule.log")
+    a.attempt(a.write, a.ws + "/twin/capsule.log")
     a.attempt(os.rename, a.ws, above + "/gone")
     a.attempt(a.sys, "renameat2", -100, a.ws + "/twin", -100, a.ws, 2)
     a.attempt(os.rename, a.ws + "/twin", a.ws)

@@ -249,6 +249,32 @@ def hooks_path(a: Inside) -> None:
     a.attempt(os.symlink, "../own/hooks", a.ws + "/tools/hooks")
 
 
+def _included(stage: Stage) -> None:
+    _repository(stage.ws / ".git", _PLAIN + "[include]\n\tpath = ../.gitconfig\n")
+    (stage.ws / ".gitconfig").write_text("[user]\n\tname = somebody\n")
+
+
+@case(
+    "git.included",
+    3,
+    "change a file of the workspace that the repository's settings include",
+    needs=("git",),
+    prepare=_included,
+)
+def included(a: Inside) -> None:
+    a.plant(a.ws + "/evil.sh")
+    settings = f'[core]\n\tfsmonitor = "{a.ws}/evil.sh"\n'
+    path = a.ws + "/.gitconfig"
+    a.write(a.ws + "/prepared", text=settings)
+    a.attempt(os.link, path, a.ws + "/second")
+    a.attempt(a.write, a.ws + "/second", os.O_WRONLY | os.O_TRUNC, settings)
+    a.attempt(a.sys, "renameat2", -100, a.ws + "/prepared", -100, path, 2)
+    a.attempt(os.unlink, path)
+    a.attempt(os.rename, a.ws + "/prepared", path)
+    a.attempt(os.symlink, "prepared", path)
+    a.write(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, settings)
+
+
 _PROGRAMS = (
     ".husky/pre-commit",
     ".githooks/pre-commit",

@@ -63,6 +63,7 @@ class Session:
         self._loaded: set[tuple[str, str]] = set()
         self._loading = threading.Lock()
         self._closed = False
+        self._lost = False
         _SESSIONS.add(self)
 
     @classmethod
@@ -169,7 +170,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether calls can still be made from this process."""
-        if self._closed or self.pid != os.getpid():
+        if self._closed or self._lost or self.pid != os.getpid():
             return False
         poll = select.poll()  # one of its own: a poll object serves one thread at a time
         poll.register(self.control, select.POLLIN)
@@ -249,8 +250,11 @@ class Session:
             lane.close()
 
     def _gone(self, error: Exception) -> SandboxError:
+        # Whoever calls next gets another one, also where this one is still on its way down.
+        self._lost = self._lost or isinstance(error, ConnectionError)
+        why = (isinstance(error, OSError) and error.strerror) or error
         return SandboxError(
-            f"the sandbox has gone: {error}", next_step="read its log, and call again for a new one"
+            f"the sandbox has gone: {why}", next_step="read its log, and call again for a new one"
         )
 
     def _checked(self, answer: Answer) -> Answer:

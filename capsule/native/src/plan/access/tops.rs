@@ -17,22 +17,37 @@ const NAMES: &[&str] = &[
     ".pre-commit-config.yaml",
     ".overcommit.yml",
     ".lefthook",
-    ".lefthook.yml",
-    ".lefthook-local.yml",
-    "lefthook.yml",
-    "lefthook-local.yml",
+    ".lefthook-local",
+    ".lefthook.*",
+    ".lefthook-local.*",
+    "lefthook.*",
+    "lefthook-local.*",
+    ".config/lefthook*",
+    ".hg/hgrc",
+    ".hg/hgrc-not-shared",
+    ".hg/sharedpath",
+    ".jj/repo/config.toml",
+    ".jj/workspace-config.toml",
     ".vscode",
     "*.code-workspace",
     ".idea",
     ".zed",
     ".exrc",
+    ".vimrc",
     ".nvimrc",
     ".nvim.lua",
+    ".helix",
+    ".Rprofile",
     ".dir-locals.el",
     ".dir-locals-2.el",
     ".envrc",
     "mise.toml",
     ".mise.toml",
+    "mise.*.toml",
+    ".mise.*.toml",
+    ".mise",
+    ".config/mise",
+    ".config/mise.toml",
     ".devcontainer",
     ".devcontainer.json",
     ".mcp.json",
@@ -41,6 +56,17 @@ const NAMES: &[&str] = &[
     ".cursor",
     ".windsurf",
     ".gemini",
+    ".opencode",
+    "opencode.json",
+    "opencode.jsonc",
+    ".aider.conf.yml",
+    ".continue",
+    ".roo",
+    ".kiro",
+    ".amazonq",
+    ".qwen",
+    ".crush.json",
+    "crush.json",
     "capsule.yaml",
 ];
 
@@ -73,18 +99,24 @@ impl Top {
 impl Access {
     /// Remember a line that protects, as it is written, if it is one of these.
     pub(super) fn top(&mut self, line: &str, pattern: &Pattern, rule: RuleId) {
-        let Some((directory, name)) = line.rsplit_once('/') else {
+        let named = NAMES.iter().filter_map(|name| {
+            let directory = line.strip_suffix(name)?.strip_suffix('/')?;
+            Some((directory, *name))
+        });
+        let Some((directory, name)) = named.max_by_key(|(_, name)| name.len()) else {
             return;
         };
-        if directory.contains("**") || !NAMES.contains(&name) {
+        if directory.contains("**") {
             return;
         }
-        let anchor = pattern.anchor();
-        let cut = if pattern.is_literal() {
-            anchor.len() - name.len() - 1
-        } else {
-            anchor.len()
+        // What of the name stands in the pattern's anchor: all of it, or the directories before its glob.
+        let fixed = match (pattern.is_literal(), name.rsplit_once('/')) {
+            (true, _) => name.len() + 1,
+            (false, Some((before, _))) => before.len() + 1,
+            (false, None) => 0,
         };
+        let anchor = pattern.anchor();
+        let cut = anchor.len() - fixed;
         self.tops.push(Top {
             base: anchor[..cut].to_vec(),
             below: anchor[cut..].to_vec(),
@@ -145,6 +177,9 @@ mod tests {
             "/w/lib/a/.envrc",
             "/w/lib/a/x.code-workspace",
             "/w/lib/a/capsule.yaml",
+            "/w/lib/a/.config/mise.toml",
+            "/w/lib/a/.config/lefthook-local.yml",
+            "/w/lib/a/.hg/hgrc",
         ] {
             let guarded = kept(name).unwrap();
             assert!(guarded.rule.text.ends_with("a repository begins at lib/a"));
@@ -154,6 +189,9 @@ mod tests {
             "/w/lib/a/src/.vscode/tasks.json",
             "/w/lib/.envrc",
             "/w/lib/a/.vscodes",
+            "/w/lib/a/.config/x",
+            "/w/lib/a/.hg/store",
+            "/w/lib/a/hgrc",
             "/w/.envrc",
             "/v/lib/a/.envrc",
             "/w/lib/a",

@@ -1,7 +1,7 @@
 // Written by scripts/preset_plans.py.
 /// A hash over the names and plans: what another build cached is not looked at.
 pub const DIGEST: &str =
-    "0c4dbca78948b4252766cd7494fb6a65e85c63f564d867ec2675dcbcfedd06f4";
+    "7307ee4382a9a616f8a4d7ca1419f8138de6599bf7d2197ca83980be46a1e94d";
 /// All presets, by name.
 pub const ALL: &[Preset] = &[
     Preset {
@@ -13,7 +13,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "c",
         source: "blake3:21e16511ae8346f9f640429926412e1d6275414221818f104041b66a73cd3a8e",
-        digest: "blake3:2472d2330625be70d7c1a987d188cdfb0f49e01cf6f999ee377e74e109d675a2",
+        digest: "blake3:859fc4f08be319f236e79f7b7352af4474a78c262d989118ee2fc678b7847efa",
         plan: include_str!("c.json"),
     },
     Preset {
@@ -37,7 +37,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "git",
         source: "blake3:b55d039b19a702e752b3cbd1fa93e3c8f281a4c02c1171cd32ab055bdf4f059e",
-        digest: "blake3:6f6a5863b3989408594371ff2a4b9f8d45792597ad198179acd79a38520d14b8",
+        digest: "blake3:62331fa3bb32fc6f8a24edbbc6fcf8356dbc5248308e26c6557114752ff63204",
         plan: include_str!("git.json"),
     },
     Preset {
@@ -61,7 +61,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "node",
         source: "blake3:e46d8f2a726d386a7f30d3083840211d83d7fb2a8b4dab163d461c5c104575c7",
-        digest: "blake3:0b1e8dbbd4e3183b02c309f718312c7e4e27f68836d8d694e4a9ba9ea52b80be",
+        digest: "blake3:3fe19022b46c7c4ad3053b6aae512f3e1e5a98aefa27c1be243510af22e8971f",
         plan: include_str!("node.json"),
     },
     Preset {
@@ -91,7 +91,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "python",
         source: "blake3:b266a79fc0273ffc385d0b61d25793eff41f05bda3f9380654b6f9a68b9afe12",
-        digest: "blake3:315e91d32dc6f50c3e0d5e8cb305eba874f21a68e193bee1ed7c32080b780006",
+        digest: "blake3:9ccd41d618e7c5079bebbc88534d5ec95bd1848a2cd51bc74efd1ef4825f1a32",
         plan: include_str!("python.json"),
     },
     Preset {
@@ -109,7 +109,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "rust",
         source: "blake3:3d51b28683ddb0f4f0cb7a47582b30b971009c714faaf5c029b8510f014becb3",
-        digest: "blake3:a0559ad962c4d87d0f7cee7344e0dfd1dd92bb024f22a784e508f7d8c71c9a27",
+        digest: "blake3:e4858a33f90daebddfd4e31fe8814698faa8dd991a833a5cff9f16f67d600657",
         plan: include_str!("rust.json"),
     },
     Preset {
@@ -121,7 +121,7 @@ pub const ALL: &[Preset] = &[
     Preset {
         name: "share",
         source: "blake3:0de10fceed1fb9201ecc8b3daa2f633b9917c3345dfeb25d449c521662e178a6",
-        digest: "blake3:2247af6129a89fc844ae4a3dd31c512c5ff4e4f9f4475b5b6de4390359c28c13",
+        digest: "blake3:dea12e6eb71ddc70976c3966b7099a7f2b489fed60449121c157f4cf11b6c300",
         plan: include_str!("share.json"),
     },
     Preset {
@@ -138,8 +138,8 @@ pub const ALL: &[Preset] = &[
     },
     Preset {
         name: "workspace",
-        source: "blake3:98d650de415fab2f46f31d91e5366cade4afb535d778ce1b59406f01a7d0c8a0",
-        digest: "blake3:d46dfdbe705ff4c6ae768d16532bfc13023d3b6f98188390b997d29643194ba1",
+        source: "blake3:e318a8cee77d46d9ee42a6fdb8c978f4d2599fd2a7acd27566352460d6a33611",
+        digest: "blake3:f8951f549a80356d77aac13107c06f594afc5d5646610b8fefc8268ab9661b57",
         plan: include_str!("workspace.json"),
     },
 ];

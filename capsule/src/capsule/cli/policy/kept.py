@@ -2,20 +2,20 @@
 
 The launcher decides (docs/formats/policy.md, "Kept"); this says the same beforehand, for `explain`.
 
-    why_kept("/w/capsule.log", "write", policy, access)     # "the log of its runs is kept"
+    why_kept("/w/capsule.log", "write", policy, access)     # "the logs of runs are kept; …"
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 from capsule.places import state_directory
 from capsule.policy.model import Policy
 from capsule.sandbox.access import Access
 
 LOG = "capsule.log"
+POLICY = "capsule.yaml"
 ROOTS_FILES = (
     "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/security/opasswd",
     "/etc/krb5.keytab", "/etc/ppp/chap-secrets", "/etc/ppp/pap-secrets",
@@ -27,9 +27,11 @@ ROOTS_DIRECTORIES = ("/etc/ssh", "/etc/ssl/private", "/etc/sudoers.d")
 def why_kept(path: str, want: str, policy: Policy, access: Access) -> str | None:
     """Why a run keeps `path` from this use although the policy grants it, or None."""
     if want == "write":
-        log = str(Path(access.variables.cwd, LOG))
-        if path == log or path.startswith(log + "."):
-            return "the log of its runs is kept; name another place for it with --log"
+        parts = path.split("/")
+        if any(part == LOG or part.startswith(LOG + ".") for part in parts):
+            return "the logs of runs are kept; name another place for this run's with --log"
+        if POLICY in parts:
+            return "the name of a policy, which a later run would obey, is kept"
         if path in {name for source in policy.sources for name in (source.path, source.target)}:
             return "the policy in force is kept"
     state = os.path.realpath(state_directory())

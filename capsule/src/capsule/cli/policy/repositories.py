@@ -3,7 +3,7 @@
 A `.git` that is a file is not written; the workspace's first one is not made; where `core.hooksPath`, a `.git` that
 is a file or a link, or a bare repository lead git, the names there are protected as their like in `.git` is. Where a
 repository begins below the workspace, what presets protect at the workspace's top is protected too. It reads a
-bounded beginning of git's settings, follows no `include`, and starts no git.
+bounded beginning of git's settings and of what they include, and starts no git.
 
     kept(access, "/w/.git")     # None: an ordinary directory, or nothing speaks against it
 """
@@ -23,8 +23,9 @@ from capsule.sandbox.compiler import compile_policy
 
 _MOST = 256 * 1024
 _NAMES = {"hooks": "hooks", "config": "config", "config.worktree": "config", "commondir": "config"}
-_SECTION = re.compile(r"\s*\[([^]]*)\]\s*(.*)")
-_SETTING = re.compile(r"\s*hookspath\s*=\s*(.*)", re.IGNORECASE)
+_MOST_FILES = 64
+_SECTION = re.compile(r'\s*\[((?:"(?:[^"\\]|\\.)*"|[^]"])*)\]\s*(.*)')
+_SETTING = re.compile(r"\s*(\w+)\s*=\s*(.*)")
 
 
 def kept(access: Access, path: str) -> Decision | None:
@@ -58,8 +59,8 @@ def _top(access: Access, path: str) -> Decision | None:
 
 def _names_a_top(text: str) -> bool:
     """Whether a line protects one of the names that the preset `workspace` keeps at its top, in one directory."""
-    line = re.fullmatch(r'filesystem: protect: \["(?!.*\*\*)(?:.*/)?([^/"]+)"\]', text)
-    return line is not None and line[1] in _tops()
+    line = re.fullmatch(r'filesystem: protect: \["(?!.*\*\*)([^"]+)"\]', text)
+    return line is not None and any(f"/{line[1]}".endswith(f"/{top}") for top in _tops())
 
 
 @functools.cache
@@ -73,7 +74,7 @@ def _led(workspace: Path, home: Path) -> Iterator[tuple[Path, str, str]]:
     if not os.path.lexists(dot):
         if all((workspace / name).exists() for name in ("HEAD", "objects", "refs")):
             yield from ((workspace / name, means, "a bare repository") for name, means in _NAMES.items())
-            yield from _hooks_path(workspace, workspace, home)
+            yield from _leads(workspace, workspace, home)
         return
     own = Path(os.path.realpath(dot))
     if dot.is_file():
@@ -84,27 +85,44 @@ def _led(workspace: Path, home: Path) -> Iterator[tuple[Path, str, str]]:
     for directory in {own, common} - {dot}:
         yield from ((directory / name, means, "`.git` leads here") for name, means in _NAMES.items())
     for settings in (common, own):
-        yield from _hooks_path(settings, workspace, home)
+        yield from _leads(settings, workspace, home)
 
 
-def _hooks_path(settings: Path, workspace: Path, home: Path) -> Iterator[tuple[Path, str, str]]:
-    for file in ("config", "config.worktree"):
-        for value in hooks_paths(_read(settings / file)):
-            path = home / value[2:] if value.startswith("~/") else workspace / value
-            yield Path(os.path.realpath(path)), "hooks", "core.hooksPath leads here"
+def _leads(settings: Path, workspace: Path, home: Path) -> Iterator[tuple[Path, str, str]]:
+    """What the settings in a directory, and those that they include, name: hooks, and settings."""
+    files = [settings / "config", settings / "config.worktree"]
+    for file in files:  # grows meanwhile
+        for key, value in leading(_read(file)):
+            base = workspace if key == "hookspath" else file.parent
+            path = Path(os.path.realpath(home / value[2:] if value.startswith("~/") else base / value))
+            if key == "hookspath":
+                yield path, "hooks", "core.hooksPath leads here"
+                continue
+            yield path, "config", "the repository's settings include it"
+            if path not in files and len(files) < _MOST_FILES:
+                files.append(path)
 
 
-def hooks_paths(text: str) -> list[str]:
-    """Every value of `core.hooksPath` in settings of git."""
-    found, core = [], False
+def leading(text: str) -> list[tuple[str, str]]:
+    """Every `core.hooksPath` ("hookspath"), and path of an include ("path"), in settings of git."""
+    found: list[tuple[str, str]] = []
+    key = ""
     for whole in re.sub(r"\\\r?\n", "", text).splitlines():
         line = whole
         if section := _SECTION.match(line):
-            core, line = section[1].strip().lower() == "core", section[2]
-        if core and (setting := _SETTING.match(line)):
-            value = re.sub(r'("(?:[^"\\]|\\.)*")|\s*[#;].*', lambda match: match[1] or "", setting[1])
-            found.append(re.sub(r'\\(.)|"', lambda match: match[1] or "", value).strip())
-    return [value for value in found if value]
+            key, line = _key_of(section[1]), section[2]
+        setting = _SETTING.match(line)
+        if setting and setting[1].lower() == key:
+            value = re.sub(r'("(?:[^"\\]|\\.)*")|\s*[#;].*', lambda match: match[1] or "", setting[2])
+            found.append((key, re.sub(r'\\(.)|"', lambda match: match[1] or "", value).strip()))
+    return [(name, value) for name, value in found if value]
+
+
+def _key_of(section: str) -> str:
+    """The setting that leads elsewhere in a section; empty where none does."""
+    name, quote, _ = section.strip().partition('"')
+    known = {("core", ""): "hookspath", ("include", ""): "path", ("includeif", '"'): "path"}
+    return known.get((name.strip().lower(), quote), "")
 
 
 def _read(path: Path) -> str:
