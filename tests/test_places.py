@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from capsule.egress import authority
-from capsule.places import state_directory
+from capsule.places import make_private, state_directory
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,11 @@ def test_where_state_lies(monkeypatch: pytest.MonkeyPatch, named: str | None, ex
         monkeypatch.setenv("XDG_STATE_HOME", named)
     assert state_directory() == Path(expected)
     assert authority.directory() == Path(expected) / "egress"
+
+
+def test_what_is_made_above_is_as_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for _ in range(2):
+        make_private(tmp_path / "state/capsule/egress")
+    made = [tmp_path, *(tmp_path / name for name in ("state", "state/capsule", "state/capsule/egress"))]
+    assert [one.stat().st_mode & 0o777 for one in made] == [0o755, 0o700, 0o700, 0o700]

@@ -1,6 +1,7 @@
 """Where this user's state lies: one rule, below everything that keeps something there.
 
-It makes nothing and refuses nothing; a relative `XDG_STATE_HOME` is ignored, as the XDG specification demands.
+It refuses nothing; a relative `XDG_STATE_HOME` is ignored, as the XDG specification demands. What it makes is this
+user's alone.
 
     state_directory() / "egress" / "socket"
 """
@@ -15,3 +16,14 @@ def state_directory() -> Path:
     """`$XDG_STATE_HOME/capsule`, else `~/.local/state/capsule`."""
     named = Path(os.environ.get("XDG_STATE_HOME") or "relative")
     return (named if named.is_absolute() else Path.home() / ".local/state") / "capsule"
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory and what is missing above it, each of mode 0700: `mkdir` makes what is above for everybody.
+
+    Raises:
+        OSError: one of them cannot be made.
+    """
+    for one in reversed((directory, *directory.parents)):
+        if not one.exists():
+            one.mkdir(mode=0o700, exist_ok=True)

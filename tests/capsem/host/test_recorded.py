@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,41 @@ def test_it_only_reads(capsule_binary: Path, sql: str) -> None:
             "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT count(*) FROM a",
             seconds=0.1,
         )
+
+
+def test_what_was_recorded_just_now_is_verified_as_soon_as_it_is_signed(capsule_binary: Path) -> None:
+    log = record(capsule_binary, ID, *machine())
+    with subprocess.Popen(
+        [str(capsule_binary), "record", "--log", str(log)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as recorder:
+        assert recorder.stdin is not None
+        before = log.stat().st_size
+        for entry in machine():
+            recorder.stdin.write(json.dumps(entry).encode() + b"\n")
+        recorder.stdin.flush()
+        until = time.monotonic() + 60
+        while log.stat().st_size == before:
+            assert time.monotonic() < until
+        early = subprocess.run([str(capsule_binary), "verify", str(log)], capture_output=True, check=False)
+        assert early.returncode == 20, "the control"
+        assert Recorded(ID).verify().code == 0
+        recorder.kill()
+
+
+def test_what_nobody_signs_any_more_is_said(capsule_binary: Path) -> None:
+    log = record(capsule_binary, ID, *machine())
+    with subprocess.Popen(
+        [str(capsule_binary), "record", "--log", str(log)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as recorder:
+        assert recorder.stdin is not None
+        before = log.stat().st_size
+        recorder.stdin.write(json.dumps(machine()[0]).encode() + b"\n")
+        recorder.stdin.flush()
+        until = time.monotonic() + 60
+        while log.stat().st_size == before:
+            assert time.monotonic() < until
+        recorder.kill()
+    assert Recorded(ID).verify().code == 20
 
 
 def test_a_log_that_was_changed_is_said(capsule_binary: Path) -> None:

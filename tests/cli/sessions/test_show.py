@@ -13,7 +13,7 @@ def test_what_it_did_counted(log: Log, capsys: pytest.CaptureFixture[str]) -> No
     assert (answer.code, answer.err) == (0, "")
     for part in (
         "programs  git, python3", "/w/src  1 create, 1 rename", "api.example.org", "4.1 kB", "claude", "$0.0081",
-        "no name   evil.example \u00d73", "finding   high: Secret read, then sent", "tools     grep, add",
+        "no name   evil.example \u00d73", "finding   high: Secret read, then sent", "tools     files grep, add",
         'by deny: ["~/.ssh"] (preset:toolchains:62)', "looked 1 times for what",
     ):  # fmt: skip
         assert part in answer.out, part

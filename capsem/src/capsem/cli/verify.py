@@ -23,7 +23,8 @@ from capsem.cli.asking import RecordedName, recorded
 def command(*, machine: str, strict: bool, quick: bool, as_json: bool) -> int:
     """Check every line, block and signature of a machine's log; of a branch, its parent's up to the moment of it, too.
 
-    Exits as `capsule verify` does: 0 verified. Also of one that was deleted, by its id.
+    Exits as `capsule verify` does: 0 verified. Also of one that was deleted, by its id. What a machine that runs has
+    recorded just now is signed within a second, which is waited for.
     """
     found, _ = recorded(machine)
     done = found.verify(*(["--strict"] if strict else []), *(["--quick"] if quick else []))

@@ -15,6 +15,7 @@ import contextlib
 import json
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,9 @@ from capsule.sessions.schema import RUNS
 from capsule.sessions.timeline import Told, tell
 
 BUSY_SECONDS = 30.0
+SIGNED_SECONDS = 2.0
+"""A recorder signs what it was handed within one."""
+_AGAIN_SECONDS = 0.2
 _COUNTS = {
     "entries": "SELECT count(*) FROM events",
     "commands": "SELECT count(*) FROM commands WHERE outcome IS NULL AND action IS NOT 'block'",
@@ -145,6 +149,8 @@ class Recorded:
     def verify(self, *options: str) -> Verified:
         """Check its log: every line, block and signature; of a branch, that its parent's has the moment of it, too.
 
+        Of a machine that runs, entries of the last second may not be signed yet: they are waited for, for 2 s.
+
         Args:
             options: of `capsule verify`: `--strict`, `--quick`.
 
@@ -181,6 +187,14 @@ class Recorded:
 
 
 def _verify(log: Path, options: Sequence[str]) -> Verified:
+    """What is the verdict; while somebody writes, the newest entries are given the time to be signed."""
+    until = time.monotonic() + SIGNED_SECONDS
+    while (found := _verdict(log, options)).found.get("outcome") == "unsealed" and time.monotonic() < until:
+        time.sleep(_AGAIN_SECONDS)
+    return found
+
+
+def _verdict(log: Path, options: Sequence[str]) -> Verified:
     line = [str(find_binary()), "verify", str(log), *options, "--json"]
     told = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     try:

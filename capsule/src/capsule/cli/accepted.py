@@ -14,7 +14,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from capsule.places import state_directory
+from capsule.places import make_private, state_directory
 from capsule.profile.trace import write_whole
 
 
@@ -39,7 +39,7 @@ def accept(plan: bytes, policy: Path) -> None:
         OSError: the state directory cannot be written.
     """
     marker = _marker(plan)
-    marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(marker.parent)
     write_whole(marker, json.dumps({"policy": str(policy)}).encode())
 
 

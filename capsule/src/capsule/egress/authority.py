@@ -38,7 +38,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from capsule.egress.certificates import belongs, make_authority
 from capsule.egress.trust import blocks, bundle, java_truststore
 from capsule.errors import CapsuleError, Fault
-from capsule.places import state_directory
+from capsule.places import make_private, state_directory
 
 _RENEW = datetime.timedelta(days=30)
 _LARGEST = 16 << 20
@@ -213,7 +213,7 @@ def _authority(files: Files, now: datetime.datetime) -> x509.Certificate:
 
 
 def _own_directory(path: Path, *, make: int) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=make)
     found = path.lstat()

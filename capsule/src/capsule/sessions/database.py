@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from capsule.errors import CapsuleError, Fault
-from capsule.places import state_directory
+from capsule.places import make_private, state_directory
 from capsule.sessions.schema import VERSION, steps
 
 FILE = "sessions.db"
@@ -54,7 +54,7 @@ def directory() -> Path:
     """Where the database is: `$XDG_STATE_HOME/capsule`, made with mode 0700 where it is missing."""
     place = state_directory()
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(place)
     except OSError as error:
         raise _unusable(place, error) from error
     return place
