@@ -38,8 +38,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _SKIPPED = re.compile(r"needs ([a-z0-9-]+): (.*)")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A wrong capability name would skip or run a test silently: refuse the whole session."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A wrong capability name would skip or run a test silently: refuse the whole session.
+
+    With `--no-loadscope-reorder`, files of machines come first: few tests that take long, which would else be begun
+    last, and at the end one process would wait for the other.
+    """
+    if not config.getoption("loadscopereorder", default=True):
+        items.sort(key=lambda item: not item.path.is_relative_to(REPOSITORY / "tests/vm"))
     for item in items:
         for mark in item.iter_markers("needs"):
             unknown = set(mark.args) - PROBES.keys()
