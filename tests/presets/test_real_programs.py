@@ -312,8 +312,8 @@ def test_cargo_build_and_test(preset: Preset) -> None:
     preset.file("build.rs", 'fn main() { println!("cargo:rerun-if-changed=build.rs"); }\n')
     preset.file("part/Cargo.toml", '[package]\nname = "part"\nversion = "0.1.0"\nedition = "2021"\n')
     preset.file("part/src/lib.rs", 'pub fn hello() -> &\'static str { "hello from cargo" }\n')
-    # Locks of the shared registry: cargo goes on without them when it is offline.
-    locks = (".cargo/.package-cache", ".cargo/.package-cache-mutate", ".cargo/.global-cache")
+    # Locks of the shared registry, and a place for them: cargo goes on without them when it is offline.
+    locks = ("/.cargo", ".cargo/.package-cache", ".cargo/.package-cache-mutate", ".cargo/.global-cache")
     preset.run("cargo", "build", "--offline", "--quiet", expect=locks)
     assert preset.run("target/debug/work") == "hello from cargo\n"
     preset.run("cargo", "test", "--offline", "--quiet", expect=locks)

@@ -129,6 +129,8 @@ class Channel:
         self._guest_streams: dict[tuple[int, int], GuestStream] = {}
         self._error: CapsemError | None = None
         self._held: list[tuple[int, bytes]] | None = None
+        self.thaws = 0
+        """How often it has run on after it stood still."""
         self._hello: asyncio.Future[guest.Hello] | None = None
         self._ready: asyncio.Future[guest.Ready] | None = None
         self.opened: asyncio.Queue[GuestStream] = asyncio.Queue()
@@ -351,6 +353,7 @@ class Channel:
     async def thaw(self, wall_clock_ns: int) -> None:
         """It runs on; the clock is set before."""
         held, self._held = self._held or [], None
+        self.thaws += 1
         request = self._request(LIFECYCLE)
         self._say(LIFECYCLE, guest.Thaw(request.id, wall_clock_ns))
         for port, data in held:

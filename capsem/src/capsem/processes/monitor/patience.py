@@ -82,13 +82,14 @@ class Patience:
         with contextlib.suppress(CapsemError):
             while True:
                 await asyncio.sleep(LOOK_SECONDS)
-                asked = time.monotonic()
+                asked, thaws = time.monotonic(), channel.thaws
                 try:
                     async with asyncio.timeout(ANSWER_SECONDS):
                         await channel.ping()
                 except TimeoutError:
-                    # What is sent to one that stands still for a copy waits until it runs on.
-                    if not channel.frozen and not await self._again(channel, asked):
+                    # What is sent to one that stands still for a copy waits until it runs on, and is asked anew then.
+                    stood = channel.frozen or channel.thaws != thaws
+                    if not stood and not await self._again(channel, asked):
                         return
 
     async def _again(self, channel: Channel, since: float) -> bool:
