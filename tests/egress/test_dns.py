@@ -81,6 +81,15 @@ def test_localhost_is_the_loopback_whatever_was_decided(name: str) -> None:
     assert not parsed(ask("notlocalhost")).local
 
 
+def test_who_asks_for_its_own_name_gets_its_loopback_over_one_protocol() -> None:
+    pool, question = Pool(), parsed(ask("build"))
+    found = dns.message.from_wire(answer(question, pool, allowed=False, own=True).wire)
+    assert str(found.answer[0][0]) == "127.0.0.1"
+    other = dns.message.from_wire(answer(parsed(ask("build", "AAAA")), pool, allowed=False, own=True).wire)
+    assert (other.rcode(), other.answer) == (dns.rcode.NOERROR, [])
+    assert not len(pool)
+
+
 def test_case_is_echoed_and_the_name_is_decided_in_lower_case() -> None:
     question = parsed(ask("PkGs.oRg"))
     assert question.name == "pkgs.org"

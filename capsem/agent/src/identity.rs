@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::message::unbase64;
-use crate::{naming, sys, trust};
+use crate::{sys, trust};
 
 /// What is said of this machine in `hello` and `ready`.
 #[derive(Debug, Clone)]
@@ -45,8 +45,6 @@ pub fn apply(
         .map_err(|error| format!("the random numbers could not be seeded: {error}"))?;
     sys::set_host_name(hostname)
         .map_err(|error| format!("the host name could not be set: {error}"))?;
-    naming::install(Path::new("/"), hostname)
-        .map_err(|error| format!("the name could not be put into /etc/hosts: {error}"))?;
     sys::set_clock(wall_clock_ns)
         .map_err(|error| format!("the clock could not be set: {error}"))?;
     if let Some(authority) = authority {

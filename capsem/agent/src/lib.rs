@@ -21,7 +21,6 @@ pub mod job;
 pub mod line;
 pub mod mcp;
 pub mod message;
-pub mod naming;
 pub mod network;
 pub mod port;
 pub mod prefetch;

@@ -177,11 +177,15 @@ class Server(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Beginning(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What the session is: of the form that `capsule-egress` is told (docs/formats/egress.md); its MCP servers."""
+    """What the session is: of the form that `capsule-egress` is told (docs/formats/egress.md).
+
+    Beside it: its MCP servers, and the names of the machine.
+    """
 
     session: dict[str, Any]
     signer: Signer
     servers: tuple[Server, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def encode(said: MonitorSaid | ProxySaid) -> bytes:

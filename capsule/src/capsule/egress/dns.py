@@ -194,18 +194,21 @@ def _refuse(identity: int, flags: int, rcode: int, reason: str) -> Refusal:
     return Refusal(_HEADER.pack(identity, word, 0, 0, 0, 0), RCODES[rcode], reason)
 
 
-def answer(question: Question, pool: Pool, *, allowed: bool) -> Answer:
+def answer(question: Question, pool: Pool, *, allowed: bool, own: bool = False) -> Answer:
     """The answer to a question that was decided.
 
     Args:
         question: from `parse`.
         pool: of this run; a new name takes an address there.
         allowed: what was decided about the name; `localhost` needs no decision.
+        own: it is the name of who asks: its loopback, over IPv4 alone.
     """
     rcode = 0
     data = b""
     if question.local:
         data = {A: _LOCAL_A, AAAA: _LOCAL_AAAA}.get(question.qtype, b"")
+    elif own:
+        data = _LOCAL_A if question.qtype == A else b""
     elif not allowed:
         rcode = NXDOMAIN
     elif question.qtype == A:

@@ -100,6 +100,8 @@ class Session:
         self.flows = Flows()
         self.pool = Pool()
         self.tally = Tally()
+        self.own: frozenset[str] = frozenset()
+        """Names of who asks, which are its own loopback's; a run's stand in its own `/etc/hosts`."""
         self._unclaimed: deque[tuple[dict[str, Any], tuple[str, int], asyncio.TimerHandle]] = deque()
         self.problems: list[str] = []
         self._watch: Watch | None = None
@@ -248,7 +250,7 @@ class Session:
         if not isinstance(question, Question):
             return question.wire
         verdict = self._decide_name(question.name, question.type_name, question.transport)
-        reply = answer(question, self.pool, allowed=verdict.allowed)
+        reply = answer(question, self.pool, allowed=verdict.allowed, own=question.name in self.own)
         section = describe(question, reply)
         asker = self.flows.asker(source)
         if asker is None and len(self._unclaimed) < UNCLAIMED and self._inside:
@@ -275,7 +277,7 @@ class Session:
         self.recorder.write("egress.finding", found)
 
     def _decide_name(self, name: str, qtype: str, transport: str) -> Verdict:
-        if name == "localhost" or name.endswith(".localhost"):
+        if name == "localhost" or name.endswith(".localhost") or name in self.own:
             return Verdict("allow", "default", "the sandbox's own loopback")
         return self.judge.name(name, qtype, transport)
 

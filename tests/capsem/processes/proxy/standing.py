@@ -59,7 +59,12 @@ class Standing:
         self.handover = Handover(ours, on_message=self._heard, on_end=lambda _: None)
         self.handover.start()
         content = blank("beginning")
-        os.write(content, proxy.encode_beginning(proxy.Beginning(self._session, self.signer, self._servers)))
+        os.write(
+            content,
+            proxy.encode_beginning(
+                proxy.Beginning(self._session, self.signer, self._servers, ("Mine", "m-1"))
+            ),
+        )
         self.handover.send(proxy.encode(proxy.Begin()), [far.detach(), far_mcp.detach(), content])
         self._reading = asyncio.create_task(self._read())
         await self.until(lambda: any(isinstance(one, proxy.Ready) for one in self.said))

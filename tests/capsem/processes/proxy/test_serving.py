@@ -59,6 +59,16 @@ async def test_a_name_that_is_not_listed_does_not_exist_and_its_address_is_reset
         assert not any(isinstance(said, proxy.Dial) for said in stand.said)
 
 
+async def test_the_machine_s_own_names_are_its_loopback_and_no_other_is() -> None:
+    async with Standing() as stand:
+        for name in ("mine", "m-1"):
+            assert await stand.resolve(name) == (0, "127.0.0.1")
+            assert stand.entries[-1]["decision"]["action"] == "allow"
+        for name in ("mine.example", "x.m-1", "m-2"):
+            assert (await stand.resolve(name))[0] == 3
+            assert stand.entries[-1]["decision"]["action"] == "block"
+
+
 async def test_an_answer_waits_until_it_is_on_the_log() -> None:
     async with Standing(host("a.example")) as stand:
         stand.noting = False

@@ -291,7 +291,10 @@ class Network:
             Server(one.name, one.file, one.line, one.changes) for one in self.servers.declared.values()
         )
         beginning = Beginning(
-            session(self._record.id, self._spec, rules, secrets), await self._sign(), declared
+            session(self._record.id, self._spec, rules, secrets),
+            await self._sign(),
+            declared,
+            self._record.names,
         )
         ours, theirs = socket.socketpair()
         errors = os.open(

@@ -9,6 +9,7 @@ policy's author lets a program's name decide.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from capsem.processes.proxy.monitor import MonitorLink
@@ -29,8 +30,11 @@ class GuestSession(Session):
     # Rules about commands and files are the monitor's; they may stand in one file with others.
     decides = MACHINE
 
-    def __init__(self, frame: SessionFrame, monitor: MonitorLink, minter: Minter) -> None:
+    def __init__(
+        self, frame: SessionFrame, monitor: MonitorLink, minter: Minter, *, own: Iterable[str] = ()
+    ) -> None:
         super().__init__(frame, None, monitor, minter, _nobody_waits, dialer=monitor)
+        self.own = frozenset(name.lower() for name in own)
         self._asking: dict[str, Any] = {}
 
     def made_by(self, source: Address, target: Address, opened: Open) -> None:

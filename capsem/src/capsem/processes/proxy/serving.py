@@ -87,7 +87,7 @@ class _Proxy:
         ports = {number: socket.socket(fileno=self.handover.take()) for number in (NETWORK, MCP)}
         beginning = decode_beginning(self.monitor.take_file())
         frame = msgspec.convert(beginning.session, frames.Session)
-        self.session = GuestSession(frame, self.monitor, _minter(beginning.signer))
+        self.session = GuestSession(frame, self.monitor, _minter(beginning.signer), own=beginning.names)
         self.servers = beginning.servers
         self.begun.set_result((self.session, ports))
 
