@@ -8,6 +8,7 @@ Example: ``python -m scripts.reference`` (``make docs`` does it)
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import inspect
 import json
@@ -31,19 +32,21 @@ Full = Callable[[str, str], str | None]
 _HEADING = re.compile(r"^\s*(commands|verbs)\b.*:$", re.IGNORECASE)
 
 
-def binary() -> Path:
-    """The installed native binary."""
-    return Path(os.environ.get("CAPSULE_BINARY") or Path(sysconfig.get_path("scripts")) / "capsule")
+def binary(name: str = "capsule") -> Path:
+    """An installed program of ours."""
+    named = os.environ.get("CAPSULE_BINARY") if name == "capsule" else None
+    return Path(named or Path(sysconfig.get_path("scripts")) / name)
 
 
-def help_of(words: tuple[str, ...]) -> str:
-    """What `capsule WORDS --help` prints, at 80 columns.
+@functools.cache
+def help_of(words: tuple[str, ...], program: str = "capsule") -> str:
+    """What `capsule WORDS --help` prints, at 80 columns, asked once.
 
     Raises:
         RuntimeError: it fails, or prints nothing.
     """
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
-    command = [str(binary()), *words, "--help"]
+    command = [str(binary(program)), *words, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
     if done.returncode != 0 or not done.stdout.strip():
         raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()}")

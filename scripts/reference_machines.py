@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-from click.testing import CliRunner
 
 import capsem
 from capsem import errors
 from capsem.cli.main import root
 from capsem.processes.service.app import build
 from capsem.processes.service.registry import Registry
+from scripts import reference
 from scripts.reference import MADE, ROOT, describe
 
 SDK = ROOT / "capsem/src/capsem/sdk"
@@ -46,10 +46,7 @@ def help_of(words: tuple[str, ...]) -> str:
     Raises:
         RuntimeError: it fails.
     """
-    done = CliRunner().invoke(root, [*words, "--help"], prog_name="capsem", terminal_width=80)
-    if done.exit_code != 0:
-        raise RuntimeError(f"capsem {' '.join(words)} --help: exit {done.exit_code}: {done.output}")
-    return "\n".join(line.rstrip() for line in done.output.strip().splitlines())
+    return reference.help_of(words, "capsem")
 
 
 def verbs() -> Iterator[tuple[str, ...]]:
