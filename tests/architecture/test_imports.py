@@ -13,6 +13,7 @@ from tests.architecture.sources import ROOT, Module, modules
 LEVELS = {
     "capsule.errors": -1,
     "capsule.places": -1,
+    "capsule.regular": -1,
     "capsule.policy": 0,
     "capsule.rules": 1,
     "capsule.sandbox": 2,
@@ -48,9 +49,9 @@ OFFERED = {
     "capsule", "capsule.cli.asks", "capsule.cli.files", "capsule.cli.lazy", "capsule.errors", "capsule.overlay.apply",
     "capsule.overlay.change", "capsule.overlay.journal", "capsule.overlay.layer", "capsule.overlay.manifest",
     "capsule.places", "capsule.policy.document", "capsule.policy.glob", "capsule.policy.grants", "capsule.policy.model",
-    "capsule.policy.quantities", "capsule.policy.reader", "capsule.rules.deciders", "capsule.rules.engine",
-    "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler", "capsule.sandbox.launcher",
-    "capsule.sandbox.syscalls",
+    "capsule.policy.quantities", "capsule.policy.reader", "capsule.regular", "capsule.rules.deciders",
+    "capsule.rules.engine", "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler",
+    "capsule.sandbox.launcher", "capsule.sandbox.syscalls",
     # The session database over a machine's log, and how it is told.
     "capsule.cli.sessions.query", "capsule.cli.sessions.show", "capsule.cli.sessions.story",
     "capsule.cli.sessions.timeline", "capsule.sessions.database", "capsule.sessions.ingest", "capsule.sessions.query",

@@ -230,7 +230,7 @@ LABEL = st.text("abc1-", min_size=1, max_size=5).filter(
 NAME = st.lists(LABEL, min_size=1, max_size=3).map(".".join).map(lambda name: name + ".example")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(NAME, min_size=1, max_size=6), NAME)
 def test_another_verifier_agrees(hosts: list[str], other: str) -> None:
     key = new_key()

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capsule.egress.frames import EGRESS_LIMIT, Flow, FrameError, FrameReader, Secret, Session, encode
@@ -66,7 +66,6 @@ def test_not_a_frame(data: bytes) -> None:
         list(FrameReader().feed(data))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), max_size=60))
 def test_cuts_do_not_matter(cuts: list[int]) -> None:
     flow = {

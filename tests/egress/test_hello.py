@@ -6,7 +6,7 @@ import ssl
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capsule.egress.hello import LIMIT, Hello, HelloError, looks_like_tls, read_hello
@@ -89,7 +89,6 @@ def test_refused(data: bytes) -> None:
         read_hello(data)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_break_it(data: bytes) -> None:
     for untrusted in (data, b"\x16\x03\x01" + block(2, b"\x01" + block(3, data))):

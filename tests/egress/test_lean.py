@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.connection import Client, ConnectionState
@@ -26,7 +26,6 @@ NAMES = st.sampled_from(["Host", "host", "HOST", "X-A", "x-a", "accept", ""])
 FIELDS = st.lists(st.tuples(NAMES.map(str.encode), st.binary(max_size=6)), max_size=6)
 
 
-@settings(deadline=None)
 @given(FIELDS, NAMES)
 def test_as_before(fields: list[tuple[bytes, bytes]], name: str) -> None:
     headers = http.Headers(fields)

@@ -175,6 +175,18 @@ def test_torn_at_any_byte_the_next_one_records_it(log: Log, cut: int) -> None:
         assert whole.startswith(log.path.read_bytes()[: whole.index(torn.read_bytes())])
 
 
+def on_a_small_disk(
+    script: str, log: Log, tmp_path: Path, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a script that may mount at its first argument, with the program as its second."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    return subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", disk, log.binary],
+        capture_output=True, text=True, timeout=seconds, check=False,
+    )  # fmt: skip
+
+
 FULL = """
 mount -t tmpfs -o size=64k tmpfs "$1" && cd "$1" && shift
 "$1" record --log small.log < /dev/null || exit 7
@@ -192,12 +204,7 @@ mount -o remount,bind,ro "$PWD" && "$1" record --log other.log < /dev/null; echo
 
 @pytest.mark.needs("unshare", "userns")
 def test_a_full_disk_stops_and_harms_nothing(log: Log, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FULL, "sh", disk, log.binary],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = on_a_small_disk(FULL, log, tmp_path, 60)
     said = [line for line in done.stdout.splitlines() if not line.startswith("{")]
     assert said == ["full 125", "verify 0", "room 0", "verify 0", "nowhere 125", "read-only 125"], done.stderr
     assert "make room there" in done.stderr
@@ -221,12 +228,7 @@ rm /dev/shm/lines.$$
 
 @pytest.mark.needs("unshare", "userns")
 def test_a_full_disk_is_waited_for_as_long_as_somebody_writes(log: Log, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", WAITS, "sh", disk, log.binary],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = on_a_small_disk(WAITS, log, tmp_path, 120)
     said = done.stdout.splitlines()
     assert said == ["waited 0", "30", "0", "verify 0", "nobody writes 125", "a file 125"], done.stderr
 

@@ -125,7 +125,7 @@ def test_kinds_have_names() -> None:
     ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.binary(max_size=200) | st.text("ab:-[]{}!&*%#'\"?|>\n ,@`\\u0Ux", max_size=60).map(str.encode))
 def test_any_bytes_give_a_tree_or_a_policy_error(data: bytes) -> None:
     try:

@@ -165,7 +165,7 @@ def test_the_name_and_the_examples_are_the_top_documents() -> None:
     assert resolve(Source("preset:.", b"version: 1"), DictLoader()).name == "policy"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, documents, documents)
 def test_merging_is_associative_and_nothing_is_neutral(
     one: dict[str, object], two: dict[str, object], three: dict[str, object]

@@ -165,7 +165,7 @@ def test_a_unix_address_takes_the_home_sign() -> None:
     assert parse_address("unix:~/x.sock") == "unix:${home}/x.sock"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 def test_every_generated_document_is_accepted(document: dict[str, object]) -> None:
     parsed = parse(to_yaml(document), "capsule.yaml")
@@ -173,7 +173,7 @@ def test_every_generated_document_is_accepted(document: dict[str, object]) -> No
     assert (parsed.name is not None) == ("name" in document)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, st.data())
 def test_a_damaged_document_is_accepted_or_refused_with_a_place(
     document: dict[str, object], data: st.DataObject
@@ -194,7 +194,7 @@ def test_a_damaged_document_is_accepted_or_refused_with_a_place(
         check_places(error)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.text("versionfil:ytmrad[]{}\"'\n -#&*!|>?%@,.~/$0123456789", max_size=120))
 def test_noise_after_the_version_never_raises_anything_else(noise: str) -> None:
     try:

@@ -27,7 +27,7 @@ def test_the_schema_is_a_schema() -> None:
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 def test_what_the_parser_accepts_validates(document: dict[str, Any]) -> None:
     parse(to_yaml(document), "p")
@@ -44,9 +44,7 @@ def test_the_presets_validate(name: str) -> None:
 WRONG: list[Any] = [None, [], {}, "x y", -1, 1.5, True, "*", "..", {"path": "*"}, ["*"], {"extra": 1}]
 
 
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(documents, st.data())
 def test_what_the_schema_refuses_the_parser_refuses_too(
     document: dict[str, Any], data: st.DataObject

@@ -258,7 +258,7 @@ def plainly(found: RuleSet, event: dict[str, Any]) -> str:
     return "undecided"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from(CONDITIONS), st.sampled_from(ACTIONS), st.sampled_from([10, 20, 30])),
@@ -353,7 +353,7 @@ def test_broken_rules_surely_block_and_others_say_nothing_of_it() -> None:
     st.booleans(),
     st.booleans(),
 )  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_surely_blocked_is_blocked_whatever_comes(
     rows: list[tuple[str, int, list[str], str]], given_: dict[str, Any], known: bool, named: bool
 ) -> None:

@@ -175,7 +175,7 @@ def test_values_of_edits_keep_their_types() -> None:
     assert [edit.value for edit in edits] == [1, "1", None, [True, 1.5, {"e": "x"}]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused(data: Any) -> None:
     text = FULL

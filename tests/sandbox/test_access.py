@@ -206,7 +206,7 @@ _names = st.sampled_from(["/w", "/w/a", "/w/a/b", "/home/u", "/home/u/a", "/", "
 _wants: st.SearchStrategy[Want] = st.sampled_from(["read", "write", "execute"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(_lists), st.lists(_names, max_size=3)),
     _names,

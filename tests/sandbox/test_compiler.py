@@ -177,7 +177,7 @@ def test_presets_compile_to_plans_that_read_back(name: str) -> None:
     assert decode_plan(data) == preset_plan(name)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 def test_compiling_is_deterministic_and_the_plan_reads_back(document: dict[str, object]) -> None:
     def compiled() -> bytes | str:

@@ -96,7 +96,7 @@ _plain = _names.filter(lambda name: "*" not in name)
 _wants: st.SearchStrategy[Want] = st.sampled_from(["read", "write", "execute"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.fixed_dictionaries(
         {},
@@ -192,7 +192,7 @@ def test_no_path_becomes_a_rule(field: str, name: str) -> None:
 _nasty = st.text("ab\"\\()[]^$.;# '*+?{}|", min_size=1, max_size=12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_nasty, st.sampled_from(["home", "workspace"]))
 def test_no_directory_of_the_machine_becomes_a_rule_or_a_pattern(name: str, which: str) -> None:
     """Homes and workspaces are named by the host; their names are text, whatever they hold."""

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.capsem.serverpolicy import server_policy
 from tests.vm.test_machines import Home
 from tests.vm.test_network import entries
@@ -182,3 +184,11 @@ class Client:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+
+
+@pytest.fixture
+def stand(home: Home, tmp_path: Path) -> Iterator[Stand]:
+    """One, until its test is over."""
+    made = Stand(home, tmp_path)
+    yield made
+    home.capsem("delete", "--force", "mcp")

@@ -5,27 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from capsem.host import recipes  # noqa: F401 - skipped by name where capsem is not installed
 from tests.vm.marks import SANDBOX, machines
 from tests.vm.processes import until_gone
-from tests.vm.served import Stand, request
-from tests.vm.test_machines import Home, home
+from tests.vm.served import Stand, request, stand
+from tests.vm.test_machines import home
 from tests.vm.test_network import entries
 
-__all__ = ["home"]
+__all__ = ["home", "stand"]
 pytestmark = machines(900, *SANDBOX)
-
-
-@pytest.fixture
-def stand(home: Home, tmp_path: Path) -> Iterator[Stand]:
-    made = Stand(home, tmp_path)
-    yield made
-    home.capsem("delete", "--force", "mcp")
 
 
 def test_a_program_speaks_to_a_server_and_rules_decide(stand: Stand) -> None:

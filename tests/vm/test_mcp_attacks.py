@@ -5,28 +5,20 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from capsem.host import recipes  # noqa: F401 - skipped by name where capsem is not installed
 from tests.vm.marks import SANDBOX, machines
-from tests.vm.served import Stand, request
+from tests.vm.served import Stand, request, stand
 from tests.vm.test_crashes import children_of
 from tests.vm.test_hostile import use
 from tests.vm.test_machines import Home, home
 from tests.vm.test_network import entries
 
-__all__ = ["home"]
+__all__ = ["home", "stand"]
 pytestmark = machines(900, *SANDBOX)
-
-
-@pytest.fixture
-def stand(home: Home, tmp_path: Path) -> Iterator[Stand]:
-    made = Stand(home, tmp_path)
-    yield made
-    home.capsem("delete", "--force", "mcp")
 
 
 def works(stand: Stand) -> None:

@@ -18,7 +18,7 @@ def run_failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> object
         raise error
 
     monkeypatch.setattr(subject.root, "main", fails)
-    monkeypatch.setattr(subject, "_let_go", lambda: None)  # standard output is the test runner's
+    monkeypatch.setattr(subject, "let_go", lambda: None)  # standard output is the test runner's
     with pytest.raises(SystemExit) as ended:
         subject.main([])
     return ended.value.code

@@ -14,7 +14,7 @@ from capsem.wire.frame import Credit, Data, End, Frame, FrameError
 WINDOW = 100
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 60), max_size=40))
 def test_the_window_holds_whatever_is_read(steps: list[int]) -> None:
     """0 reads; another number is what the guest sends, if it may."""
@@ -88,7 +88,7 @@ def test_an_error_comes_after_what_had_come() -> None:
     asyncio.run(run())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 250), min_size=1, max_size=8))
 def test_a_writer_waits_for_credit(sizes: list[int]) -> None:
     async def run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,10 @@ def test_a_file_and_its_policies_are_read_before_a_machine_is_made(tmp_path: Pat
     place = tmp_path / "mcp.yaml"
     with pytest.raises(UsageError, match=r"mcp\.yaml cannot be read"):
         servers_of(place)
+    os.mkfifo(place)
+    with pytest.raises(UsageError, match=r"mcp\.yaml cannot be read: it is no regular file"):
+        servers_of(place)
+    place.unlink()
     place.write_text(FILE)
     with pytest.raises(PolicyError, match=r"search\.yaml"):
         servers_of(place)

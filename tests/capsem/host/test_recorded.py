@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,38 +75,35 @@ def test_it_only_reads(capsule_binary: Path, sql: str) -> None:
         )
 
 
-def test_what_was_recorded_just_now_is_verified_as_soon_as_it_is_signed(capsule_binary: Path) -> None:
-    log = record(capsule_binary, ID, *machine())
+@contextlib.contextmanager
+def recording(binary: Path, log: Path, *entries: dict[str, Any]) -> Iterator[None]:
+    """Entries are on the log, and who put them there has not signed them yet; it is killed in the end."""
     with subprocess.Popen(
-        [str(capsule_binary), "record", "--log", str(log)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [str(binary), "record", "--log", str(log)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as recorder:
         assert recorder.stdin is not None
         before = log.stat().st_size
-        for entry in machine():
-            recorder.stdin.write(json.dumps(entry).encode() + b"\n")
+        recorder.stdin.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
         recorder.stdin.flush()
         until = time.monotonic() + 60
         while log.stat().st_size == before:
             assert time.monotonic() < until
+        yield
+        recorder.kill()
+
+
+def test_what_was_recorded_just_now_is_verified_as_soon_as_it_is_signed(capsule_binary: Path) -> None:
+    log = record(capsule_binary, ID, *machine())
+    with recording(capsule_binary, log, *machine()):
         early = subprocess.run([str(capsule_binary), "verify", str(log)], capture_output=True, check=False)
         assert early.returncode == 20, "the control"
         assert Recorded(ID).verify().code == 0
-        recorder.kill()
 
 
 def test_what_nobody_signs_any_more_is_said(capsule_binary: Path) -> None:
     log = record(capsule_binary, ID, *machine())
-    with subprocess.Popen(
-        [str(capsule_binary), "record", "--log", str(log)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-    ) as recorder:
-        assert recorder.stdin is not None
-        before = log.stat().st_size
-        recorder.stdin.write(json.dumps(machine()[0]).encode() + b"\n")
-        recorder.stdin.flush()
-        until = time.monotonic() + 60
-        while log.stat().st_size == before:
-            assert time.monotonic() < until
-        recorder.kill()
+    with recording(capsule_binary, log, machine()[0]):
+        pass
     assert Recorded(ID).verify().code == 20
 
 

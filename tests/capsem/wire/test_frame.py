@@ -63,7 +63,6 @@ def test_malformed(case: dict[str, Any]) -> None:
         FrameReader().feed(bytes.fromhex(case["bytes"]))
 
 
-@settings(deadline=None)
 @given(st.lists(FRAMES, max_size=8), st.lists(st.integers(1, 40), max_size=80))
 def test_cuts_do_not_matter(frames: list[Frame], cuts: list[int]) -> None:
     data = b"".join(map(encode, frames))
@@ -76,7 +75,7 @@ def test_cuts_do_not_matter(frames: list[Frame], cuts: list[int]) -> None:
     assert not reader.midway
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_frames_or_refused(data: bytes) -> None:
     reader = FrameReader()

@@ -72,7 +72,7 @@ def test_what_the_host_may_not_say(case: dict[str, Any]) -> None:
         decode_host(Message(case["text"].encode()))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(PORTS), st.binary(min_size=2, max_size=200))
 def test_any_bytes_are_a_message_or_refused(port: int, body: bytes) -> None:
     try:
@@ -91,7 +91,7 @@ _ODD = (
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(
     st.sampled_from([
         {"type": "ran", "pid": 5, "parent": 1, "uid": 0, "program": "/bin/sh", "argv": ["sh"], "cut": False},

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.invoke import invoke
+from tests.cli.invoke import invoke, unread
 from tests.native.log import Log
 from tests.sessions.recorded import exec_
 from tests.sessions.test_collector import Listening, collector
@@ -91,20 +88,8 @@ def test_since(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_reader_that_went_away_leaves_nothing_open(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
-    script = "from capsule.cli.main import main\nmain(['sessions', 'export', 'jsonl', '--all'])"
-    ours, theirs = os.pipe()
-    os.close(ours)
     log.record([exec_(program=f"/usr/bin/{number}") for number in range(3000)])
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    os.close(theirs)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert unread("sessions", "export", "jsonl", "--all") == (141, "")
 
 
 def test_a_place_that_cannot_be_written_is_said(log: Log, capsys: pytest.CaptureFixture[str]) -> None:

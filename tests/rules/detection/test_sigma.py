@@ -154,7 +154,7 @@ def test_the_published_rules_for_linux_compile() -> None:
 PIECES = ["|re", "|cidr", ": null", ": []", ": {}", " and not", " 1 of them", "*", "(", ")", "|contains|all", "|windash", "|exists", "|gt", "%x%", "|expand", "\\", '"', "'", "- ", "\n  ", "99999999999999999999", "-1", "?", "\0", "\ud800", "\u2028"]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([text for _, text in load_pack("agents") or ()] + [CORRELATION]), st.data())
 def test_a_damaged_file_is_read_or_refused(text: str, data: Any) -> None:
     for _ in range(data.draw(st.integers(1, 3))):

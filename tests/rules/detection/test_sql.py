@@ -150,7 +150,7 @@ def test_the_questions_are_worth_asking() -> None:
     assert not never
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(QUESTIONS), min_size=1, max_size=4), st.sampled_from(["all of them", "1 of them", "not 1 of them", "a0 and not all of a*", "a0 or (not a0 and 1 of a*)"]))  # fmt: skip
 def test_conditions_over_several_questions(questions: list[str], condition: str) -> None:
     asked = "".join(f"  a{number}:\n    {question}\n" for number, question in enumerate(questions))

@@ -10,36 +10,21 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from capsem.cli import terminal
-from capsule.cli.lazy import LazyGroup
+from capsule.cli.lazy import GoneError, LazyGroup, let_go
 from capsule.errors import CapsuleError
 
 _COLLECT_AFTER = 50_000
 """Objects that are made before the collector looks for garbage; Python's own number is 2 000."""
 
 
-class _GoneError(Exception):
-    """Whoever read our output has gone."""
-
-
-class _Verbs(LazyGroup):
-    """The verbs."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run one. Of a pipe that broke click would make the exit code 1, which is an answer here."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise _GoneError from None
-
-
 @click.group(
     "capsem",
-    cls=_Verbs,
+    cls=LazyGroup,
     verbs={
         "apply": ("capsem.cli.apply", "Take over what a machine changed in its workspace."),
         "answer": ("capsem.cli.answer", "Allow or deny what a machine waits for."),
@@ -108,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except (BrokenPipeError, _GoneError):
+    except (BrokenPipeError, GoneError):
         # Nothing more can be said to it, at the interpreter's end either.
-        _let_go()
+        let_go()
         sys.exit(141)
     except OSError as error:
         _unwritten(error, arguments)
@@ -145,13 +130,6 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor
 
 
-def _let_go() -> None:
-    """What is written to standard output from now on goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-
-
 def _unwritten(error: OSError, arguments: Sequence[str] | None) -> None:
     """Say what the system refused; what of the answer could not be written is let go."""
     place = f"{error.filename}: " if error.filename else ""
@@ -162,7 +140,7 @@ def _unwritten(error: OSError, arguments: Sequence[str] | None) -> None:
     if error.filename:
         with contextlib.suppress(OSError):
             _in_json(arguments, fault)
-    _let_go()
+    let_go()
 
 
 def _in_json(arguments: Sequence[str] | None, error: CapsuleError | click.ClickException) -> None:

@@ -25,14 +25,16 @@ def servers_of(path: str | Path) -> list[dict[str, Any]]:
         PolicyError: the file, or a policy that it names, is wrong, with every place.
         UsageError: it cannot be read.
     """
-    file = Path(path).expanduser().resolve()
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}", next_step="see --mcp") from None
     # What reads policies is loaded for a machine with servers.
     from capsule.cli.files import load_policy
+    from capsule.policy.document import MAX_BYTES
+    from capsule.regular import read_regular
 
+    file = Path(path).expanduser().resolve()
+    try:
+        data = read_regular(file, most=MAX_BYTES)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}", next_step="see --mcp") from None
     servers = parse(data, str(file))
     for policy in dict.fromkeys(server.policy for server in servers):
         load_policy(policy)

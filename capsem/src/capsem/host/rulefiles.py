@@ -7,12 +7,11 @@ Refuses what cannot be read, is no regular file (a FIFO would never end), is no 
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from capsem.errors import UsageError
+from capsule.regular import read_regular
 
 _LARGEST = 4 << 20
 
@@ -28,11 +27,7 @@ def rules_of(paths: Iterable[str | Path]) -> list[dict[str, str]]:
 
 def _text(path: Path) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _unread(path, "it is no regular file")
-            content = file.read(_LARGEST + 1)
+        content = read_regular(path, most=_LARGEST)
     except OSError as error:
         raise _unread(path, error.strerror or str(error)) from None
     if len(content) > _LARGEST:

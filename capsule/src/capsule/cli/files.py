@@ -10,7 +10,6 @@ limit.
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from capsule.errors import PolicyError, Problem, nearest_name
@@ -19,6 +18,7 @@ from capsule.policy.merge import LoadError, resolve, with_tool
 from capsule.policy.model import Policy, Source
 from capsule.policy.parser import is_preset_name
 from capsule.policy.presets import NAMES, load_preset
+from capsule.regular import NotRegularError, read_regular
 
 POLICY_FILE = "capsule.yaml"
 DEFAULT_PRESET = "workspace"
@@ -107,17 +107,13 @@ def load_source(reference: str) -> Source:
 def _read(path: Path) -> Source:
     shown = str(path)
     try:
-        # Non-blocking, so that opening a FIFO returns and can be refused.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        data = read_regular(path, most=MAX_BYTES)
+    except NotRegularError:
+        raise LoadError(f"{shown} is not a regular file", "name a file") from None
     except OSError as error:
         raise LoadError(
             f"the file {shown} cannot be read: {error.strerror}", "check the path and its permissions"
         ) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise LoadError(f"{shown} is not a regular file", "name a file")
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(MAX_BYTES + 1)
     placed, real = _placed(path), Path(os.path.realpath(path))
     return Source(str(placed), data, "" if placed == real else str(real))
 

@@ -7,15 +7,51 @@ Each verb's module has a click command named `command`; `module:name` names anot
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 
+class GoneError(Exception):
+    """Whoever read our output has gone."""
+
+
+def let_go() -> None:
+    """What is written to standard output from now on goes nowhere, at the interpreter's end either."""
+    out = sys.__stdout__
+    if out is not None and out is sys.stdout:
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, out.fileno())
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _told_of_who_has_gone() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise GoneError from None
+
+
 class LazyGroup(click.Group):
     """`verbs` maps a verb to its module and its one-line help."""
+
+    # Of a pipe that broke click would make the exit code 1, which is an answer here.
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the command line, which may print the help."""
+        with _told_of_who_has_gone():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb."""
+        with _told_of_who_has_gone():
+            return super().invoke(ctx)
 
     def __init__(self, *args: Any, verbs: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -6,14 +6,13 @@ main(["policy", "check", "capsule.yaml"])
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from capsule.cli import terminal
-from capsule.cli.lazy import LazyGroup
+from capsule.cli.lazy import GoneError, LazyGroup, let_go
 from capsule.errors import CapsuleError
 
 
@@ -73,16 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing more can be said to it, nor at the interpreter's end.
-        out = sys.stdout
-        if out is sys.__stdout__ and out is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), out.fileno())
+    except (BrokenPipeError, GoneError):
+        let_go()
         sys.exit(141)
-    except SystemExit:
-        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):  # click's way of saying the same
-            sys.exit(141)
-        raise
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -81,7 +81,7 @@ class Question:
     @property
     def local(self) -> bool:
         """Whether it asks for the sandbox's own loopback, about which nobody decides."""
-        return self.name == "localhost" or self.name.endswith(".localhost")
+        return is_local(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,11 @@ class Answer:
     wire: bytes
     rcode: str
     address: str | None
+
+
+def is_local(name: str) -> bool:
+    """Whether a name, in lower case, is the loopback whatever anybody decides (RFC 6761 §6.3)."""
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def parse(untrusted_packet: bytes, transport: Transport) -> Question | Refusal:

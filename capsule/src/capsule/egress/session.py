@@ -22,7 +22,7 @@ from capsule.egress.asking import Asking
 from capsule.egress.budget import Limits
 from capsule.egress.connections import connect
 from capsule.egress.dialer import Dialer, upstreams
-from capsule.egress.dns import Question, answer, parse
+from capsule.egress.dns import Question, answer, is_local, parse
 from capsule.egress.dns_record import Tally, describe
 from capsule.egress.echoes import SHORTEST
 from capsule.egress.encryption import Encryption, Minter
@@ -277,7 +277,7 @@ class Session:
         self.recorder.write("egress.finding", found)
 
     def _decide_name(self, name: str, qtype: str, transport: str) -> Verdict:
-        if name == "localhost" or name.endswith(".localhost") or name in self.own:
+        if is_local(name) or name in self.own:
             return Verdict("allow", "default", "the sandbox's own loopback")
         return self.judge.name(name, qtype, transport)
 

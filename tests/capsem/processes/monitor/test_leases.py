@@ -36,6 +36,14 @@ def door(machine: Machine) -> tuple[Door, dict[str, str]]:
     return Door(machine, place, leased=True), {"socket": str(place)}
 
 
+def named(name: str) -> None:
+    """What its service writes when the machine is given a name."""
+    places.session(ID).mkdir(mode=0o700)
+    spec = MachineSpec(name=name)
+    record = Record(id=ID, spec=spec, digest="d", created="2026-01-01T00:00:00Z", state=State.RUNNING)
+    (places.session(ID) / "session.json").write_bytes(encode(record))
+
+
 async def test_a_machine_ends_with_the_client_that_holds_it(tmp_path: Path) -> None:
     async with standing(tmp_path) as machine:
         opened, at = door(machine)
@@ -75,10 +83,7 @@ async def test_it_stays_when_its_client_says_so_or_it_was_given_a_name(tmp_path:
             assert not stopped(machine)
     (tmp_path / "other").mkdir()
     async with standing(tmp_path / "other") as machine:
-        places.session(ID).mkdir(mode=0o700)
-        spec = MachineSpec(name="mine")
-        record = Record(id=ID, spec=spec, digest="d", created="2026-01-01T00:00:00Z", state=State.RUNNING)
-        (places.session(ID) / "session.json").write_bytes(encode(record))
+        named("mine")
         opened, at = door(machine)
         async with opened:
             lease = Lease()
@@ -107,10 +112,7 @@ async def test_who_is_done_with_a_machine_sees_its_end(tmp_path: Path) -> None:
 
 async def test_who_is_done_with_a_machine_that_has_a_name_is_told_of_it(tmp_path: Path) -> None:
     async with standing(tmp_path) as machine:
-        places.session(ID).mkdir(mode=0o700)
-        spec = MachineSpec(name="mine")
-        record = Record(id=ID, spec=spec, digest="d", created="2026-01-01T00:00:00Z", state=State.RUNNING)
-        (places.session(ID) / "session.json").write_bytes(encode(record))
+        named("mine")
         opened, at = door(machine)
         async with opened:
             lease = Lease()

@@ -15,6 +15,7 @@ from capsem.errors import MachineError, NotFoundError
 from capsem.host import places, transfer
 from capsem.host.operation import ask, begin, read_file, write_file
 from capsem.processes.monitor import patience
+from capsem.processes.monitor.machine import Machine
 from capsem.processes.service.kept import shown
 from capsem.wire.monitor import Exec, Exited, File, Info, Started, Status
 from tests.capsem.processes.monitor.standing import ID, USER, standing
@@ -84,9 +85,7 @@ async def test_a_guest_that_stands_still_is_not_waited_for(
             assert machine.jobs == 0, "nothing of it is held on to"
         # It goes on where it stood, and so does its machine.
         monkeypatch.setattr(patience, "ANSWER_SECONDS", 60.0)
-        async with asyncio.timeout(60):
-            while machine.patience.problem is not None:
-                await asyncio.sleep(0.01)
+        await answers(machine, 60)
         assert await read_file(socket, read) == b"content"
         assert {name.name for name in here.iterdir()} - {"more"} == before, "nothing half-written is left"
 
@@ -137,9 +136,7 @@ async def test_a_command_in_a_guest_that_stands_still_ends_and_its_machine_says_
             assert shown(machine.record, status)["next_step"] == (
                 f"wait, or: capsem stop --force {ID}, capsem start {ID}; its disk is kept"
             )
-        async with asyncio.timeout(30):
-            while machine.patience.problem is not None:
-                await asyncio.sleep(0.01)
+        await answers(machine, 30)
         status = await ask(socket, Info())
         assert isinstance(status, Status)
         assert (status.problem, status.jobs) == (None, 0)
@@ -170,6 +167,13 @@ async def test_one_that_stands_still_for_a_copy_is_no_guest_that_hangs(
         assert not silent.done()
         assert machine.patience.problem is None
         silent.cancel()
+
+
+async def answers(machine: Machine, seconds: float) -> None:
+    """Returns when its agent answers again."""
+    async with asyncio.timeout(seconds):
+        while machine.patience.problem is not None:
+            await asyncio.sleep(0.01)
 
 
 def commands() -> bytes:

@@ -31,6 +31,8 @@ _CLOSE_SECONDS = 10.0
 LEFT = 4 << 20
 # How often it is looked whether there is room again, by who waits for it.
 ROOM_SECONDS = 0.5
+_UNRECORDED = "what happens in the machine cannot be recorded"
+_MAKE_ROOM = "make room there: capsem disk, capsem clean; then it goes on by itself"
 # How long the recorder may take nothing before that is said.
 _TAKE_SECONDS = 5.0
 _HAPPENED = frozenset(
@@ -123,14 +125,14 @@ class Evidence:
             size = self._log.stat().st_size if self._log.exists() else 0
         except OSError as error:
             return NoRoomError(
-                f"what happens in the machine cannot be recorded: {self._log}: {error.strerror}",
+                f"{_UNRECORDED}: {self._log}: {error.strerror}",
                 next_step=f"capsule verify {self._log}",
             )
         if (free := disk.f_bavail * disk.f_frsize) < LEFT:
             return NoRoomError(
-                f"what happens in the machine cannot be recorded: the disk of {self._log.parent} is full "
+                f"{_UNRECORDED}: the disk of {self._log.parent} is full "
                 f"({free / 1e6:.1f} MB are free, and {LEFT / 1e6:.1f} MB have to be)",
-                next_step="make room there: capsem disk, capsem clean; then it goes on by itself",
+                next_step=_MAKE_ROOM,
             )
         if self._most is None or size < self._most:
             return None
@@ -143,7 +145,7 @@ class Evidence:
         held = settings.of("limits.log")
         step = "ask who keeps that file" if held.locked else "capsem config set limits.log 2G, or more"
         return NoRoomError(
-            f"what happens in the machine cannot be recorded: {self._log} has {size / 1e6:.1f} MB, "
+            f"{_UNRECORDED}: {self._log} has {size / 1e6:.1f} MB, "
             f"and limits.log is {held.value} ({held.place})",
             next_step=f"{step}: then it goes on by itself",
         )
@@ -160,12 +162,12 @@ class Evidence:
         except TimeoutError:
             if kind not in _HAPPENED:
                 raise NoRoomError(
-                    f"what happens in the machine cannot be recorded: nothing more fits on the disk of {self._log}",
-                    next_step="make room there: capsem disk, capsem clean; then it goes on by itself",
+                    f"{_UNRECORDED}: nothing more fits on the disk of {self._log}",
+                    next_step=_MAKE_ROOM,
                 ) from None
         except OSError as error:
             raise MachineError(
-                f"what happens in the machine cannot be recorded: {error}",
+                f"{_UNRECORDED}: {error}",
                 next_step=f"capsule verify {self._log}",
             ) from error
 
