@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 
@@ -14,11 +15,26 @@ from capsule.egress.resolver import Resolver
 pytestmark = pytest.mark.asyncio
 
 
+def of_one_port() -> tuple[socket.socket, socket.socket, int]:
+    """Both transports on one port, which a port that is free for one need not be for the other: a connection has it."""
+    for _ in range(100):
+        tcp = socket.create_server(("0.0.0.0", 0))
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        port = tcp.getsockname()[1]
+        try:
+            udp.bind(("0.0.0.0", port))
+        except OSError as error:
+            udp.close()
+            tcp.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return udp, tcp, port
+    raise AssertionError("no port is free for both")
+
+
 def start(answer: Callable[[bytes, str, tuple[str, int]], bytes | None]) -> tuple[Resolver, int]:
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("0.0.0.0", 0))
-    port = udp.getsockname()[1]
-    tcp = socket.create_server(("0.0.0.0", port))
+    udp, tcp, port = of_one_port()
     found = Resolver(udp, tcp, answer)
     found.start()
     return found, port
