@@ -25,6 +25,7 @@ PURE_PACKAGES = (
     "capsule.egress.certificates", "capsule.egress.trust",
     "capsule.egress.placeholders", "capsule.egress.secrets", "capsule.egress.credential", "capsule.egress.methods",
     "capsule.egress.spelling", "capsule.egress.echoes", "capsule.egress.prospect", "capsule.egress.returning",
+    "capsule.egress.envelope", "capsule.egress.upgrade",
     "capsule.egress.budget", "capsule.egress.asks", "capsule.egress.mcp_message", "capsule.egress.websocket",
     "capsule.egress.strictness",
     "capsule.sessions",

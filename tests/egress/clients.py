@@ -79,6 +79,21 @@ def websocket_says(name: str, *texts: str) -> None:
     print(got.hex())
 
 
+def behind_an_upgrade(name: str, path: str, version: str = "13") -> None:
+    """Asks for a WebSocket and speaks HTTP behind it; prints the first status and all that came."""
+    with socket.create_connection((name, 80), 20) as sock:
+        sock.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        got = sock.recv(65536)
+        with contextlib.suppress(OSError):
+            sock.sendall(f"DELETE /behind HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+            while data := sock.recv(65536):
+                got += data
+    print(got.split()[1].decode(), got.decode("latin-1"))
+
+
 def grpc(name: str) -> None:
     """A stream both ways: each answer is waited for before the next message."""
     sock = tls(name, protocols=("h2",))
@@ -108,6 +123,31 @@ def grpc(name: str) -> None:
                 trailers = dict(event.headers or [])
         sock.sendall(http.data_to_send())
     print(got.decode(), trailers)
+
+
+def grpc_says(name: str, *texts: str) -> None:
+    """Messages of gRPC, each said when the one before has come back whole; how many did is printed."""
+    sock = tls(name, protocols=("h2",))
+    sock.settimeout(5)
+    http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    http.initiate_connection()
+    http.send_headers(
+        1, [(":method", "POST"), (":scheme", "https"), (":authority", name), (":path", "/grpc.Echo/Says"),
+            ("content-type", "application/grpc"), ("te", "trailers"), ("grpc-accept-encoding", "gzip")]
+    )  # fmt: skip
+    back = 0
+    with contextlib.suppress(TimeoutError):
+        for text in texts:
+            message = b"\0" + len(text).to_bytes(4, "big") + text.encode()
+            http.send_data(1, message)
+            sock.sendall(http.data_to_send())
+            got = b""
+            while len(got) < len(message):
+                for event in http.receive_data(sock.recv(65536)):
+                    got += event.data if isinstance(event, h2.events.DataReceived) and event.data else b""
+                sock.sendall(http.data_to_send())
+            back += got == message
+    print(back)
 
 
 def trailing(name: str, path: str, size: str, value: str, port: str = "443") -> None:

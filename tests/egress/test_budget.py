@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from capsule.egress.budget import Budget, Exhausted, Limits, Reservation
 
 
-def taken(budget: Budget, **amounts: int) -> Reservation:
+def taken(budget: Budget, **amounts: Any) -> Reservation:
     found = budget.reserve(**amounts)
     assert isinstance(found, Reservation), found
     return found
@@ -215,3 +217,30 @@ class Account(RuleBasedStateMachine):
 
 
 TestAccount = Account.TestCase
+
+
+def test_what_a_call_may_use_besides_is_taken_as_far_as_it_is_there() -> None:
+    budget = Budget(Limits(tokens=1000, microdollars=500))
+    first = budget.reserve(
+        requests=1, tokens=11, microdollars=20, besides={"tokens": 4096, "microdollars": 100}
+    )
+    assert isinstance(first, Reservation)
+    assert budget.state()["tokens"]["reserved"] == 1000
+    assert budget.state()["microdollars"]["reserved"] == 120
+    assert (first.amount("tokens"), first.amount("microdollars")) == (11, 20), (
+        "what is held against it is what it said"
+    )
+    assert "in calls that still run" in refused(budget.reserve(requests=1, tokens=1)).reason
+    first.settle(tokens=30, microdollars=40)
+    second = budget.reserve(requests=1, tokens=1, besides={"tokens": 100})
+    assert isinstance(second, Reservation)
+    assert budget.state()["tokens"] == {"used": 30, "reserved": 101, "limit": 1000}
+    assert budget.state()["microdollars"] == {"used": 40, "reserved": 0, "limit": 500}
+    second.release()
+    assert budget.state()["tokens"]["reserved"] == 0
+
+
+def test_one_that_is_closed_lets_nothing_go() -> None:
+    budget = Budget(Limits(tokens=1000))
+    budget.close(Exhausted("tokens", "nobody counts", "count"))
+    assert refused(budget.reserve(requests=1)).reason == "nobody counts"

@@ -51,6 +51,19 @@ def test_grpc_streams_both_ways(session: Any, upstream: Upstream) -> None:
     assert inside.run.record("egress.http", path="/grpc.Echo/Chat")["http"]["grpc"] is True
 
 
+def test_grpc_messages_do_not_wait_for_the_next(session: Any, upstream: Upstream) -> None:
+    """Each ends with what may be the beginning of the value, in some spelling; nobody says more before it is there."""
+    held = {"value": "very-secret-value", "placeholder": "capsule-secret-token-" + "0" * 32, "expires": None}
+    spec = {"name": "token", "from": {"kind": "env"}, "to": ["a.example"], "as": "header", "field": "x-key",
+            "user": None, "env": "TOKEN", "origin": None}  # fmt: skip
+    inside = session(host("a.example", 443), **to(upstream), secrets={"token": held}, plan_secrets=[spec])
+    said = ("m v", "m ve", "m ver", "m 7", "m 76", "", "m d", "plain")
+    done = inside.client("grpc_says", "a.example", *said)
+    assert done.out == f"{len(said)}\n", done
+    sent = next(headers for _, path, headers in upstream.seen if path == "/grpc.Echo/Says")
+    assert sent["grpc-accept-encoding"] == "identity"
+
+
 def test_websocket(session: Any, upstream: Upstream) -> None:
     inside = session(host("a.example", 443), **to(upstream))
     done = inside.client("websocket", "a.example")
@@ -63,6 +76,28 @@ def test_websocket(session: Any, upstream: Upstream) -> None:
     assert told["http_id"] == entry["event"]["id"]
     assert (told["messages_out"], told["bytes_out"]) == (told["messages_in"], told["bytes_in"]) == (3, 40006)
     assert (told["host"], told["closed_by"]) == ("a.example", "program")
+
+
+@pytest.mark.parametrize(
+    ("path", "version", "status"),
+    [
+        ("/believed/nothing", "13", "502"),
+        ("/believed/said", "13", "502"),
+        ("/believed/said", "777", "400"),
+        ("/believed/agreed", "13", "101"),
+    ],
+)
+def test_no_request_is_spoken_behind_an_upgrade(
+    session: Any, plain: Upstream, path: str, version: str, status: str
+) -> None:
+    """It would be decided by nobody: neither `methods` nor `paths` nor rules would hold for it."""
+    inside = session(host("a.example", 80, methods=["GET"], paths=["/believed/*"]), **to(plain))
+    done = inside.client("behind_an_upgrade", "a.example", path, version)
+    assert done.out.startswith(status), done
+    assert not [target for _, target, _ in plain.seen if target == "/behind"]
+    found = inside.run.record("egress.http", path=path)
+    assert (found["decision"]["action"], found["decision"]["by"]) == ("block", "protocol"), found
+    assert "WebSocket" in found["decision"]["reason"]
 
 
 def test_server_sent_events_come_one_by_one(session: Any, upstream: Upstream) -> None:
@@ -149,7 +184,8 @@ def test_an_answer_that_cannot_be_trusted(session: Any, plain: Upstream, path: s
     done = inside.curl("-w", " %{http_code}", f"http://a.example/{path}")
     assert "freely spoken" not in done.out
     assert done.out.endswith("502") or done.code != 0, done
-    assert "error" in inside.run.record("egress.http", path=f"/{path}")["http"]
+    found = inside.run.record("egress.http", path=f"/{path}")
+    assert "error" in found["http"] or found["decision"]["by"] == "protocol", found
 
 
 def test_a_reset_stream_leaves_the_others(session: Any, upstream: Upstream) -> None:

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from capsule.egress.budget import Exhausted, Limits, Reservation
+from capsule.egress.metering import USUAL, Meter
+from capsule.egress.model.call import ModelCall
+from capsule.egress.recording import Recorder
 from tests.egress.supervisor import host
 from tests.egress.test_deciding import rules
 from tests.egress.test_layers import to
@@ -134,6 +138,100 @@ def test_tokens_are_bounded_before_the_next_call(session: Any, plain: Upstream) 
     assert "tokens" in refused.out
     assert len(plain.seen) == before + 1
     assert inside.curl("http://a.example/other").out == "hello /other", "only calls need tokens"
+
+
+async def _at_once() -> None:
+    """There is room."""
+
+
+def meter(**limits: int) -> Meter:
+    return Meter(Recorder(lambda _: None, wait=_at_once), Limits(**limits))
+
+
+def call(path: str, **fields: Any) -> ModelCall:
+    found = ModelCall.begin("api.openai.com", path, json.dumps({"model": "gpt-4o", **fields}).encode())
+    assert found is not None
+    assert found.request is not None
+    return found
+
+
+def _taken(meter: Meter, call: ModelCall, limit: str = "tokens") -> int:
+    before = meter.budget.state()[limit]["reserved"]
+    assert isinstance(meter.reserve(call, 400), Reservation)
+    return int(meter.budget.state()[limit]["reserved"] - before)
+
+
+def test_calls_side_by_side_that_say_no_maximum() -> None:
+    """Each may use thousands: as many as there are tokens would be a budget that holds nothing."""
+    asked: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
+    spent = meter(tokens=10_000)
+    assert _taken(spent, call("/v1/chat/completions", **asked)) == 100 + 1 + USUAL
+    assert _taken(spent, call("/v1/chat/completions", **asked)) == 100 + 1 + USUAL
+    assert _taken(spent, call("/v1/chat/completions", **asked)) == 10_000 - 2 * (101 + USUAL), "what is left"
+    found = spent.reserve(call("/v1/chat/completions", **asked), 400)
+    assert isinstance(found, Exhausted)
+    assert "in calls that still run" in found.reason
+    dollars = meter(microdollars=60_000)
+    assert _taken(dollars, call("/v1/chat/completions", **asked), "microdollars") > 30_000
+    assert _taken(dollars, call("/v1/chat/completions", **asked), "microdollars") > 10_000
+    assert isinstance(dollars.reserve(call("/v1/chat/completions", **asked), 400), Exhausted)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "writes"),
+    [
+        ("/v1/chat/completions", {"messages": [], "max_tokens": 10, "n": 5}, 50),
+        ("/v1/completions", {"prompt": "x", "max_tokens": 10, "n": 2, "best_of": 7}, 70),
+        ("/v1/completions", {"prompt": ["x", "y", "z"], "max_tokens": 10}, 30),
+        ("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 10}, 10),
+        ("/v1/responses", {"input": "x", "max_output_tokens": 10}, 10),
+        ("/v1beta/models/gemini-x:generateContent",
+         {"contents": [], "generationConfig": {"maxOutputTokens": 10, "candidateCount": 4}}, 40),
+        ("/v1/chat/completions", {"messages": [], "max_tokens": 10, "n": -5}, 10),
+        ("/v1/chat/completions", {"messages": [], "n": 3}, 1 + 3 * USUAL),
+    ],
+)  # fmt: skip
+def test_several_answers_are_set_aside_for(path: str, fields: dict[str, Any], writes: int) -> None:
+    assert _taken(meter(tokens=1_000_000), call(path, **fields)) == 100 + writes
+
+
+def test_what_goes_on_in_the_background_is_not_counted_and_not_let_go() -> None:
+    asked = call("/v1/responses", input="x", background=True)
+    found = meter(tokens=1000).reserve(asked, 400)
+    assert isinstance(found, Exhausted)
+    assert "background" in found.reason
+    assert isinstance(meter(requests=5).reserve(asked, 400), Reservation), "only tokens and dollars need it"
+    # One whose body nobody could read says so in its answer; nothing is asked after it.
+    spent = meter(tokens=600_000)
+    hidden = ModelCall.begin("api.openai.com", "/v1/responses", b"\x1f\x8b packed")
+    assert hidden is not None
+    taken = spent.reserve(hidden, 400)
+    assert isinstance(taken, Reservation)
+    hidden.answers("application/json", "")
+    hidden.feed(
+        json.dumps({"object": "response", "id": "r", "status": "queued", "background": True}).encode()
+    )
+    spent.settle(taken, hidden, 400, sent=True, cut=False)
+    assert isinstance(spent.reserve(None, 0), Exhausted)
+
+
+def test_a_websocket_to_a_model_needs_a_budget_without_tokens(session: Any, upstream: Upstream) -> None:
+    assert meter(tokens=9).uncounted("api.openai.com", "/v1/realtime?model=x") is not None
+    assert meter(microdollars=9).uncounted("a.example", "/v1/responses") is not None
+    assert meter(tokens=9).uncounted("a.example", "/chat") is None
+    assert meter(requests=9, bytes=9).uncounted("api.openai.com", "/v1/realtime") is None
+    inside = session(
+        host("generativelanguage.googleapis.com", 443),
+        upstreams=[
+            {"host": "generativelanguage.googleapis.com", "address": upstream.address, "origin": None}
+        ],
+        **budget(tokens=1000),
+    )
+    before = len(upstream.seen)
+    inside.client("websocket_says", "generativelanguage.googleapis.com", "hello")
+    entry = inside.run.record("egress.http")
+    assert (entry["decision"]["action"], entry["decision"]["by"]) == ("block", "budget"), entry
+    assert len(upstream.seen) == before
 
 
 TELLING = {"id": "r", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant",

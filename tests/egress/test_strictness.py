@@ -72,6 +72,7 @@ def test_a_name_that_a_gateway_takes_for_framing_is_refused(name: bytes) -> None
         (b"x", b"a\rb"), (b"x", b"a\nb"), (b"x", b"a\r\n b"), (b"x", b"a\0"), (b"x", b"\x1b[m"), (b"x", b"\x7f"),
         (b"x y", b"a"), (b"", b"a"), (b"x:", b"a"), (b"x\r\ny", b"a"), (b"x ", b"a"), ("ü".encode(), b"a"),
         (b"Content-Length", b"+1"), (b"content-length", b""), (b"content-length", b"1,1"), (b"content-length", b"0x1"),
+        (b"Transfer-Encoding", b"gzip, chunked"), (b"transfer-encoding", b"deflate"),
         (b"Connection", b"close, Content-Length"), (b"connection", b"transfer-encoding"), (b"connection", b"x,\thost"),
         (b"content-length", b"9" * 19), (b"content-length", "٥".encode()),  # noqa: RUF001 - a digit of another script
     ],

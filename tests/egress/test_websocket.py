@@ -67,7 +67,39 @@ def test_what_does_not_go_out(sent: bytes, step: int) -> None:
     assert any(problems)
     assert seen.record()["close_code"] == 1008
     free = Frames(None)
-    assert free.out(sent) is None
+    proper = sent[0] & 0x7F in (1, 2, 9, 8) and sent[1] & 0x80
+    assert (free.out(sent) is None) is bool(proper), "without placeholders only what is a client's frame"
+
+
+@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /admin HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        b"POST / HTTP/1.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        frame(0x81, b"plain", mask=False),
+        frame(0xA1, b"another reserved bit"),
+        frame(0x8B, b"a reserved kind"),
+        frame(0x89, b"p" * 126),
+        frame(0x81, b"fine") + b"DELETE /admin HTTP/1.1\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("extended", [False, True])
+def test_nothing_but_frames_of_a_client_goes_out(sent: bytes, step: int, extended: bool) -> None:
+    seen = Frames(None, extended=extended)
+    assert any(seen.out(sent[at : at + step]) for at in range(0, len(sent), step))
+    assert seen.malformed
+    assert (seen.record()["closed_by"], seen.record()["close_code"]) == ("capsule", 1008)
+
+
+def test_an_extension_has_its_bit_once_it_was_agreed_on() -> None:
+    sent = frame(0x41, b"packed") + frame(0x80, b"and on")
+    assert Frames(None, extended=True).out(sent) is None
+    assert Frames(None).out(sent) is not None
+    searching = Frames(HELD, extended=True)
+    assert searching.out(sent) is not None, "what is compressed cannot be searched"
+    assert not searching.malformed
 
 
 def test_one_that_breaks_off_says_nothing_of_a_close() -> None:

@@ -325,6 +325,19 @@ class Upstream:
         await writer.drain()
         await asyncio.sleep(0.5)
 
+    async def on_believed(self, reader: Any, writer: Any, headers: dict[str, str], argument: str) -> None:
+        """Answers 101 as a server may that has agreed to nothing, and takes what follows for requests."""
+        said = b"upgrade: websocket\r\nconnection: Upgrade\r\n" if argument == "said" else b""
+        if argument == "agreed":
+            said = b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: %b\r\n" % (
+                base64.b64encode(
+                    hashlib.sha1(
+                        headers["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+                    ).digest()
+                )
+            )
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n" + said + b"\r\n")
+
     async def on_reset(self, reader: Any, writer: Any, headers: dict[str, str], when: str) -> None:
         """Resets before the head, in it, after it, in the body, in a chunk or its size, in trailers, in an upload."""
         if when == "in-upload":

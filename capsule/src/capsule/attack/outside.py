@@ -1,7 +1,8 @@
 """What stands outside for attacks over hosts: servers that keep all they are sent, and a policy that lists them.
 
-A server reads as the most obliging one would (bare line feeds, folded fields, both lengths), so that what a strict
-reader refuses is seen when it arrives. Everything listens on loopback. Refused: to judge; that is `reaching`'s.
+A server reads as the most obliging one would (bare line feeds, folded fields, both lengths, requests behind an upgrade
+that it agreed to), so that what a strict reader refuses is seen when it arrives. Everything listens on loopback.
+Refused: to judge; that is `reaching`'s.
 
     servers = stand(stage)                  # and stage's policy lists them as hosts
     servers["friend"].requests
@@ -145,6 +146,8 @@ class Server:
     def _answer(self, request: Request) -> bytes:
         if request.target == "/open/redirect":
             return f"HTTP/1.1 302 Found\r\nlocation: {self._location}\r\ncontent-length: 0\r\n\r\n".encode()
+        if "websocket" in request.headers.get("upgrade", []):
+            return b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
         return b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
     def close(self) -> None:

@@ -335,6 +335,21 @@ def smuggling(a: Inside) -> None:
         a.tell(a.attempt(a.reach, "friend"), first + head + b"\r\n" + body)
 
 
+@case(
+    "egress.upgrade",
+    50,
+    "requests behind an upgrade to WebSocket that a server agrees to by its status alone",
+)
+def upgrade(a: Inside) -> None:
+    a.welcome()
+    key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    for more in (b"Sec-WebSocket-Version: 13\r\n" + key, b"Sec-WebSocket-Version: 777\r\n" + key, b""):
+        head = b"GET /open/hello HTTP/1.1\r\nHost: friend.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        one = a.attempt(a.reach, "friend")
+        a.tell(one, head + more + b"\r\n")
+        a.tell(one, b"DELETE /closed HTTP/1.1\r\nHost: friend.example\r\n\r\n")
+
+
 @case("egress.path", 49, "paths that lead elsewhere once decoded: dots, slashes, parameters, NUL")
 def path(a: Inside) -> None:
     a.welcome()

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from mitmproxy import http
 
+from capsule.egress.envelope import coding as messages_coding
+from capsule.egress.envelope import enveloped
 from capsule.egress.events import response_event
 from capsule.egress.forms import decoded, encoded
 from capsule.egress.judgement import Judgement
@@ -185,7 +187,12 @@ def _reader(flow: http.HTTPFlow, story: Story, echoes: Echoes | None, coding: st
         return None
     if not (edits_body(story.edits, "response") or echoes):
         return None
+    kind = response.headers.get("content-type", "")
+    if echoes and enveloped(kind) and (packed := messages_coding(response.headers)):
+        raise RewriteError(
+            f"its messages came as {packed[:40]!r}, though they were asked for as they are, and cannot be looked at",
+            next_step="let the upstream send its messages without compression",
+        )
     length = response.headers.get("content-length", "")
     known = int(length) if length.isascii() and length.isdigit() else None
-    kind = response.headers.get("content-type", "")
     return Returning(story.edits, echoes, kind, coding, length=known)

@@ -3,7 +3,8 @@
 Pure, for one thread; nothing is asked twice, so calls that run side by side share exactly what there is. A call takes
 the most it may use out of the budget first, and gives back what it did not use. Refused: what does not fit, everything
 after bytes that did not fit, and a call without a known price where dollars are limited. A call that says no maximum
-takes one token, and may then use more than is left; the next one is refused.
+takes one token and, as far as they are there, as many more as calls usually use; it may still use more than is left,
+and the next one is refused.
 
     budget = Budget(Limits(requests=1000, tokens=500_000))
     taken = budget.reserve(requests=1, tokens=4096)
@@ -13,11 +14,14 @@ takes one token, and may then use more than is left; the next one is refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 NEAR = 0.8
 """The part of a limit from which on it is worth a word."""
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 _NAMES = ("requests", "bytes", "tokens", "microdollars")
 
 
@@ -49,8 +53,9 @@ class Exhausted:
 class Reservation:
     """What one call has taken; settled or released exactly once."""
 
-    def __init__(self, budget: Budget, taken: dict[str, int]) -> None:
+    def __init__(self, budget: Budget, taken: dict[str, int], least: dict[str, int]) -> None:
         self._budget = budget
+        self._least = least
         self._taken: dict[str, int] | None = taken
 
     def settle(self, *, tokens: int | None = None, microdollars: int | None = None) -> None:
@@ -62,8 +67,8 @@ class Reservation:
         self._end({"tokens": tokens, "microdollars": microdollars})
 
     def amount(self, name: str) -> int:
-        """What was taken of a limit."""
-        return (self._taken or {}).get(name, 0)
+        """What had to be taken of a limit, without what it may use besides."""
+        return self._least.get(name, 0)
 
     def release(self) -> None:
         """Nothing was sent: all of it is given back. Does nothing when it is over already.
@@ -100,7 +105,12 @@ class Budget:
         return self._limits["tokens"] is not None or self._limits["microdollars"] is not None
 
     def reserve(
-        self, *, requests: int = 0, tokens: int = 0, microdollars: int | None = 0
+        self,
+        *,
+        requests: int = 0,
+        tokens: int = 0,
+        microdollars: int | None = 0,
+        besides: Mapping[str, int] = _NOTHING,
     ) -> Reservation | Exhausted:
         """Takes what a request or a model call may use; all of it, or nothing.
 
@@ -108,6 +118,7 @@ class Budget:
             requests: 1 for a request.
             tokens: the most that a call may read and write; at least 1 for a call that does not say.
             microdollars: what those cost; None: nobody knows.
+            besides: tokens and microdollars of a call that says no maximum, of which is taken what is left.
         """
         if microdollars is None:
             if self._limits["microdollars"] is not None:
@@ -124,9 +135,21 @@ class Budget:
             refused = self._refusal(name, amount)
             if refused is not None:
                 return refused
-        for name, amount in wanted.items():
+        taken = {name: amount + self._fitting(name, amount, besides) for name, amount in wanted.items()}
+        for name, amount in taken.items():
             self._reserved[name] += amount
-        return Reservation(self, {name: amount for name, amount in wanted.items() if amount})
+        return Reservation(self, {name: amount for name, amount in taken.items() if amount}, wanted)
+
+    def _fitting(self, name: str, amount: int, besides: Mapping[str, int]) -> int:
+        """Of what a call may use besides, what is left behind an amount."""
+        limit, more = self._limits[name], besides.get(name, 0)
+        if limit is None:
+            return more
+        return max(0, min(more, limit - self._used[name] - self._reserved[name] - amount))
+
+    def close(self, found: Exhausted) -> None:
+        """Nothing fits from here on: what is used is not known any more."""
+        self._cut = self._cut or found
 
     def spend_bytes(self, count: int) -> Exhausted | None:
         """Counts bytes of either direction before they are passed on.

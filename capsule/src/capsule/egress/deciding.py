@@ -18,6 +18,7 @@ from mitmproxy import http
 from capsule.egress.addressed import disagreement
 from capsule.egress.answering import Answering
 from capsule.egress.budget import Exhausted
+from capsule.egress.envelope import accepted_codings
 from capsule.egress.filling import Filling
 from capsule.egress.forms import (
     IDENTITY,
@@ -37,6 +38,7 @@ from capsule.egress.metering import Spending, wants_body
 from capsule.egress.methods import UnclearError, Uploads, asked, kind_of
 from capsule.egress.model.call import readable
 from capsule.egress.story import Place, Story
+from capsule.egress.upgrade import request_problem
 from capsule.egress.verdict import Verdict, answer
 from capsule.rules.rewrite import (
     RewriteError,
@@ -77,8 +79,14 @@ class Deciding:
             self.refuse(flow, story, problem)
             return None
         settle(flow.request, self._place)
-        if self._filling is not None and story.event["http"].get("websocket"):
-            flow.request.headers.pop("sec-websocket-extensions", None)  # compressed frames cannot be searched
+        if story.event["http"].get("websocket"):
+            request = flow.request
+            wrong = request_problem(request.method, request.http_version, request.headers)
+            if wrong is not None:
+                self.refuse(flow, story, Verdict("block", "protocol", wrong), status=400)
+                return None
+            if self._filling is not None:
+                request.headers.pop("sec-websocket-extensions", None)  # compressed frames cannot be searched
         if self._filling is not None and (carried := self._filling.carried(flow.request)):
             story.event["http"]["secret"] = carried
         return self._act(flow, story, self._session.judge.request(story.event, "request"))
@@ -242,6 +250,12 @@ class Deciding:
         if story.model is not None and "accept-encoding" in request.headers:
             request.headers["accept-encoding"] = readable(request.headers["accept-encoding"])
         if story.taken is None:
+            if story.event["http"].get("websocket"):
+                uncounted = self._session.meter.uncounted(self._place.name, request.path)
+                if uncounted is not None:
+                    verdict = Verdict("block", "budget", uncounted.reason, allow=uncounted.allow)
+                    self.refuse(flow, story, verdict)
+                    return None
             taken = self._session.meter.reserve(story.model, None if body is None else len(body))
             if isinstance(taken, Exhausted):
                 self.refuse(flow, story, Verdict("block", "budget", taken.reason, allow=taken.allow))
@@ -310,6 +324,8 @@ class Deciding:
         reads = edits_body(possible, "response")
         if reads or (self._filling is not None and self._filling.echoes()):
             request.headers["accept-encoding"] = "identity"
+            for name in tuple(accepted_codings(request.headers)):
+                request.headers[name] = "identity"
         if not story.edits:
             return
         request.headers = http.Headers(

@@ -207,20 +207,37 @@ class EchoStream:
         self._echoes = echoes
         self._keep_length = keep_length
         self._held = b""
+        self._gone = 0  # bytes of what is held that went on already
         self.count = 0
 
     def feed(self, data: bytes) -> bytes:
         """What may go on now."""
         changed, count, self._held = self._echoes.split(self._held + data, keep_length=self._keep_length)
         self.count += count
-        return changed
+        return self._new(changed)
+
+    def release(self, most: int) -> bytes:
+        """What is held back, if it is not more than so many bytes; it is still one with what follows.
+
+        Only of a body that keeps its length: what has gone on cannot be taken back.
+        """
+        if not self._keep_length or len(self._held) > most:
+            return b""
+        gone, self._gone = self._gone, len(self._held)
+        return self._held[gone:]
 
     def end(self) -> bytes:
         """The rest, when the body is over."""
         held, self._held = self._held, b""
         changed, count = self._echoes.replace(held, keep_length=self._keep_length)
         self.count += count
-        return changed
+        return self._new(changed)
+
+    def _new(self, changed: bytes) -> bytes:
+        """Without what went on already."""
+        gone = min(self._gone, len(changed))
+        self._gone -= gone
+        return changed[gone:]
 
 
 def _begin(spelled: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """One inspected connection: answers the layers' hooks, dials for them, and ends what takes too long.
 
 Needs Python 3.12 and mitmproxy 12. What may go on is `deciding`'s; this carries it. Refuses an upstream's answer of 101
-that nobody asked for; a failure before the first byte of an answer is told as 502 with its reason.
+that nobody asked for or that agrees to nothing; a failure before the first byte of an answer is told as 502 with its
+reason.
 
     exchange = Exchange(session, place, ended)
     await exchange.begin(sock, first_bytes)
@@ -27,6 +28,7 @@ from mitmproxy.proxy.layers.http._hooks import (
     HttpResponseHook,
 )
 
+from capsule.egress import upgrade
 from capsule.egress.deciding import Deciding
 from capsule.egress.dialer import AddressError
 from capsule.egress.ends import MalformedHook
@@ -189,8 +191,8 @@ class Exchange:
         story = self.stories.get(flow.id)
         if story is None or story.refused or flow.response is None:
             return None
-        if flow.response.status_code == 101 and not story.event["http"].get("websocket"):
-            flow.kill()
+        if flow.response.status_code == 101 and (problem := _not_agreed(flow, story)) is not None:
+            self.deciding.refuse(flow, story, Verdict("block", "protocol", problem), status=502)
             return None
         story.first_byte = time.monotonic()
         story.redacted = flow.metadata.get(REDACTED, 0)
@@ -244,7 +246,8 @@ class Exchange:
                 if vault is not None
                 else ()
             )
-            story.frames = Frames(*(held or (None,)))
+            assert hook.flow.response is not None
+            story.frames = Frames(*(held or (None,)), extended=upgrade.extended(hook.flow.response.headers))
         if (spent := self.session.meter.spend(len(hook.data))) is not None:
             verdict = Verdict("block", "budget", spent.reason, allow=spent.allow)
         elif not hook.from_client:
@@ -261,6 +264,8 @@ class Exchange:
         else:
             allow = "send it only where the policy's `secrets` say"
             verdict = Verdict("block", "secret", problem, allow=allow)
+            if story.frames.malformed:
+                verdict = Verdict("block", "protocol", problem)
         story.verdict = verdict
         hook.refused = True
         hook.last = closing(f"capsule: {verdict.reason}") if story.frames.can_close else b""
@@ -301,6 +306,15 @@ class Exchange:
         for story in list(self.stories.values()):
             self.session.record_http(None, story, self.driver.dead or "the connection ended")
         self.stories.clear()
+
+
+def _not_agreed(flow: http.HTTPFlow, story: Story) -> str | None:
+    """Why an answer of 101 does not change what is spoken; None when it does."""
+    assert flow.response is not None
+    if not story.event["http"].get("websocket"):
+        return "the upstream changed to another protocol, and nobody had asked for that"
+    problem = upgrade.answer_problem(flow.request.headers, flow.response.headers)
+    return None if problem is None else f"the upstream did not agree to a WebSocket: {problem}"
 
 
 def _said(text: str) -> str:

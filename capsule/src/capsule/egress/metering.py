@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from capsule.egress.budget import Budget, Exhausted, Limits, Reservation
 from capsule.egress.layers import BODY_LIMIT
-from capsule.egress.model.call import ModelCall, dialect_of
+from capsule.egress.model.call import ModelCall, dialect_of, provider_of
 from capsule.egress.model.price import cost
 from capsule.egress.model.shape import Answer
 from capsule.egress.model.turns import Turns
@@ -24,6 +24,15 @@ from capsule.egress.verdict import Verdict
 
 if TYPE_CHECKING:
     from capsule.egress.story import Story
+
+
+USUAL = 4096
+"""Tokens that are set aside for an answer whose request says no maximum, as far as they are there."""
+UNSEEN = Exhausted(
+    "tokens",
+    "a call that goes on in the background uses what nobody sees here, and the run's tokens or dollars are limited",
+    "ask without `background`, or leave network.budget.tokens and dollars out",
+)
 
 
 def wants_body(method: str, path: str) -> bool:
@@ -57,13 +66,33 @@ class Meter:
         if call is None or not self.budget.of_calls:
             return self.budget.reserve(requests=1)
         request = call.request
+        if request is not None and request.background:
+            return UNSEEN
         reads = (BODY_LIMIT if size is None else size) // 4
-        most = Answer(input_tokens=reads, output_tokens=(request.max_tokens if request else None) or 1)
-        price = cost(
-            call.provider, request.name if request else None, most, datetime.datetime.now(datetime.UTC)
-        )
-        tokens = (most.input_tokens or 0) + (most.output_tokens or 0)
-        return self.budget.reserve(requests=1, tokens=tokens, microdollars=price)
+        answers = request.answers if request else 1
+        most = request.max_tokens if request else None
+        writes, more = (most * answers, 0) if most else (1, USUAL * answers)
+        price = self._priced(call, reads, writes)
+        besides = {"tokens": more}
+        if more and price is not None:
+            besides["microdollars"] = (self._priced(call, reads, writes + more) or price) - price
+        return self.budget.reserve(requests=1, tokens=reads + writes, microdollars=price, besides=besides)
+
+    @staticmethod
+    def _priced(call: ModelCall, reads: int, writes: int) -> int | None:
+        name = call.request.name if call.request else None
+        answer = Answer(input_tokens=reads, output_tokens=writes)
+        return cost(call.provider, name, answer, datetime.datetime.now(datetime.UTC))
+
+    def uncounted(self, host: str, path: str) -> Exhausted | None:
+        """Why a WebSocket to a model is not opened: what is used over it is not seen, and tokens are limited."""
+        if self.budget.of_calls and (provider_of(host) is not None or dialect_of(path) is not None):
+            return Exhausted(
+                "tokens",
+                "what a model is asked over a WebSocket is not counted, and the run's tokens or dollars are limited",
+                "ask by POST, or leave network.budget.tokens and dollars out",
+            )
+        return None
 
     def spend(self, count: int) -> Exhausted | None:
         """Bytes before they are passed on."""
@@ -102,6 +131,8 @@ class Meter:
             self._tell()
             return
         use = call.used(size, cut=cut)
+        if call.answer.background:
+            self.budget.close(UNSEEN)
         tokens = (use.answer.input_tokens or 0) + (use.answer.output_tokens or 0)
         price = self._price(call, use.answer) if tokens else 0
         if use.exact:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 
 from capsule.egress.echoes import Echoes, EchoStream
+from capsule.egress.envelope import EnvelopeStream, enveloped
 from capsule.rules.rewrite import Edit, LineRedactor, Lines, RewriteError, changes_body, edit_body, redacts
 
 BODY = 1 << 20
@@ -72,7 +73,10 @@ class Returning:
         edited = self._document is not None or self._liner is not None
         self.whole = length is not None and length <= BODY and not self.decoded
         self.keeps_length = not self.decoded and not edited and not self.whole and length is not None
-        self._echo: EchoStream | None = echoes.stream(keep_length=self.keeps_length) if echoes else None
+        self._echo: EchoStream | EnvelopeStream | None = None
+        if echoes:
+            messages = enveloped(content_type) and not edited
+            self._echo = EnvelopeStream(echoes) if messages else echoes.stream(keep_length=self.keeps_length)
         self.idle = not edited and self._echo is None
 
     @property

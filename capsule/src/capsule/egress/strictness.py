@@ -4,7 +4,8 @@ Pure, for both directions and both versions (RFC 9110 §5, §9.1; RFC 9112 §3, 
 parser that has split the head: what it let through is looked at again, because the same bytes are written into
 HTTP/1.1 lines. Refuses by saying why: control characters and line ends in values (folded lines too), names and methods
 that are no tokens, `content_length` and its like, of which a gateway makes the header (RFC 3875 §4.1.18), a target that
-is not a path, a length that is not a plain number, versions that are neither 1.0 nor 1.1 where HTTP/1 is spoken.
+is not a path, a length that is not a plain number, a transfer coding but `chunked` (RFC 9112 §7), versions that are
+neither 1.0 nor 1.1 where HTTP/1 is spoken.
 
     request_problem(b"GE(T", b"/", "HTTP/1.1", fields, http2=False)     # "the method b'GE(T' is not a token"
 """
@@ -20,6 +21,8 @@ _NOT_IN_TARGET = re.compile(rb"[\x00-\x20\x7f]")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 # What frames a message or says who it is for is no affair of one connection (RFC 9110 §7.6.1).
 _FRAMING = frozenset({b"content-length", b"host", b"transfer-encoding"})
+# `identity`, which is none, stands in answers of old servers.
+_PLAIN = (b"chunked", b"identity")
 Fields = Iterable[tuple[bytes, bytes]]
 _ODD = "!#$%&'*+.^_`|~"
 _DASHED = {ord(character): "-" for character in _ODD}
@@ -73,6 +76,8 @@ def fields_problem(untrusted_fields: Fields) -> str | None:
             return f"header {name[:40].decode()} has a line end or another control character"
         if name.lower() == b"content-length" and not _LENGTH.fullmatch(value.strip(b" \t")):
             return f"content-length {value[:40]!r} is not a length"
+        if name.lower() == b"transfer-encoding" and value.strip(b" \t").lower() not in _PLAIN:
+            return f"transfer-encoding {value[:40]!r} is more than chunks, and what is in them could not be looked at"
         if name.lower() == b"connection":
             dropped = _FRAMING & {word.strip(b" \t").lower() for word in value.split(b",")}
             if dropped:

@@ -1,11 +1,13 @@
 """The frames of a WebSocket, seen from the side: messages and bytes counted each way, why it closed, no placeholder.
 
-Pure, after RFC 6455 §5. Toward the server bytes are passed on as they are. With placeholders to look for, a
-frame toward the server that holds one in any spelling is refused, and so is one that cannot be read: with reserved bits
-(compressed) or of a reserved kind. Toward the program, a value of a secret that stands in a message becomes its
-placeholder, cut or filled up to the same length, also where frames of the message share it: what may be the beginning
-of a value waits for the next frame, and so do frames between the two. So does one in a ping, pong or close. With values
-to look for, a frame that cannot be read ends it. Not found is a value that two messages share.
+Pure, after RFC 6455 §5. Toward the server bytes are passed on as they are, as long as they are frames of a client:
+masked, of a known kind, with no reserved bit but that of an extension which was agreed on. What is none is refused, so
+that nothing else is spoken behind an upgrade. With placeholders to look for, a frame toward the server that holds one
+in any spelling is refused, and so is one that cannot be read (compressed). Toward the program, a value of a secret that
+stands in a message becomes its placeholder, cut or filled up to the same length, also where frames of the message share
+it: what may be the beginning of a value waits for the next frame, and so do frames between the two. So does one in a
+ping, pong or close. With values to look for, a frame that cannot be read ends it. Not found: a value that two messages
+share.
 
     seen = Frames(placeholders, echoes)
     seen.out(data)                  # "secret elsewhere: …": none of this data may go out
@@ -27,6 +29,8 @@ REFUSED = 1008
 """The close code of a refusal: policy (RFC 6455 §7.4.1)."""
 _KINDS = frozenset({0, 1, 2, 8, 9, 10})
 _CLOSE = 8
+_PACKED = 0x40
+"""The one reserved bit that an extension uses (RFC 7692 §6)."""
 _ASIDE = 125
 """Bytes of a ping, pong or close (RFC 6455 §5.5)."""
 
@@ -38,6 +42,7 @@ class Piece:
     Attributes:
         kind: its opcode.
         readable: whether the frame has no reserved bits and is of a known kind.
+        packed: whether it has the reserved bit of an extension, and is of a known kind.
         raw: the bytes as they came.
         plain: of a payload, unmasked; of a head, none.
         last: whether its frame is complete with it.
@@ -50,6 +55,7 @@ class Piece:
     plain: bytes
     last: bool = False
     ends: bool = False
+    packed: bool = False
 
 
 class _Way:
@@ -103,7 +109,8 @@ class _Way:
             if len(self._head) >= 2 and len(self._head) == _head_length(self._head[1]):
                 head = bytes(self._head)
                 readable, last = self._begin(), not self._left
-                yield Piece(head[0] & 15, readable, head, b"", last, last and self._final)
+                packed = head[0] & 0x70 == _PACKED and self._kind in _KINDS
+                yield Piece(self._kind, readable, head, b"", last, last and self._final, packed)
 
     def _begin(self) -> bool:
         first, second = self._head[0], self._head[1]
@@ -141,10 +148,18 @@ class Frames:
     Args:
         placeholders: what must not go out; None: nothing is looked for.
         echoes: values that the server may send back; None or empty: none.
+        extended: the server chose an extension, which may use a reserved bit.
+
+    Attributes:
+        malformed: what the program sent is no frame of a client.
     """
 
-    def __init__(self, placeholders: Placeholders | None, echoes: Echoes | None = None) -> None:
+    def __init__(
+        self, placeholders: Placeholders | None, echoes: Echoes | None = None, *, extended: bool = False
+    ) -> None:
         self._out, self._in = _Way(), _Way()
+        self.malformed = False
+        self._extended = extended
         self._echoes = echoes
         self._echo: EchoStream | None = echoes.stream(keep_length=True) if echoes else None
         self._fed = self._gone = 0  # bytes of payloads that came, and that went on
@@ -171,18 +186,34 @@ class Frames:
         for piece in self._out.feed(untrusted_data):
             if piece.kind == _CLOSE and self._closed_by is None:
                 self._closed_by = "program"
-            if self._scanners is None or problem is not None:
+            if problem is not None:
                 continue
-            if not piece.readable:
+            if self._scanners is not None and not piece.readable:
                 problem = (
                     "a frame with reserved bits or of a reserved kind cannot be searched for placeholders"
                 )
-            elif seen := self._scanners[piece.kind >= _CLOSE].feed(piece.plain):
+            elif not piece.plain and (problem := self._no_frame(piece)) is not None:
+                self.malformed = True
+            elif self._scanners is not None and (
+                seen := self._scanners[piece.kind >= _CLOSE].feed(piece.plain)
+            ):
                 names = ", ".join(sorted(seen))
                 problem = f"secret elsewhere: the placeholder of {names} stands in a frame of a WebSocket"
         if problem is not None:
             self._closed_by = "capsule"
         return problem
+
+    def _no_frame(self, head: Piece) -> str | None:
+        """Why what has such a head is no frame of a client."""
+        if not head.readable and not (self._extended and head.packed):
+            return (
+                "what it sent behind the upgrade is no frame of a WebSocket: reserved bits or a reserved kind"
+            )
+        if not self._out.masked:
+            return "what it sent behind the upgrade is no frame of a client: it is not masked"
+        if head.kind >= _CLOSE and self._out.left > _ASIDE:
+            return f"a ping, pong or close has more than {_ASIDE} bytes"
+        return None
 
     @property
     def redacted(self) -> int:

@@ -11,7 +11,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, total, under
+from capsule.egress.model.shape import (
+    Answer,
+    Request,
+    count,
+    failure,
+    items,
+    several,
+    size,
+    text,
+    total,
+    under,
+)
 from capsule.egress.model.tools import declared
 
 PATH = re.compile(r"/models/([^/:?]{1,200}):(generateContent|streamGenerateContent)$", re.IGNORECASE)
@@ -45,6 +56,7 @@ class Generate:
             servers=tools.servers,
             max_tokens=count(untrusted, "generationConfig", "maxOutputTokens"),
             answered=tuple(name for name in answered if name),
+            answers=several(untrusted, "generationConfig", "candidateCount"),
         )
 
     def whole(self, untrusted: Mapping[str, Any], answer: Answer) -> None:

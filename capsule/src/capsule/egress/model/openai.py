@@ -8,9 +8,10 @@ Input counts include what was cached, output counts include reasoning, as in an 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from capsule.egress.model.shape import Answer, Request, count, failure, items, size, text, under
+from capsule.egress.model.shape import Answer, Request, count, failure, items, several, size, text, under
 from capsule.egress.model.tools import offered, prompted
 
 _TOLD = ("content", "reasoning_content", "reasoning", "refusal")
@@ -39,6 +40,7 @@ class Chat:
             servers=tools.servers,
             max_tokens=most if most is not None else count(untrusted, "max_tokens"),
             answered=tuple(found for found in answered if found),
+            answers=several(untrusted, "n"),
         )
 
     def whole(self, untrusted: Mapping[str, Any], answer: Answer) -> None:
@@ -89,7 +91,12 @@ class Completions(Chat):
 
     def request(self, untrusted: Mapping[str, Any], path: str) -> Request | None:  # noqa: ARG002
         """See `Dialect`."""
-        return prompted(untrusted, count(untrusted, "max_tokens"), stream=under(untrusted, "stream") is True)
+        asked = prompted(untrusted, count(untrusted, "max_tokens"), stream=under(untrusted, "stream") is True)
+        many = max(several(untrusted, "n"), several(untrusted, "best_of"))
+        prompts = under(untrusted, "prompt")
+        if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
+            many *= len(prompts)  # one each; a list of numbers is one, in tokens
+        return None if asked is None else replace(asked, answers=many)
 
     def part(self, name: str, untrusted: Mapping[str, Any], answer: Answer) -> None:
         """See `Dialect`."""
@@ -119,6 +126,7 @@ class Responses:
             max_tokens=count(untrusted, "max_output_tokens"),
             answered=tuple(found for item in outputs if (found := text(item, "call_id"))),
             previous=text(untrusted, "previous_response_id"),
+            background=under(untrusted, "background") is True,
         )
 
     def whole(self, untrusted: Mapping[str, Any], answer: Answer) -> None:
@@ -149,6 +157,7 @@ class Responses:
 
     def _response(self, untrusted: Mapping[str, Any], answer: Answer) -> None:
         answer.understood = True
+        answer.background = answer.background or untrusted.get("background") is True
         answer.response_id = text(untrusted, "id") or answer.response_id
         answer.name = text(untrusted, "model") or answer.name
         if untrusted.get("error") is not None:

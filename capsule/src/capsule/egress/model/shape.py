@@ -29,6 +29,8 @@ class Request:
         servers: of MCP, and connectors, that the provider is to call.
         answered: ids of the tool calls whose results are sent with it.
         previous: the id of the response it says it goes on from.
+        answers: how many of them are to be written, each of up to `max_tokens`.
+        background: it is to go on when it has been answered.
     """
 
     name: str | None
@@ -40,6 +42,8 @@ class Request:
     max_tokens: int | None = None
     answered: tuple[str, ...] = ()
     previous: str | None = None
+    answers: int = 1
+    background: bool = False
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class Answer:
         input_tokens: everything that was read, cached or not.
         output_tokens: everything that was written, reasoning included.
         written: bytes of what a stream brought so far: text, thoughts, arguments.
+        background: what it uses is not known with it, as it goes on elsewhere.
     """
 
     name: str | None = None
@@ -73,6 +78,7 @@ class Answer:
     tools: dict[object, ToolCall] = field(default_factory=dict)
     understood: bool = False
     written: int = 0
+    background: bool = False
 
     def tool(self, key: object) -> ToolCall:
         """The call under this key of the provider's (an index, an id), made when it is new."""
@@ -131,6 +137,11 @@ def count(untrusted: object, *names: str) -> int | None:
     found = under(untrusted, *names)
     plain = isinstance(found, int) and not isinstance(found, bool)
     return found if plain and 0 <= found < _MAX_COUNT else None
+
+
+def several(untrusted: object, *names: str) -> int:
+    """How many answers are asked for under a path of names; 1 where nothing is said."""
+    return max(1, count(untrusted, *names) or 1)
 
 
 def items(untrusted: object, *names: str) -> Iterator[Mapping[str, Any]]:
