@@ -53,7 +53,7 @@ def _python(directory: Path) -> tuple[Counter[str], Counter[str], list[str]]:
 def main(directory: Path, seconds: int, notes: list[str]) -> None:
     """Print the summary; its last line is `N passed, N failed, N skipped`."""
     counts, reasons, alone = _python(directory)
-    cargo = directory / "cargo.txt"
+    cargo = directory / "rust tests.txt"
     for passed, failed, ignored in _CARGO.findall(cargo.read_text() if cargo.exists() else ""):
         counts["passed"] += int(passed)
         counts["failed"] += int(failed)

@@ -23,6 +23,7 @@ import pytest
 from hypothesis import settings
 
 from tests.capabilities import PROBES, absent
+from tests.passes import alike
 
 # How long an example takes depends on what else the machine does; `benchmarks` measures time.
 settings.register_profile("untimed", deadline=None)
@@ -38,12 +39,24 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _SKIPPED = re.compile(r"needs ([a-z0-9-]+): (.*)")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--second-pass",
+        action="store_true",
+        help="leave out what ran in a first pass and does the same whoever runs it (tests/passes.py)",
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A wrong capability name would skip or run a test silently: refuse the whole session.
 
     With `--no-loadscope-reorder`, files of machines come first: few tests that take long, which would else be begun
     last, and at the end one process would wait for the other.
     """
+    if config.getoption("--second-pass"):
+        again = [item for item in items if not alike(item.path)]
+        config.hook.pytest_deselected(items=[item for item in items if alike(item.path)])
+        items[:] = again
     if not config.getoption("loadscopereorder", default=True):
         items.sort(key=lambda item: not item.path.is_relative_to(REPOSITORY / "tests/vm"))
     for item in items:

@@ -46,6 +46,12 @@ IMPURE_MODULES = (
 )
 
 
+def is_pure(name: str) -> bool:
+    """Whether the code map says P of a module."""
+    inside = any(name == package or name.startswith(package + ".") for package in PURE_PACKAGES)
+    return inside and name not in IMPURE_MODULES
+
+
 @functools.cache
 def tracked() -> tuple[Path, ...]:
     """Every file git tracks or would add, that exists."""
@@ -91,11 +97,11 @@ class Module:
     @property
     def pure(self) -> bool:
         """Whether the code map says P."""
-        inside = any(self.name == package or self.name.startswith(package + ".") for package in PURE_PACKAGES)
-        return inside and self.name not in IMPURE_MODULES
+        return is_pure(self.name)
 
 
-def _imports(tree: ast.Module, package: str) -> frozenset[str]:
+def imports_of(tree: ast.Module, package: str) -> frozenset[str]:
+    """Every name that a module of a package imports, and every module that it takes one from."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -120,6 +126,6 @@ def modules() -> tuple[Module, ...]:
         name = ".".join(parts[:-1] if is_package else parts)
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         found.append(
-            Module(name, path, tree, _imports(tree, name if is_package else name.rpartition(".")[0]))
+            Module(name, path, tree, imports_of(tree, name if is_package else name.rpartition(".")[0]))
         )
     return tuple(found)

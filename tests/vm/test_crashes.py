@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.beginnings import anew
 from tests.vm.logged import logged
 from tests.vm.marks import machines
 from tests.vm.processes import alive, qemus_of, until_gone
@@ -137,6 +138,7 @@ def running(home: Home, name: str) -> None:
 
 
 def test_the_service_while_a_template_boots(home: Home) -> None:
+    anew(home.path)
     making = begun(home, "create", "--image", "minimal", "-n", "first")
     until(
         lambda: [*home.path.glob("templates/*.new/console.log")] and qemus_of(home.path), "no template boots"

@@ -1,6 +1,6 @@
 """Machines as a person has them: the program, its service, monitors, QEMU and a guest, with nothing taken out.
 
-Every test has a home of its own; the image and the template are those of the first test that needs them.
+Every file of tests has a home of its own; the image and the template in it are those of the first that needs them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from capsem.host.build import BuildSpec, build
 from capsem.host.progress import Silent
 from capsem.vm.image import Flavour
 from tests.capsem.conftest import end_service
+from tests.vm.beginnings import copied
 from tests.vm.logged import logged
 from tests.vm.machines import flavours
 from tests.vm.marks import machines
@@ -108,11 +109,21 @@ class Home:
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def home() -> Iterator[Home]:
-    home = Home(Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp")))
-    home.build("minimal", flavours()[0])
+def begun(path: Path) -> None:
+    """An image and its template in a home, and nothing that runs."""
+    home = Home(path)
     try:
+        home.build("minimal", flavours()[0])
+        home.capsem("run", "--image", "minimal", "--", "true", seconds=600)
+    finally:
+        home.end()
+
+
+@pytest.fixture(scope="module")
+def home(first_home: Path) -> Iterator[Home]:
+    home = Home(Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp")))
+    try:
+        copied(first_home, home.path)
         yield home
     finally:
         home.end()
