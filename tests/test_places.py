@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from capsule.egress import authority
-from capsule.places import make_private, state_directory
+from capsule.places import data_directory, make_private, state_directory
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,15 @@ def test_where_state_lies(monkeypatch: pytest.MonkeyPatch, named: str | None, ex
         monkeypatch.setenv("XDG_STATE_HOME", named)
     assert state_directory() == Path(expected)
     assert authority.directory() == Path(expected) / "egress"
+
+
+def test_where_data_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/u")
+    for named, expected in (("/d", "/d/capsule"), ("x/d", "/home/u/.local/share/capsule")):
+        monkeypatch.setenv("XDG_DATA_HOME", named)
+        assert data_directory() == Path(expected)
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert data_directory() == Path("/home/u/.local/share/capsule")
 
 
 def test_what_is_made_above_is_as_private(tmp_path: Path) -> None:

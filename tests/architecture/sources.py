@@ -41,6 +41,7 @@ IMPURE_MODULES = (
     "capsule.sessions.collector",
     "capsule.sessions.compare",
     "capsule.sessions.database",
+    "capsule.sessions.holding",
     "capsule.sessions.ingest",
     "capsule.sessions.query",
 )

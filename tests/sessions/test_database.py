@@ -135,6 +135,38 @@ def test_an_older_one_is_brought_to_this_version(place: Path, monkeypatch: pytes
         assert writer.connection.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
 
 
+@pytest.mark.parametrize("version", [0, 1, VERSION])
+def test_a_database_without_our_tables_is_moved_aside_and_said(place: Path, version: int) -> None:
+    """Another program's, or one of an odd development version: what we need is made again from the logs."""
+    with closing(sqlite3.connect(place / FILE)) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+        connection.execute("INSERT INTO notes VALUES ('of another program')")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.commit()
+    (place / FILE).chmod(0o600)
+    with Writer.open(place) as writer:
+        (note,) = writer.notes
+        assert "made again from the logs" in note
+        assert "it has tables, and no version" in note or f"its version is {version}" in note
+        assert writer.connection.execute("SELECT count(*) FROM commands").fetchone() == (0,)
+    (kept,) = (
+        each for each in place.iterdir() if each.name.startswith(f"{FILE}.20") and each.suffix[-1:] == "0"
+    )
+    with closing(sqlite3.connect(kept)) as connection:
+        assert connection.execute("SELECT text FROM notes").fetchall() == [("of another program",)]
+
+
+def test_a_database_that_lacks_one_column_still_tells_of_its_logs(place: Path) -> None:
+    with Writer.open(place) as writer:
+        writer.connection.execute(
+            "INSERT INTO logs VALUES (1, 'x', '/w/capsule.log', 0, 0, 0, x'', x'', 'whole', NULL)"
+        )
+        writer.connection.execute("ALTER TABLE http DROP COLUMN reported_by")
+    with Writer.open(place) as writer:
+        assert "no such column" in writer.notes[0]
+        assert writer.recovered == ["/w/capsule.log"]
+
+
 def test_unsafe_files_are_refused(place: Path, tmp_path: Path) -> None:
     (place / FILE).touch(mode=0o644)
     (place / FILE).chmod(0o644)

@@ -51,6 +51,26 @@ def replay(unlisted: str = "deny", *, hosts: bool = True, read: str = "", **more
     return Replay(Access(plan, Variables("/w", "/home/u", "/w")), judge, **more)
 
 
+def test_variables_are_decided_by_name() -> None:
+    policy = resolve(
+        Source("/w/policy.yaml", b"version: 1\nextends: [strict]\nenv: {pass: [A, 'X*'], set: {S: v}}\n"),
+        FileLoader(),
+    )
+    access = Access(compile_policy(policy), Variables("/w", "/h", "/w"), policy.sections.environment)
+    anew = Replay(access, None)
+
+    def variable(name: str, by: str = "caller") -> str | None:
+        answer = anew.decide("environment", {"environment": {"name": name, "from": by}})
+        return None if answer is None else answer.outcome
+
+    assert [variable(name) for name in ("A", "B", "S", "X_TOKEN", "PATH")] == [
+        "allow", "block", "allow", "block", "allow",
+    ]  # fmt: skip
+    assert variable("S", "policy") == "allow"
+    assert variable("B", "policy") == "block"
+    assert variable("A", "policy") is None, "whether the caller had one is not on the log"
+
+
 def decide(entry: dict[str, Any], made: Replay | None = None) -> tuple[str, str] | None:
     kind, event = event_of({"time": "2026-11-25T19:13:30.574058Z", **entry})
     answer = (made or replay()).decide(kind, event)

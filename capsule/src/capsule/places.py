@@ -18,6 +18,12 @@ def state_directory() -> Path:
     return (named if named.is_absolute() else Path.home() / ".local/state") / "capsule"
 
 
+def data_directory() -> Path:
+    """`$XDG_DATA_HOME/capsule`, else `~/.local/share/capsule`: what the log is signed and locked with."""
+    named = Path(os.environ.get("XDG_DATA_HOME") or "relative")
+    return (named if named.is_absolute() else Path.home() / ".local/share") / "capsule"
+
+
 def make_private(directory: Path) -> None:
     """Make a directory and what is missing above it, each of mode 0700: `mkdir` makes what is above for everybody.
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,49 @@ def test_a_run_is_a_session(
         "exited",
     )
     assert (run["policy"], run["cwd"], run["refused"]) == ("workspace", str(workspace), 0)
+
+
+@pytest.mark.needs("userns", "landlock", "seccomp-notify")
+def test_a_run_that_was_killed_is_not_open_for_ever(
+    capsys: pytest.CaptureFixture[str], capsule_binary: Path, workspace: Path
+) -> None:
+    """It is open while its supervisor lives; one that was killed leaves a log without an end, which nobody holds."""
+    words = [str(capsule_binary), "run", "--", "sh", "-c", "echo up; exec sleep 100"]
+    with subprocess.Popen(words, cwd=workspace, stdout=subprocess.PIPE) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"up\n"
+            assert " open " in invoke(capsys, "sessions", "list").out
+            (run,) = json.loads(invoke(capsys, "sessions", "list", "--json").out)["sessions"]
+            assert (run["ended"], run["cut_off"]) == (None, False)
+        finally:
+            running.kill()
+    answer = invoke(capsys, "sessions", "list")
+    assert "  cut off  " in answer.out
+    (run,) = json.loads(invoke(capsys, "sessions", "list", "--json").out)["sessions"]
+    assert (run["ended"], run["cut_off"]) == (None, True)
+    for verb in ("show", "timeline"):
+        assert "nobody records it: killed, or the host went down" in " ".join(
+            invoke(capsys, "sessions", verb).out.split()
+        )
+
+
+@pytest.mark.needs("userns", "landlock", "seccomp-notify")
+def test_of_a_log_from_elsewhere_nobody_says_that_a_run_was_cut_off(
+    capsys: pytest.CaptureFixture[str],
+    capsule_binary: Path,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    words = [str(capsule_binary), "run", "--", "sh", "-c", "echo up; exec sleep 100"]
+    with subprocess.Popen(words, cwd=workspace, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.kill()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    (run,) = json.loads(invoke(capsys, "sessions", "list", "--json").out)["sessions"]
+    assert (run["ended"], run["cut_off"]) == (None, False)
 
 
 def test_every_line_fits_and_names_tell_sessions_apart(log: Log, capsys: pytest.CaptureFixture[str]) -> None:

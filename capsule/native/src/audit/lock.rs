@@ -63,13 +63,21 @@ impl LogLock {
         let mut identity = [0; 16];
         identity[..8].copy_from_slice(&meta.dev().to_le_bytes());
         identity[8..].copy_from_slice(&meta.ino().to_le_bytes());
-        let mut place = [0; 8];
-        place.copy_from_slice(&blake3::derive_key("capsule log lock v1", &identity)[..8]);
         Ok(LogLock {
             file,
-            place: i64::from_le_bytes(place) & (i64::MAX >> 1),
+            place: place("capsule log lock v1", &identity),
             log: name.to_owned(),
         })
+    }
+
+    /// Let others see that a run is being recorded, for as long as this lives: a log without its end does not say
+    /// whether it goes on. Another byte of the same file, which nobody ever waits for.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn hold(&self, run: &str) -> Result<(), Error> {
+        self.set(libc::F_RDLCK, place("capsule run lock v1", run.as_bytes()))
+            .map_err(|source| Error::io("locking", &self.log, source))
     }
 
     /// Take it alone (`F_WRLCK`) or among readers (`F_RDLCK`); closing releases it too.
@@ -77,7 +85,7 @@ impl LogLock {
     /// # Errors
     /// [`Error::Busy`] when somebody else holds it for too long; when the system refuses.
     pub fn take(&self, kind: libc::c_int, hurry: Hurry) -> Result<(), Error> {
-        patiently(&self.log, hurry, || self.set(kind))
+        patiently(&self.log, hurry, || self.set(kind, self.place))
     }
 
     /// Give it back.
@@ -85,16 +93,16 @@ impl LogLock {
     /// # Errors
     /// When the system refuses.
     pub fn release(&self) -> Result<(), Error> {
-        self.set(libc::F_UNLCK)
+        self.set(libc::F_UNLCK, self.place)
             .map_err(|source| Error::io("unlocking", &self.log, source))
     }
 
-    fn set(&self, kind: libc::c_int) -> io::Result<()> {
+    fn set(&self, kind: libc::c_int, place: i64) -> io::Result<()> {
         // SAFETY: all-zero is a valid structure.
         let mut range: libc::flock = unsafe { std::mem::zeroed() };
         range.l_type = kind as libc::c_short;
         range.l_whence = libc::SEEK_SET as libc::c_short;
-        range.l_start = self.place;
+        range.l_start = place;
         range.l_len = 1;
         // SAFETY: the descriptor is open for as long as `self` lives, and `range` outlives the call.
         let done =
@@ -105,6 +113,13 @@ impl LogLock {
             Err(io::Error::last_os_error())
         }
     }
+}
+
+/// The byte of the file of locks that stands for something.
+fn place(context: &str, of: &[u8]) -> i64 {
+    let mut place = [0; 8];
+    place.copy_from_slice(&blake3::derive_key(context, of)[..8]);
+    i64::from_le_bytes(place) & (i64::MAX >> 1)
 }
 
 /// Tries until `attempt`, which must not wait, is not refused for somebody else's sake.
@@ -199,6 +214,25 @@ mod tests {
         first.take(libc::F_RDLCK, soon()).unwrap();
         drop(first);
         second.take(libc::F_WRLCK, soon()).unwrap();
+    }
+
+    #[test]
+    fn a_run_is_held_until_its_writer_is_gone() {
+        let (_dir, places, log) = locks();
+        let of = || LogLock::of(&places, &log, Path::new("capsule.log")).unwrap();
+        let (writer, other) = (of(), of());
+        writer.hold("r-1").unwrap();
+        writer.take(libc::F_WRLCK, soon()).unwrap();
+        writer.release().unwrap();
+        let free = |run: &str| {
+            let place = place("capsule run lock v1", run.as_bytes());
+            let free = other.set(libc::F_WRLCK, place).is_ok();
+            other.set(libc::F_UNLCK, place).unwrap();
+            free
+        };
+        assert!(!free("r-1") && free("r-2"));
+        drop(writer);
+        assert!(free("r-1"));
     }
 
     #[test]

@@ -156,6 +156,14 @@ impl Writer {
         self.redactor.know(secret.as_bytes());
     }
 
+    /// Let others see, for as long as this lives, that a run is being recorded.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn hold(&self, run: &str) -> Result<(), Error> {
+        self.lock.hold(run)
+    }
+
     /// Wait for other writers no longer than this says, from now on.
     pub fn hurry(&mut self, hurry: Hurry) {
         self.hurry = hurry;

@@ -4,8 +4,10 @@
 //! a program run code chosen by the environment never pass through a glob, however wide: only by their whole name.
 //! It refuses: names that are empty or hold `=` or NUL.
 
+use crate::monitor::wire;
 use crate::plan::{Environment, Glob};
-use std::collections::BTreeMap;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -40,6 +42,20 @@ const RUNS_CODE: [&str; 25] = [
     "RUBYOPT",
 ];
 
+/// Where the names of an environment came from, sorted: for the log, which has no values of them. Which of them a program
+/// read nobody knows: it reads them in its own memory.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// Of the caller, as they were.
+    pub passed: Vec<String>,
+    /// Put in by the plan.
+    pub set: Vec<String>,
+    /// Of the command line.
+    pub chosen: Vec<String>,
+    /// The caller had them, and the command does not.
+    pub withheld: Vec<String>,
+}
+
 /// Build the environment as `NAME=value` strings. `given` is the caller's, `chosen` the command line's.
 ///
 /// # Errors
@@ -48,7 +64,7 @@ pub fn build(
     plan: &Environment,
     given: impl Iterator<Item = (OsString, OsString)>,
     chosen: &[(OsString, OsString)],
-) -> Result<Vec<CString>, String> {
+) -> Result<(Vec<CString>, Account), String> {
     let globs = |list: &[String]| -> Vec<Glob> {
         list.iter()
             .filter_map(|text| Glob::new(text).ok())
@@ -63,6 +79,7 @@ pub fn build(
         |list: &[Glob], name: &OsStr| list.iter().any(|glob| glob.matches(name.as_bytes()));
 
     let mut values: BTreeMap<OsString, OsString> = BTreeMap::new();
+    let (mut passed, mut withheld) = (BTreeSet::new(), BTreeSet::new());
     for (name, value) in given {
         let named = plan
             .pass
@@ -72,7 +89,10 @@ pub fn build(
             && !matches(&scrub, &name)
             && (named || !matches(&runs_code, &name))
         {
+            passed.insert(name.clone());
             values.insert(name, value);
+        } else {
+            withheld.insert(name);
         }
     }
     for (name, value) in &plan.set {
@@ -85,14 +105,39 @@ pub fn build(
         }
         values.insert(name.clone(), value.clone());
     }
-    values
+    let chosen: BTreeSet<&OsString> = chosen.iter().map(|(name, _)| name).collect();
+    let sets = |name: &OsString| {
+        name.to_str()
+            .is_some_and(|name| plan.set.contains_key(name))
+    };
+    let account = Account {
+        passed: told(
+            passed
+                .iter()
+                .filter(|name| !sets(name) && !chosen.contains(name)),
+        ),
+        set: plan
+            .set
+            .keys()
+            .filter(|name| !chosen.contains(&OsString::from(name)))
+            .cloned()
+            .collect(),
+        withheld: told(withheld.iter().filter(|name| !values.contains_key(*name))),
+        chosen: told(chosen.into_iter()),
+    };
+    let entries: Result<_, String> = values
         .into_iter()
         .map(|(name, value)| {
             let entry = [name.as_bytes(), b"=", value.as_bytes()].concat();
             CString::new(OsString::from_vec(entry).into_vec())
                 .map_err(|_| format!("environment: the value of {name:?} holds a NUL"))
         })
-        .collect()
+        .collect();
+    Ok((entries?, account))
+}
+
+fn told<'a>(names: impl Iterator<Item = &'a OsString>) -> Vec<String> {
+    names.map(|name| wire::text(name.as_bytes())).collect()
 }
 
 /// The directories of an inherited `PATH` that exist for the command. One it cannot look into (a virtual environment
@@ -134,6 +179,7 @@ mod tests {
             .map(|(n, v)| (OsString::from(n), OsString::from(v)));
         build(&plan, given, &[])
             .unwrap()
+            .0
             .into_iter()
             .map(|s| s.into_string().unwrap())
             .collect()
@@ -185,11 +231,35 @@ mod tests {
             scrub: vec![],
         };
         let chosen = |name: &str| [(OsString::from(name), OsString::from("v"))];
-        assert!(build(&plan, std::iter::empty(), &chosen("")).is_err());
-        assert!(build(&plan, std::iter::empty(), &chosen("A=B")).is_err());
+        let with = |name: &str| build(&plan, std::iter::empty(), &chosen(name));
+        assert!(with("").is_err());
+        assert!(with("A=B").is_err());
+        let (entries, account) = with("A").unwrap();
+        assert_eq!(entries, [c"A=v".to_owned()]);
+        assert_eq!(account.chosen, ["A"]);
+    }
+
+    #[test]
+    fn the_account_has_each_name_once_and_no_value() {
+        let plan = Environment {
+            pass: vec!["P*".to_owned(), "C".to_owned()],
+            set: [("PS", "v"), ("C", "v"), ("S", "v")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            scrub: vec!["*TOKEN".to_owned()],
+        };
+        let given = ["PATH", "PS", "P_TOKEN", "C", "S", "OTHER"]
+            .map(|name| (OsString::from(name), OsString::from("value-of-it")));
+        let chosen = [(OsString::from("C"), OsString::from("chosen-value"))];
+        let (_, account) = build(&plan, given.into_iter(), &chosen).unwrap();
         assert_eq!(
-            build(&plan, std::iter::empty(), &chosen("A")).unwrap(),
-            [c"A=v".to_owned()]
+            account,
+            Account {
+                passed: vec!["PATH".to_owned()],
+                set: vec!["PS".to_owned(), "S".to_owned()],
+                chosen: vec!["C".to_owned()],
+                withheld: vec!["OTHER".to_owned(), "P_TOKEN".to_owned()],
+            }
         );
     }
 

@@ -110,6 +110,7 @@ impl Journal {
             .fold(self.entry("run.started"), |entry, (name, value)| {
                 entry.with(name, value)
             });
+        self.writer.hold(&self.run).map_err(|error| told(&error))?;
         self.append(&[entry], Seal::Sync)
     }
 

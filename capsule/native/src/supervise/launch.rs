@@ -32,6 +32,7 @@ use crate::monitor::wire;
 use crate::plan::{self, NetworkMode};
 use crate::sandbox::init::Ground;
 use crate::sandbox::namespaces;
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -129,6 +130,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     grant_reads(&mut loaded.plan, &request.read);
     grant_programs(&mut loaded.plan, &request.programs);
     let state = loaded.directories.state.as_deref();
+    let set: BTreeSet<String> = loaded.plan.environment.set.keys().cloned().collect();
     let mut egress = egress::prepare(&mut loaded.plan, &loaded.variables, state).map_err(refuse)?;
 
     let unbounded = group.as_ref().ok().and_then(|group| {
@@ -223,6 +225,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         spec,
         monitored,
         audit,
+        mut environment,
     } = specify::specify(
         request,
         &loaded.plan,
@@ -233,6 +236,8 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         signals.before,
     )
     .map_err(refuse)?;
+    // What egress put in is no word of the policy's.
+    environment.set.retain(|name| set.contains(name));
     // The process ends soon: freeing what has no end of its own would only take time.
     let (spec, monitored) = (ManuallyDrop::new(spec), ManuallyDrop::new(monitored));
     let control = control(request)?;
@@ -247,6 +252,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         ("plan", Value::from(loaded.digest.clone())),
         ("enforced", value(&tier.enforced)),
         ("audit", value(&audit)),
+        ("environment", value(&environment)),
         ("read", value(&request.read)),
         ("worker", Value::from(request.worker)),
         ("who", who()),

@@ -42,6 +42,8 @@ pub struct Specified {
     pub monitored: Monitored,
     /// How much is recorded.
     pub audit: Audit,
+    /// Names of variables, for the record.
+    pub environment: environment::Account,
 }
 
 /// What the monitor decides with.
@@ -223,7 +225,8 @@ pub fn specify(
         };
         (name, value)
     });
-    let environment = environment::build(&plan.environment, given, &request.environment)?;
+    let (environment, account) =
+        environment::build(&plan.environment, given, &request.environment)?;
     let limits = &plan.limits;
     let spec = Spec {
         filter,
@@ -267,6 +270,7 @@ pub fn specify(
         spec,
         monitored,
         audit,
+        environment: account,
     })
 }
 

@@ -10,23 +10,28 @@ from pathlib import Path
 import click
 
 from capsule.cli import terminal
-from capsule.cli.files import FileLoader
+from capsule.cli.files import FileLoader, load_policy
 from capsule.cli.output import save
-from capsule.cli.profile import base_of
+from capsule.cli.profile import BASE, base_of
 from capsule.cli.replay import compare, record, say
 from capsule.cli.sessions.source import Run, SessionName, find, log_option, opened
-from capsule.errors import UsageError
+from capsule.errors import PolicyError, UsageError
 from capsule.policy.merge import resolve
 from capsule.policy.model import Policy, Source
 from capsule.profile.observation import AddressUse, FileUse, Observation, ProgramUse
 from capsule.profile.render import quote, render_suggestion
 from capsule.profile.suggest import Line, Suggestion, suggest
 from capsule.profile.trace import with_interpreters
+from capsule.sandbox.access import Access, Variables
+from capsule.sandbox.compiler import compile_policy
+from capsule.sessions.environment import Environment, Granted
 from capsule.sessions.learn import Learner
 from capsule.sessions.query import Reader
 
 _KINDS = frozenset({"exec", "write", "read", "connect", "denied", "egress.dns", "egress.http", "egress.tcp"})
 SHOWN = 20
+_NAMES = 20
+"""Variables that a note names."""
 
 
 @click.command("learn", epilog="Example: capsule learn r-898ab5d2 --out learnt.yaml")
@@ -59,6 +64,7 @@ def command(
                 "refused": dict(learner.denied),
                 "left_out": dict(learner.left_out),
                 "secrets": dict(learner.secrets),
+                "withheld": dict(learner.environment.withheld),
                 "replay": record(compared, runs),
             }
         )
@@ -87,7 +93,9 @@ def _learn(reader: Reader, runs: Sequence[Run], *, refused: bool) -> Learner:
     learner = Learner(refused=refused)
     for run in runs:
         for each in reader.happened(run):
-            if each.entry in _KINDS:
+            if each.entry == "run.started":
+                learner.environment.add(each.event)
+            elif each.entry in _KINDS:
                 learner.add(each.type, each.event)
     return learner
 
@@ -123,8 +131,40 @@ def _suggestion(learner: Learner, runs: Sequence[Run]) -> Suggestion:
     if (hosts or learner.addresses) and "network" not in found.base.groups:
         count = sum(host.count for host in hosts) + learner.addresses.total()
         lines.append(Line("syscalls.groups", "network", "network", f"{count} connections", count))
+    lines += _variables(learner, runs)
     # Which groups of system calls were used is not on a log: none may be called unused.
     return dataclasses.replace(found, lines=tuple(lines), unused_groups=())
+
+
+def _variables(learner: Learner, runs: Sequence[Run]) -> list[Line]:
+    """Entries of `env`; what cannot be proposed is left to the notes."""
+    base = load_policy(BASE)
+    access = Access(compile_policy(base), Variables("/", "/", "/"), base.sections.environment)
+    granted, unwritable, learner.unset = learner.environment.grants(access, _values(runs))
+    for name in unwritable:
+        learner.left_out[f"variable {name}"] += learner.environment.passed[name]
+    return [_variable(each, len(runs)) for each in granted]
+
+
+def _variable(granted: Granted, runs: int) -> Line:
+    verb = {"pass": "passed", "set": "set", "scrub.remove": "passed"}[granted.key]
+    evidence = verb if runs == 1 else f"{verb} in {granted.count} of {runs} sessions"
+    value = granted.name if granted.value is None else f"{granted.name}: {quote(granted.value)}"
+    return Line(f"env.{granted.key}", value, granted.name, evidence, granted.count, granted.warning)
+
+
+def _values(runs: Sequence[Run]) -> dict[str, str]:
+    """What the policies of these sessions set, as far as they are what they were; of two values the newer one's."""
+    found: dict[str, str] = {}
+    for run in runs:
+        try:
+            policy = load_policy(str(run["policy_file"] or "").removeprefix("preset:"))
+        except PolicyError:
+            continue
+        plan = compile_policy(policy)
+        if plan.policy.digest == run["policy_digest"]:
+            found |= plan.environment.set
+    return found
 
 
 def _covered(lines: Sequence[Line]) -> bool:
@@ -139,12 +179,10 @@ def _command(run: Run) -> list[str]:
 
 def _text(suggestion: Suggestion, learner: Learner, runs: Sequence[Run]) -> str:
     text = render_suggestion(suggestion, name="learnt")
-    under = ", ".join(sorted({quote(str(run["policy"])) for run in runs if run["policy"]}))
     notes = [
         "",
         f"# Learnt from {', '.join(run['run'] for run in runs)}. System calls are not on a log.",
-        f"# Neither are variables: take `environment:` over from what they ran under ({under or 'not known'})",
-        "# and what that extends, where programs need it: caches in the private /tmp are set there.",
+        *_notes(learner.environment, learner.unset, runs),
     ]
     if any(run["audit"] != "all" for run in runs):
         notes.append(
@@ -161,6 +199,25 @@ def _text(suggestion: Suggestion, learner: Learner, runs: Sequence[Run]) -> str:
         if len(counts) > 20:
             notes.append(f"# {title}: {len(counts) - 20} more")
     return text + "\n".join(notes) + "\n"
+
+
+def _notes(seen: Environment, unset: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    """What is not known of variables."""
+    under = ", ".join(sorted({quote(str(run["policy"])) for run in runs if run["policy"]})) or "not known"
+    notes = [
+        "# `env` is what they were given. Which of it a program read is on no log: take away what none needs."
+    ]
+    if seen.unknown or seen.incomplete:
+        which = f"{seen.unknown + seen.incomplete} of {len(runs)}"
+        notes.append(f"# The log of {which} does not have all names: take `env:` over from {under}.")
+    if unset:
+        names = ", ".join(quote(name) for name in unset[:_NAMES])
+        notes.append(f"# LOOK TWICE: set by what they ran under ({under}), to what is not copied: {names}")
+    if seen.withheld:
+        names = ", ".join(quote(name[:80]) for name in sorted(seen.withheld)[:_NAMES])
+        more = f" and {len(seen.withheld) - _NAMES} more" if len(seen.withheld) > _NAMES else ""
+        notes.append(f"# Kept from them; whether a program asked for one is not known: {names}{more}")
+    return notes
 
 
 def _policy(text: str, runs: Sequence[Run]) -> Policy:

@@ -18,6 +18,7 @@ from capsule.cli.sessions.table import painter, table, width
 from capsule.policy.model import Policy
 from capsule.sandbox.access import Access, Variables
 from capsule.sandbox.compiler import compile_policy
+from capsule.sessions.environment import variables_of
 from capsule.sessions.query import Reader
 from capsule.sessions.replay import Comparison, Replay, grouped, ranked
 
@@ -43,7 +44,8 @@ def command(
     """Decide every recorded event of SESSION... (the newest) under another policy, and show what would change.
 
     Nothing runs and nothing is sent. Exits 1 when something would change, else 0. What a log does not have is not
-    decided: reads below `audit: all`, system calls, bodies, budgets.
+    decided: reads below `audit: all`, system calls, bodies, budgets. Of variables it has the names that the command was
+    given and those that were kept from it, not which of them a program read.
     """
     loaded = load_policy(policy)
     with opened(logs) as reader:
@@ -69,6 +71,9 @@ def compare(reader: Reader, runs: Iterable[Run], policy: Policy) -> Comparison:
         for each in reader.happened(run):
             if each.entry == "repository":
                 replay.follow(each.event)
+            elif each.entry == "run.started":
+                for variable in variables_of(each.event):
+                    compared.add(replay, run["run"], each.seq, "environment", variable)
             elif each.entry in _DECIDED:
                 compared.add(replay, run["run"], each.seq, each.type, each.event)
     return compared

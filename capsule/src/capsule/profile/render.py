@@ -16,6 +16,7 @@ _SECTIONS = (
     ("filesystem", ("read", "write", "execute")),
     ("network", ("hosts", "ports", "unix")),
     ("syscalls", ("groups",)),
+    ("env", ("pass", "set", "scrub.remove")),
 )
 _WIDTH = 36
 _SHOWN = 40
@@ -65,7 +66,10 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
         for key in keys:
             lines = [line for line in suggestion.lines if line.section == f"{section}.{key}"]
             if lines:
-                body += [f"  {key}:", *(_render_line(line) for line in lines)]
+                outer, _, inner = key.partition(".")
+                body.append(f"  {outer}: {{{inner}: [" if inner else f"  {outer}:")
+                body += [_render_line(line) for line in lines]
+                body += ["  ]}"] * bool(inner)
         if section == "filesystem" and suggestion.private:
             body += [f"  private: [{', '.join(suggestion.private)}]   # thrown away after the run"]
         if section == "filesystem" and suggestion.protect:
@@ -93,7 +97,10 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
 
 def _render_line(line: Line) -> str:
     port = line.section == "network.ports" and line.value.isascii() and line.value.isdigit()
-    # A host entry is a mapping already, made of names and numbers that were checked.
-    value = f"    - {line.value if port or line.section == 'network.hosts' else quote(line.value)}"
+    # A host entry and what is set are mappings already, made of names and numbers that were checked.
+    bare = port or line.section in ("network.hosts", "env.set")
+    value = line.value if bare else quote(line.value)
+    begin = {"env.set": f"    {value}", "env.scrub.remove": f"    {value},"}
+    value = begin.get(line.section, f"    - {value}")
     comment = line.evidence + (f"   LOOK TWICE: {line.warning}" if line.warning else "")
     return f"{value:<{_WIDTH}}  # {comment}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from capsule.policy.addresses import HostError, normalise_host
+from capsule.policy.environment import passes
 from capsule.policy.glob import Pattern, matches_name, split
 from capsule.policy.grants import Grants, Refusal, would_reach
 from capsule.policy.model import DEFAULT_PORTS, Environment, Origin
@@ -324,23 +325,27 @@ class Access:
 
     def variable(self, name: str) -> Decision:
         """Whether a variable reaches the command: a placeholder and `set` win over `scrub`, and that over `pass`."""
-        environment = self.environment
+        put = self.puts(name)
+        if put is not None:
+            return put
+        for entry in self.environment.scrub.add:
+            if matches_name(entry.name, name):
+                return Decision("denied", Rule(f'env: scrub: ["{entry.name}"]', _plan_origin(entry.origin)))
+        for entry in self.environment.passed.add:
+            if passes(entry.name, name):
+                return Decision("granted", Rule(f'env: pass: ["{entry.name}"]', _plan_origin(entry.origin)))
+        return Decision("not_granted", None, f"env: pass: [{name}]")
+
+    def puts(self, name: str) -> Decision | None:
+        """The line that gives a variable a value, whatever the caller has: a placeholder of a secret, or `set`."""
         egress = self.plan.network.egress
         for secret in egress.secrets if egress is not None else ():
             if secret.env == name:
                 return Decision("granted", Rule(f"secrets: the placeholder of {secret.name}", secret.origin))
-        setting = environment.set.get(name)
-        if setting is not None:
-            return Decision("granted", Rule(f"env: set: {{{name}: …}}", _plan_origin(setting.origin)))
-        for kind, section, edit in (
-            ("denied", "scrub", environment.scrub),
-            ("granted", "pass", environment.passed),
-        ):
-            for entry in edit.add:
-                if matches_name(entry.name, name):
-                    rule = Rule(f'env: {section}: ["{entry.name}"]', _plan_origin(entry.origin))
-                    return Decision("denied" if kind == "denied" else "granted", rule)
-        return Decision("not_granted", None, f"env: pass: [{name}]")
+        setting = self.environment.set.get(name)
+        if setting is None:
+            return None
+        return Decision("granted", Rule(f"env: set: {{{name}: …}}", _plan_origin(setting.origin)))
 
     def address(self, address: str) -> Decision:
         """Whether `tcp:HOST:PORT` or `unix:PATH` of the host can be reached."""

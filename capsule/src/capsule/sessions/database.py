@@ -23,7 +23,7 @@ from typing import Self
 
 from capsule.errors import CapsuleError, Fault
 from capsule.places import make_private, state_directory
-from capsule.sessions.schema import VERSION, steps
+from capsule.sessions.schema import TABLES, VERSION, steps
 
 FILE = "sessions.db"
 LOCK = "sessions.lock"
@@ -253,17 +253,38 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, check: bool) -> sqli
             next_step="use that one, or move the file away: it is made again from the logs",
         )
     if check and (problem := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        damage = sqlite3.DatabaseError(problem)
-        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        raise damage
+        raise _damage(problem)
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise _damage("it has tables, and no version")
+    try:
+        _bring(connection, version)
+    except sqlite3.OperationalError as error:
+        # A file of another kind of database has a version too; nothing before looked into it.
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise _damage(f"its version is {version}, and it has not the tables of that: {error}") from error
+    return connection
+
+
+def _bring(connection: sqlite3.Connection, version: int) -> None:
+    """From this version to ours; every column that is written or asked for is there afterwards."""
     if version < VERSION:
         connection.execute("BEGIN IMMEDIATE")
         for statement in steps(version):
             connection.execute(statement)
         connection.execute("COMMIT")
-    # A file of another kind of database has a version too; this is the first that looks into ours.
-    connection.execute("SELECT count(*) FROM logs").fetchone()
-    return connection
+    for table in TABLES:
+        connection.execute(
+            f"SELECT {', '.join(f'{table.name}.{name}' for name in table.names)} FROM {table.name} LIMIT 0"
+        )
+
+
+def _damage(problem: str) -> sqlite3.DatabaseError:
+    damage = sqlite3.DatabaseError(problem)
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return damage
 
 
 def _known(connection: sqlite3.Connection) -> list[str]:

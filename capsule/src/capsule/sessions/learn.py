@@ -18,6 +18,7 @@ from capsule.policy.addresses import HostError, forbidden, normalise_host
 from capsule.policy.model import DEFAULT_PORTS
 from capsule.policy.urlpath import PathRefused, path_segments, target_of
 from capsule.rules.entry import text, words
+from capsule.sessions.environment import Environment
 from capsule.sessions.replay import decided, refused_by_all, times
 from capsule.sessions.subject import place_of, subject_of
 
@@ -79,6 +80,8 @@ class Learner:
         denied: what was refused and is not learnt → count.
         left_out: what cannot be put into a policy → count.
         secrets: names of the secrets that were put into requests → count.
+        environment: what they were given.
+        unset: names that were set to what is not known, or better not copied.
     """
 
     refused: bool = False
@@ -88,6 +91,8 @@ class Learner:
     denied: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     secrets: Counter[str] = field(default_factory=Counter)
+    environment: Environment = field(default_factory=Environment)
+    unset: list[str] = field(default_factory=list)
     _names: dict[str, str] = field(default_factory=dict)
     _hosts: dict[str, _Host] = field(default_factory=dict)
 

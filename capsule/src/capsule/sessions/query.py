@@ -45,6 +45,8 @@ _ALLOWED = frozenset(
 )
 _REFUSED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"})
 _STEPS = 1000
+Place = tuple[int, str]
+"""A session: the number of its log, and its name."""
 
 
 class QueryError(CapsuleError):
@@ -74,9 +76,14 @@ def ids(run: Mapping[str, Any]) -> tuple[int, int]:
 
 
 class Reader:
-    """A reading connection, with a deadline for each question."""
+    """A reading connection, with a deadline for each question.
+
+    Attributes:
+        cut_off: sessions without an end that nobody records any more, as whoever opened it found out.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        self.cut_off: frozenset[Place] = frozenset()
         self._connection = connection
         self._until = float("inf")
         self._why = ""

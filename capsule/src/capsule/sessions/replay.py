@@ -1,7 +1,8 @@
 """Every recorded event decided anew, under another policy: what would change. Pure.
 
-Files and programs are decided as the launcher does (`Access`), names, connections and requests as egress does
-(`Judge`), with the policy's rules. In a repository that the run made, lines about repositories do not hold then either.
+Files, programs and variables are decided as the launcher does (`Access`), names, connections and requests as egress
+does (`Judge`), with the policy's rules. In a repository that the run made, lines about repositories do not hold then
+either.
 What the log does not have, nothing is said about: reads below the audit level `all`, system calls, bodies of requests,
 budgets, addresses after resolution. What a program does after another answer is not known either: only the events that
 were recorded are decided.
@@ -151,6 +152,8 @@ class Replay:
             return f"run {written(str(event['process']['path']))}"
         if kind == "file":
             return f"{event['file']['operation']} {written(str(event['file']['path']))}"
+        if kind == "environment":
+            return f"variable {event['environment']['name']}"
         if kind == "tcp":
             return f"connect {place_of(event['tcp'])}"
         return subject_of({key: value for key, value in event.items() if key != "program"})
@@ -162,6 +165,13 @@ class Replay:
         names = [_absolute(file[name]) for name in ("from", "path") if name in file]
         answers = [self._use(name, want, event) for name in names]
         return next((answer for answer in answers if answer.outcome == "block"), answers[-1])
+
+    def _environment(self, variable: Mapping[str, Any], _: Mapping[str, Any]) -> Answer | None:
+        name = str(variable["name"])
+        if variable.get("from") == "policy" and self.access.puts(name) is None:
+            # Whether the caller had one of this name too is not on the log.
+            return None if self.access.variable(name).granted else _granted(self.access.variable(name))
+        return _granted(self.access.variable(name))
 
     def _process(self, process: Mapping[str, Any], event: Mapping[str, Any]) -> Answer:
         return self._use(_absolute(process["path"]), "execute", event)
@@ -257,10 +267,14 @@ def ranked(changes: Iterable[Change]) -> list[Change]:
 
 
 def grouped(changes: Iterable[Change], least: int = 4) -> list[Change]:
-    """Changes for one reason whose names lie in one directory, or on one host, as one: `create ./src/… (9 names)`."""
+    """Changes for one reason whose names lie in one directory, or on one host, as one: `create ./src/… (9 names)`.
+
+    So are variables: `variable … (9 names)`.
+    """
     together: dict[tuple[str, str, str, str], list[Change]] = {}
     for change in changes:
-        parent = change.what.rpartition("/")[0] if change.kind in ("file", "http") else change.what
+        parent = change.what.rpartition("/")[0] + "/" if change.kind in ("file", "http") else change.what
+        parent = "variable " if change.kind == "environment" else parent
         together.setdefault((change.now, change.kind, parent, change.answer.why), []).append(change)
     found: list[Change] = []
     for (_, _, parent, _), several in together.items():
@@ -268,7 +282,7 @@ def grouped(changes: Iterable[Change], least: int = 4) -> list[Change]:
             found += several
             continue
         count = sum(change.count for change in several)
-        found.append(replace(several[0], what=f"{parent}/… ({len(several)} names)", count=count))
+        found.append(replace(several[0], what=f"{parent}… ({len(several)} names)", count=count))
     return ranked(found)
 
 

@@ -71,7 +71,8 @@ def _sessions(
         (begin, limit),
     )
     (total,) = reader.all(f"SELECT count(*) {source}", (begin,))[0]
-    return [dict(zip((*RUNS.names, "path", "state", "refused"), row, strict=True)) for row in rows], total
+    found = [dict(zip((*RUNS.names, "path", "state", "refused"), row, strict=True)) for row in rows]
+    return [{**run, "cut_off": (run["log"], run["run"]) in reader.cut_off} for run in found], total
 
 
 def _length(names: list[str]) -> int:

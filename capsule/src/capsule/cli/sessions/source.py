@@ -9,6 +9,7 @@ Refuses a name that stands for several sessions. Whoever finds another capsule w
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import time
@@ -24,8 +25,9 @@ from capsule.audit.store import LogError
 from capsule.cli import terminal
 from capsule.errors import CapsuleError, UsageError
 from capsule.sessions.database import BusyError, DamagedError, Writer, directory
+from capsule.sessions.holding import held
 from capsule.sessions.ingest import known, size_of, take_in
-from capsule.sessions.query import Reader
+from capsule.sessions.query import Place, Reader
 from capsule.sessions.schema import RUNS
 
 DEFAULT = Path("capsule.log")
@@ -79,13 +81,37 @@ def opened(logs: Iterable[Path]) -> Iterator[Reader]:
         LogError: one of these logs is missing, or is none.
     """
     place = directory()
+    gone: frozenset[Place] = frozenset()
     try:
         with Writer.open(place) as writer:
             bring_up(writer, logs)
+            gone = _cut_off(writer)
     except BusyError:
         terminal.complain(["another capsule is taking logs in; this is what is indexed so far"])
     with Reader.open(place) as reader:
+        reader.cut_off = gone
         yield reader
+
+
+def _cut_off(writer: Writer) -> frozenset[Place]:
+    """Runs of this host without an end that nobody records any more: they were killed, or the host went down.
+
+    One may have ended since its log was taken in: after it was seen that nobody records it, that is done once more.
+    """
+    question = (
+        "SELECT runs.log, run, logs.log, path FROM runs JOIN logs ON number = runs.log WHERE ended IS NULL"
+        " AND command IS NOT NULL AND state = 'whole' AND uid = ? AND host = ?"
+    )
+    about = (os.geteuid(), os.uname().nodename)
+    rows = writer.connection.execute(question, about).fetchall()
+    gone = [(number, run, path) for number, run, log, path in rows if held(run, log) is False]
+    for path in {path for _, _, path in gone}:
+        with contextlib.suppress(LogError):
+            take_in(writer, [path], lambda _: None)
+    open_ = (
+        {(number, run) for number, run, _, _ in writer.connection.execute(question, about)} if gone else set()
+    )
+    return frozenset((number, run) for number, run, _ in gone) & open_
 
 
 def bring_up(writer: Writer, logs: Iterable[Path]) -> int:
@@ -166,7 +192,7 @@ def find(reader: Reader, name: str | None, logs: Iterable[Path] = ()) -> Run:
         raise UsageError(
             f"{name!r} is more than one session: {names}", next_step="give more of the name, or --log"
         )
-    return found[0]
+    return {**found[0], "cut_off": (found[0]["log"], found[0]["run"]) in reader.cut_off}
 
 
 def since(value: str | None) -> str:

@@ -84,6 +84,8 @@ def took(run: Mapping[str, Any]) -> str | None:
 
 def ending(run: Mapping[str, Any]) -> str:
     """How it ended, in a word or two."""
+    if run.get("cut_off"):
+        return "cut off"
     if run["ended"] is None:
         return "open" if run["command"] else "-"
     if run["cause"] == "exited":
@@ -122,6 +124,9 @@ def header(run: Mapping[str, Any], view: View) -> Iterator[str]:
             )
     log = one_line(near(str(run["path"]), run, view.home))
     yield view.line(f"  log     {log}, entries {run['first']} to {run['last']}")
+    if run.get("cut_off"):
+        why = "  end     not on its log, and nobody records it: killed, or the host went down"
+        yield view.paint("yellow", view.line(why))
     if run["state"] != "whole":
         yield view.paint("red", view.line(f"          that log is {run['state'].replace('_', ' ')} now"))
 
