@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,30 @@ def test_a_long_upload_that_asks_for_a_method_does_not_end(
     done = inside.curl("-w", " %{http_code}", "--form", f"f=@{big}", "--form", "a=b", "http://a.example/size")
     assert done.out.endswith(" 200"), "the control"
     assert int(done.out.split()[0]) > 3 << 20
+
+
+def test_a_long_or_coded_json_that_asks_for_a_method_does_not_arrive(
+    session: Any, plain: Upstream, tmp_path: Path
+) -> None:
+    big, asks, packed = tmp_path / "big", tmp_path / "asks", tmp_path / "packed"
+    text = '{"a": "' + "y" * (2 << 20)
+    big.write_text(text + '"}')
+    asks.write_text(text + '", "_method": "DELETE"}')
+    packed.write_bytes(gzip.compress(b'{"_method": "DELETE"}'))
+    inside = session(host("a.example", 80, methods=["POST"]), **to(plain))
+    json_ = ("-H", "content-type: application/json")
+    url = "http://a.example/size"
+    assert inside.curl(*json_, "--data-binary", f"@{asks}", url).code != 0
+    wait_until(lambda: inside.run.records("egress.http"))
+    decision = inside.run.record("egress.http", path="/size")["decision"]
+    assert (decision["action"], decision["by"]) == ("block", "grant")
+    for coding, says in (("gzip", "asks the server for DELETE"), ("br", "JSON under a content coding")):
+        coded = (*json_, "-H", f"content-encoding: {coding}", "--data-binary", f"@{packed}")
+        done = inside.curl("-w", " %{http_code}", *coded, url)
+        assert says in done.out
+        assert done.out.endswith(" 403")
+    done = inside.curl("-w", " %{http_code}", *json_, "--data-binary", f"@{big}", url)
+    assert done.out.endswith(" 200"), "the control"
 
 
 def test_rules_that_do_not_compile_deny_everything(session: Any, plain: Upstream) -> None:

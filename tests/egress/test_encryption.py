@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
+from capsule.egress import encryption
 from capsule.egress.encryption import Encryption, host_authorities
 from tests.egress.certificates import DAY, NOW, Pair, make
 
@@ -57,14 +58,14 @@ def handshake(ours: SSL.Connection, theirs: ssl.SSLObject, into: ssl.MemoryBIO, 
 
 def test_the_program_sees_our_leaf_and_the_protocol_is_chosen(tmp_path: Path) -> None:
     signing = Signing()
-    encryption = Encryption(signing, [])
+    ours = Encryption(signing, [])
     trust, _ = signing.authority.write(tmp_path, "ca")
     for protocols, chosen in (((b"h2", b"http/1.1"), "h2"), ((b"http/1.1",), "http/1.1"), ((), None)):
         context = ssl.create_default_context(cafile=str(trust))
         context.set_alpn_protocols(["http/1.1", "h2"])
         into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = context.wrap_bio(into, out, server_hostname="a.example")
-        handshake(encryption.toward_program("a.example", protocols), client, into, out)
+        handshake(ours.toward_program("a.example", protocols), client, into, out)
         assert client.selected_alpn_protocol() == chosen
     assert signing.made == ["a.example"] * 3
 
@@ -102,6 +103,47 @@ def test_a_good_certificate_and_every_bad_one(tmp_path: Path) -> None:
     ]
     for pair in bad:
         assert "certificate verify failed" in outward(tmp_path, pair, authority)
+
+
+def test_sessions_share_what_they_trust_only_where_it_is_the_very_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack: an authority of one session's policy is trusted by another one that has none, or others."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(make("host").pem)
+    monkeypatch.setattr(encryption, "host_authorities", lambda: str(bundle))
+    one, two = (make(name) for name in ("one", "two"))
+
+    def session(*authorities: Pair) -> Encryption:
+        return Encryption(Signing(), [each.pem.decode() for each in authorities])
+
+    leaf = make("a.example", one, names=("a.example",))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*leaf.write(tmp_path, "leaf"))
+
+    def trusts(own: Encryption) -> bool:
+        into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = context.wrap_bio(into, out, server_side=True)
+        try:
+            ours = own.toward_upstream("a.example", [])
+            with pytest.raises(SSL.WantReadError):
+                ours.do_handshake()
+            into.write(ours.bio_read(65536))
+            handshake(ours, server, into, out)
+        except SSL.Error:
+            return False
+        return True
+
+    assert trusts(session(one))
+    assert trusts(session(two, one))
+    for other in (session(), session(two), session(), session(two)):
+        assert not trusts(other)
+    assert session()._outward is session()._outward, "read once"
+    assert session(one)._outward is session(one)._outward
+    before = session()._outward
+    bundle.write_bytes(one.pem)
+    assert session()._outward is not before, "another bundle"
+    assert trusts(session())
 
 
 def test_what_the_upstream_speaks_is_offered_next_time() -> None:

@@ -86,6 +86,30 @@ def test_a_rule_on_methods_holds_whatever_is_said_beside_the_method(header: str)
     assert not blocks.request(request(method="DELETE"), "request").verdict.allowed
 
 
+@pytest.mark.parametrize("name", ["x-client-id", "X_Client_Id", "x.client-id", "x_client.id"])
+def test_a_rule_on_a_header_holds_for_every_name_that_gateways_take_for_it(name: str) -> None:
+    """The attack: `x_client_id` goes past the rule, and the server has it as `x-client-id` (RFC 3875 §4.1.18)."""
+    there = judge(host("a.example"), rules=rule("block", '"x-client-id" in http.headers'))
+    value = judge(host("a.example"), rules=rule("block", 'http.headers["x-client-id"].contains("7")'))
+    agent = judge(host("a.example"), rules=rule("block", 'http.user_agent.startsWith("bad")'))
+    for judging in (there, value):
+        event = request()
+        event["http"]["headers"] = {name.lower(): "7"}
+        assert not judging.request(event, "request").verdict.allowed
+        event["http"]["headers"] = {"x-client-id": "1", name.lower(): "7"}
+        assert not judging.request(event, "request").verdict.allowed
+        assert list(event["http"]["headers"]) == list(dict.fromkeys(["x-client-id", name.lower()])), (
+            "the record's own"
+        )
+        event["http"]["headers"] = {"x-client-ids": "7"}
+        assert judging.request(event, "request").verdict.allowed is (judging is there), "the control"
+    event = request()
+    event["http"]["headers"] = {"user_agent": "bad"}
+    assert not agent.request(event, "request").verdict.allowed
+    event["http"] |= {"headers": {"user-agent": "good"}, "user_agent": "good"}
+    assert agent.request(event, "request").verdict.allowed, "the control"
+
+
 @pytest.mark.parametrize("header", ["x-original-url", "x-rewrite-url", "x_original-url"])
 def test_another_path_in_a_header_is_the_requests_own(header: str) -> None:
     """Servers that know the header serve what it says; of two headers nobody knows which."""

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 
 import pytest
 
-from capsule.egress.methods import FORM, MULTIPART, UnclearError, Uploads, asked, is_field, kind_of
+from capsule.egress.methods import (
+    FORM,
+    MULTIPART,
+    UNPACKED,
+    Names,
+    UnclearError,
+    Uploads,
+    asked,
+    is_field,
+    kind_of,
+)
 
 PARTS = f"{MULTIPART}; boundary=x"
 
@@ -102,11 +113,68 @@ def test_what_cannot_be_looked_at_is_said() -> None:
         asked(FORM, gzip.compress(b"_method=DELETE"), "gzip")
     with pytest.raises(UnclearError, match="content coding"):
         asked(PARTS, None, "br")
-    assert asked("application/json", gzip.compress(b'{"_method": "DELETE"}'), "gzip") == ()
     with pytest.raises(UnclearError, match="too many"):
         asked(FORM, b"&".join(b"_method=M%d" % number for number in range(9)))
     with pytest.raises(UnclearError, match="no end"):
         asked(PARTS, b'--x\r\nContent-Disposition: form-data; name="_method"\r\n')
+
+
+ASKS = b'{"_method": "DELETE"}'
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [("gzip", gzip.compress(ASKS)), ("X-GZIP", gzip.compress(ASKS)), ("deflate", zlib.compress(ASKS)),
+     (" deflate ", zlib.compress(ASKS)[2:-4])],
+    ids=["gzip", "x-gzip", "deflate", "bare"],
+)  # fmt: skip
+def test_json_under_a_content_coding_is_unpacked(coding: str, body: bytes) -> None:
+    assert asked("application/json", body, coding) == ("DELETE",)
+    assert asked("application/json", gzip.compress(b'{"a": 1}'), "gzip") == ()
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("br", b"x"),
+        ("zstd", b"x"),
+        ("gzip, gzip", gzip.compress(gzip.compress(ASKS))),
+        ("gzip", ASKS),
+        ("gzip", gzip.compress(ASKS)[:-3]),
+        ("gzip", gzip.compress(b"{}") + gzip.compress(ASKS)),
+        ("gzip", gzip.compress(bytes(UNPACKED + 1))),
+        ("gzip", None),
+    ],
+    ids=["br", "zstd", "twice", "none", "cut", "members", "bomb", "long"],
+)
+def test_json_under_a_content_coding_that_nobody_can_look_at_is_said(coding: str, body: bytes | None) -> None:
+    with pytest.raises(UnclearError, match="JSON under a content coding"):
+        asked("application/json", body, coding)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '"_method"', '"_METHOD"', '".method"', '"[method"', '"  _method"', r'"\u005fmethod"', r'"\u005F\u004dethod"',
+        r'"\u0020_method"', r'"_method\u0000x"', r'"_meth\u006fd"',
+    ],
+)  # fmt: skip
+def test_a_name_in_json_that_passes_in_pieces(name: str) -> None:
+    whole = '{"a": ["' + "y" * 5000 + '"], ' + name + '  : "DELETE"}'
+    assert asked("application/json", whole.encode()) == ("DELETE",)
+    for size in (1, 3, 64, 8192):
+        names, body = Names(), whole.encode()
+        assert any([names.feed(body[at : at + size]) for at in range(0, len(body), size)]), size  # noqa: C419
+
+
+def test_other_names_and_words_within_a_text_are_none() -> None:
+    other = {
+        "http_method": 1, "method": 2, "_methods": 3, "x": 'code: {"_method": "delete"}', "y": "<a name='_method'>",
+    }  # fmt: skip
+    body = json.dumps(other).encode()
+    for size in (1, 5, 4096):
+        names = Names()
+        assert not any([names.feed(body[at : at + size]) for at in range(0, len(body), size)])  # noqa: C419
 
 
 def test_names() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -451,4 +452,5 @@ def test_authorities_of_a_policy_are_trusted_inside_by_its_own_runs_alone(site: 
     none.write_text("nothing\n")
     refused = site.run("true", passed.replace(str(site.outside.authority), str(none)))
     assert refused.code == 125
-    assert f"{none} holds no certificate" in refused.exit["reason"]
+    assert f": network.authorities: {none} holds no certificate" in refused.exit["reason"]
+    assert re.match(r"/[^:]+\.yaml:[0-9]+:[0-9]+: ", refused.exit["reason"]), "and where it is named"

@@ -40,6 +40,16 @@ def test_headers() -> None:
     assert edit_headers([Edit("remove_header", "host")], sent, "response") == sent
 
 
+def test_headers_under_a_name_that_gateways_take_for_theirs() -> None:
+    """The attack: a header that a rule takes out goes on as `x_client_id`, which the server reads as `x-client-id`."""
+    sent = [("X_Client_Id", "7"), ("x.client-id", "8"), ("x-client-ids", "9")]
+    assert edit_headers([Edit("remove_header", "x-client-id")], sent, "request") == sent[2:]
+    assert edit_headers([Edit("set_header", "x-client-id", "1")], sent, "request") == [
+        ("x-client-id", "1"),
+        ("x-client-ids", "9"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("edit", "query", "after"),
     [

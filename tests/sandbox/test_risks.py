@@ -12,6 +12,19 @@ def remarks(text: str) -> list[Remark]:
     return list(risks(plan_of(text)))
 
 
+def test_ways_around_a_budget_are_told() -> None:
+    """A model server of the host's, reached at its port or socket, is not counted: that way leads around egress."""
+    ways = "network: {hosts: [a.example], ports: [11434], unix: [/run/llm.sock], budget: {tokens: 1000}}"
+    (found,) = [remark for remark in remarks(ways) if "network.budget" in remark.what]
+    assert "port 11434 of the host's loopback, the socket /run/llm.sock" in found.what
+    assert "upstreams" in found.next_step
+    for other in (
+        ways.replace(", budget: {tokens: 1000}", ""),
+        "network: {hosts: [a.example], budget: {tokens: 9}}",
+    ):
+        assert not any("network.budget" in remark.what for remark in remarks(other))
+
+
 @pytest.mark.parametrize(
     ("hosts", "says"),
     [

@@ -1,12 +1,39 @@
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.cli.invoke import invoke
+
+
+def certificate(*, signs: bool, issuer: str = "leaf") -> bytes:
+    """One in PEM, of `CN=leaf`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name("leaf"))
+        .issuer_name(name(issuer))
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=signs, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
 
 
 def test_a_good_policy(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
@@ -114,5 +141,44 @@ def test_authorities_that_are_not_there_are_named(
     answer = invoke(capsys, "policy", "check", "capsule.yaml")
     assert answer.code == 0
     assert "capsule.yaml:3: the authorities of ours.pem do not exist here" in answer.out
-    (workspace / "ours.pem").write_text("x")
+    (workspace / "ours.pem").write_bytes(certificate(signs=True))
     assert "ours.pem" not in invoke(capsys, "policy", "check", "capsule.yaml").out, "the control"
+
+
+@pytest.mark.parametrize(
+    ("pem", "why"),
+    [
+        (b"x", "ours.pem holds no certificate"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be read"),
+        (b"x" * (1 << 20) + b"x", "is over 1048576 bytes long"),
+        (
+            None,
+            "that is no authority's: 'CN=leaf' was signed by another, and may sign none itself (CA:FALSE)",
+        ),
+    ],
+    ids=["none", "broken", "long", "leaf"],
+)
+def test_authorities_through_which_nobody_can_be_trusted_are_refused_with_their_place(
+    capsys: pytest.CaptureFixture[str], workspace: Path, pem: bytes | None, why: str
+) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nnetwork:\n  hosts: [a.example]\n  authorities: [./ours.pem]\n"
+    )
+    (workspace / "ours.pem").write_bytes(pem if pem is not None else certificate(signs=False, issuer="root"))
+    answer = invoke(capsys, "policy", "check", "capsule.yaml")
+    assert answer.code == 2
+    assert "capsule.yaml:5:17: network.authorities: ours.pem" in answer.err
+    assert why in answer.err
+    assert "expected certificates of authorities; give the authority's certificate in PEM" in answer.err
+    (problem,) = json.loads(invoke(capsys, "policy", "check", "capsule.yaml", "--json").out)["problems"]
+    assert (problem["line"], problem["column"]) == (5, 17)
+
+
+def test_a_server_s_own_certificate_is_trusted_as_itself(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nnetwork: {hosts: [a.example], authorities: [./ours.pem]}\n"
+    )
+    (workspace / "ours.pem").write_bytes(certificate(signs=False, issuer="leaf"))
+    assert invoke(capsys, "policy", "check", "capsule.yaml").code == 0

@@ -17,15 +17,15 @@ from mitmproxy import http
 from capsule.egress.forms import decoded
 from capsule.egress.judgement import ANOTHER_PATH, DAV, OVERRIDING
 from capsule.egress.story import Place
-from capsule.egress.strictness import gateway_name
 from capsule.egress.verdict import Verdict
 from capsule.policy.addresses import HostError, parse_authority
+from capsule.policy.fields import gateway_name
 
 ROUTING = frozenset(
     b"x-forwarded-host x-forwarded-server x-host x-original-host x-http-host-override x-host-override x-rewrite-host"
     b" x-real-host x-proxy-host x-backend-host x-upstream-host x-envoy-original-host forwarded-host".split()
 )
-"""Fields that some front ends and frameworks take for the Host; names count as `strictness.gateway_name` has them."""
+"""Fields that some front ends and frameworks take for the Host; names count as `fields.gateway_name` has them."""
 _ELSEWHERE = ROUTING | {b"forwarded", b"destination"} | {name.encode() for name in ANOTHER_PATH}
 _PAIR = r'[!#$%&\'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ \t]*(?:"(?:[^"\\]|\\.)*"|[^",;\\\s]*)'
 _FORWARDED = re.compile(rf"[ \t]*+(?:{_PAIR})?(?:[ \t]*+[;,][ \t]*+(?:{_PAIR})?)*+[ \t]*+")

@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from capsule.egress.certificates import belongs, make_authority
-from capsule.egress.trust import blocks, bundle, java_truststore
+from capsule.egress.trust import SOUND, blocks, bundle, java_truststore, unsound
 from capsule.errors import CapsuleError, Fault
 from capsule.places import make_private, state_directory
 
@@ -141,7 +141,7 @@ def beside(files: Files, digest: str, authorities: Sequence[tuple[str, str]]) ->
         authorities: path and text of each.
 
     Raises:
-        AuthorityError: a text holds no certificate, or one that cannot be read.
+        AuthorityError: a text holds no certificate, one that cannot be read, or one that is no authority's.
     """
     if re.fullmatch(r"[0-9a-f]{64}", digest) is None:
         raise AuthorityError(f"{digest!r} is no digest", next_step="run capsule doctor")
@@ -169,18 +169,10 @@ def beside(files: Files, digest: str, authorities: Sequence[tuple[str, str]]) ->
 
 
 def _certificates(path: str, text: str) -> bytes:
-    found = list(blocks(text.encode()))
-    try:
-        for block in found:
-            x509.load_pem_x509_certificate(block)
-    except ValueError:  # its words are those of a program: what stood where in the encoding
-        raise AuthorityError(
-            f"{path} holds a certificate that cannot be read: between BEGIN and END stands none of X.509",
-            next_step="give one in PEM, whole",
-        ) from None
-    if not found:
-        raise AuthorityError(f"{path} holds no certificate", next_step="give one in PEM (BEGIN CERTIFICATE)")
-    return b"".join(found)
+    problem = unsound(text.encode())
+    if problem is not None:
+        raise AuthorityError(f"{path} {problem}", next_step=SOUND)
+    return b"".join(blocks(text.encode()))
 
 
 def _forget_old(place: Path) -> None:

@@ -16,7 +16,7 @@ import re
 
 from capsule.egress.placeholders import percent_decoded
 from capsule.egress.secrets import BASIC, Outgoing, Secrets, SecretSpec
-from capsule.egress.strictness import gateway_name
+from capsule.policy.fields import gateway_name
 
 HEADER = re.compile(
     r"authorization$|cookie2?$|^key$|(api|access|auth|account|functions?|private|secret|subscription)[-_]?key$"

@@ -35,7 +35,7 @@ from capsule.egress.kinds import kinds_of
 from capsule.egress.layers import LIMIT
 from capsule.egress.mcp_call import McpCall, may_speak
 from capsule.egress.metering import Spending, wants_body
-from capsule.egress.methods import UnclearError, Uploads, asked, kind_of
+from capsule.egress.methods import Names, UnclearError, Uploads, asked, kind_of
 from capsule.egress.model.call import readable
 from capsule.egress.story import Place, Story
 from capsule.egress.upgrade import request_problem
@@ -174,6 +174,12 @@ class Deciding:
         kind = kind_of(request.headers.get("content-type", ""))
         return kind is not None and self._session.judge.heeds_methods(story.event, story.entry)
 
+    def _names(self, request: http.Request, story: Story) -> Uploads | Names | None:
+        """What looks at the names in a body that is too long to be looked at whole, where one decides anything."""
+        if not self._heeds_methods(request, story):
+            return None
+        return Names() if kind_of(request.headers.get("content-type", "")) == "json" else Uploads()
+
     def _asked_in_body(self, request: http.Request, story: Story, body: bytes | None) -> Verdict | None:
         if not self._heeds_methods(request, story):
             return None
@@ -181,7 +187,7 @@ class Deciding:
         try:
             methods = asked(request.headers.get("content-type", ""), body, coding)
         except UnclearError as error:
-            allow = "send it as JSON or multipart/form-data, or without content coding; or name no methods for the host"
+            allow = "send it as JSON or multipart/form-data, without content coding; or name no methods for the host"
             return Verdict("block", "grant", str(error), allow=allow)
         return self._session.judge.asked_in_body(story.event, methods, story.entry)
 
@@ -281,8 +287,7 @@ class Deciding:
                 self.refuse(flow, story, Verdict("block", "budget", spent.reason, allow=spent.allow))
             return None
         scanner = self._filling.scanner() if self._filling is not None else None
-        parts = kind_of(request.headers.get("content-type", "")) == "multipart"
-        uploads = Uploads() if parts and self._heeds_methods(request, story) else None
+        names = self._names(request, story)
 
         def count(data: bytes) -> bytes | list[bytes]:
             if scanner is not None and (seen := scanner.feed(data)):
@@ -290,10 +295,8 @@ class Deciding:
                 story.verdict = Verdict("block", "secret", reason)
                 self._abort(reason)
                 return []
-            if uploads is not None and uploads.feed(data):
-                reason = (
-                    "a part of it is the field _method, in a body that is too long to know what it asks for"
-                )
+            if names is not None and names.feed(data):
+                reason = "it has a field _method, in a body that is too long to know what that asks for"
                 story.verdict = Verdict("block", "grant", reason)
                 self._abort(reason)
                 return []

@@ -14,7 +14,7 @@ import ipaddress
 import ssl
 import time
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ class Encryption:
     def __init__(self, minter: Minter, authorities: Sequence[str]) -> None:
         self._minter = minter
         self._inward: dict[tuple[str, tuple[bytes, ...]], tuple[float, SSL.Context]] = {}
-        self._outward = _outward(authorities)
+        self._outward = _outward(tuple(authorities))
         self._only_old: set[tuple[str, int]] = set()
 
     def offered(self, host: str, port: int, wanted: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -120,11 +120,26 @@ class Encryption:
         return connection
 
 
-def _outward(authorities: Sequence[str]) -> SSL.Context:
+def _outward(authorities: tuple[str, ...]) -> SSL.Context:
+    """The context of all who trust the very same: reading a bundle takes longer than the rest of a session's start.
+
+    What is of one connection (name, protocols, session) is not in it, and nothing is added to it once it is made.
+    """
+    bundle = host_authorities()
+    found = Path(bundle).stat() if bundle is not None else None
+    stamp = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size) if found is not None else None
+    return _trusting(bundle, stamp, authorities)
+
+
+@lru_cache(maxsize=8)
+def _trusting(
+    bundle: str | None,
+    stamp: tuple[int, ...] | None,  # noqa: ARG001 - another one is another bundle
+    authorities: tuple[str, ...],
+) -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_verify(SSL.VERIFY_PEER, None)
-    bundle = host_authorities()
     if bundle is not None:
         context.load_verify_locations(bundle)
     store = context.get_cert_store()

@@ -18,8 +18,8 @@ from urllib.parse import unquote_plus, unquote_to_bytes
 from capsule.egress.dns_record import features
 from capsule.egress.frames import Egress, Host, SecretPlan
 from capsule.egress.methods import is_field
-from capsule.egress.strictness import gateway_name
 from capsule.egress.verdict import Verdict
+from capsule.policy.fields import alike, gateway_name
 from capsule.policy.grants import Grants, Refusal
 from capsule.policy.urlpath import certain_path, normalised, target_of
 from capsule.rules.decision import Decision, Noted
@@ -152,6 +152,11 @@ class Judge:
             verdict = Verdict("block", "default", found.reason, allow=found.allow)
         seen = {**_NEITHER, **http}
         seen |= {name: normalised(http[name]) for name in ("url", "query") if name in http}
+        if "headers" in http:
+            seen["headers"] = headers = alike(http["headers"])
+            for field, name in (("user_agent", "user-agent"), ("content_type", "content-type")):
+                if name in headers:
+                    seen[field] = headers[name]
         certain = certain_path(target)
         if certain is None or any(certain_path(path) != certain for _, path in paths):
             del seen["path"]  # it is not known which one the server takes: for a rule it is missing

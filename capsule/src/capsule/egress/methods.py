@@ -1,9 +1,9 @@
 """Methods that a request's body asks a server for, beside the one in its first line: the field `_method` of a form.
 
 Pure. Rails, Laravel and others take a POST whose form (or, some, whose JSON) has that field for a DELETE. Refuses, by
-saying so, a form that cannot be looked at: longer than a decision may look at, under a content coding. Of a
-`multipart/form-data` that is too long `Uploads` looks at the names of its parts as they pass. JSON that is too long, or
-under a content coding, is not looked at.
+saying so, what cannot be looked at: a form longer than a decision may look at, or under a content coding; JSON under
+one that is not undone here (gzip and deflate are, as far as `UNPACKED`). What is too long and has a way to be looked at
+as it passes is: names of the parts of a `multipart/form-data` (`Uploads`), names in JSON (`Names`).
 
     asked("application/x-www-form-urlencoded", b"_method=DELETE&a=1")      # ("DELETE",)
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -19,6 +20,8 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 MOST = 8
 """Such fields of one body; more are too many."""
+UNPACKED = 8 << 20
+"""Bytes of JSON that a content coding may unpack to."""
 _FIELD = b"_method"
 _DISPOSITION = re.compile(
     rb"(?:\A|\n)content-disposition:(?P<said>[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
@@ -66,13 +69,16 @@ def asked(content_type: str, untrusted_body: bytes | None, coding: str = "") -> 
         coding: the content coding.
 
     Raises:
-        UnclearError: a form that cannot be looked at.
+        UnclearError: it cannot be looked at.
     """
     kind = kind_of(content_type)
-    coded = coding.strip().lower() not in {"", "identity"}
-    if kind is None or (kind == "json" and coded):
+    coding = coding.strip().lower()
+    coded = coding not in {"", "identity"}
+    if kind is None:
         return ()
-    if coded:
+    if kind == "json" and coded:
+        untrusted_body = _unpacked(coding, untrusted_body)
+    elif coded:
         raise UnclearError("a form under a content coding may have a field _method that nobody can look at")
     if untrusted_body is None and kind == "form":
         raise UnclearError("a form of this length may have a field _method that nobody has looked at")
@@ -88,6 +94,24 @@ def asked(content_type: str, untrusted_body: bytes | None, coding: str = "") -> 
     if len(methods) > MOST:
         raise UnclearError("it has too many fields _method")
     return methods
+
+
+def _unpacked(coding: str, untrusted_body: bytes | None) -> bytes:
+    """JSON without its content coding (RFC 9110 §8.4.1; `deflate` also without its wrapping, as some send it)."""
+    wrappings = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}.get(coding, ())
+    for wrapping in wrappings if untrusted_body is not None else ():
+        unpacking = zlib.decompressobj(wrapping)
+        try:
+            found = unpacking.decompress(untrusted_body or b"", UNPACKED)
+        except zlib.error:
+            continue
+        # What follows, a second member say, some servers read and others do not.
+        if unpacking.eof and not unpacking.unused_data:
+            return found
+    raise UnclearError(
+        "JSON under a content coding may have a field _method that nobody can look at, unless it is whole, of gzip or "
+        f"deflate, and at most {UNPACKED >> 20} MiB"
+    )
 
 
 def _of_form(body: bytes) -> list[str]:
@@ -131,6 +155,40 @@ def _of_json(body: bytes) -> list[str]:
 
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object with all its keys."""
+
+
+def _spelled(character: str) -> str:
+    """One letter as JSON may have it, in either case, plain or escaped."""
+    forms = {character.lower(), character.upper()}
+    return "(?:" + "|".join(f"{re.escape(form)}|\\\\u00{ord(form):02x}" for form in sorted(forms)) + ")"
+
+
+_NAMED = re.compile(
+    (
+        rf'(?:"| |\\u0020)(?:{_spelled("_")}|{_spelled(".")}|{_spelled("[")})'
+        + "".join(map(_spelled, "method"))
+        + r'(?:"|\\u0000)'
+    ).encode(),
+    re.IGNORECASE,
+)
+_LONGEST = len(r"\u0020") + len("_method") * len(r"\u0000") + len(r"\u0000")
+
+
+class Names:
+    """The names in JSON that passes in pieces: whether one may be the field, however deep it lies.
+
+    A text that is that word alone counts too: what a string is for is not known from a piece. One within a longer text,
+    where its quotes are escaped, does not.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, untrusted_data: bytes) -> bool:
+        """Whether one is whole by now."""
+        data = self._held + untrusted_data
+        self._held = data[-_LONGEST:]
+        return _NAMED.search(data) is not None
 
 
 class Uploads:

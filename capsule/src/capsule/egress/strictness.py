@@ -15,6 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from capsule.policy.fields import gateway_name
+
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_IN_TARGET = re.compile(rb"[\x00-\x20\x7f]")
@@ -24,16 +26,6 @@ _FRAMING = frozenset({b"content-length", b"host", b"transfer-encoding"})
 # `identity`, which is none, stands in answers of old servers.
 _PLAIN = (b"chunked", b"identity")
 Fields = Iterable[tuple[bytes, bytes]]
-_ODD = "!#$%&'*+.^_`|~"
-_DASHED = {ord(character): "-" for character in _ODD}
-
-
-def gateway_name(name: str) -> str:
-    """A header's name as gateways may hand it on: lower case, `-` for all that is neither letter nor digit.
-
-    An environment has no other characters (RFC 3875 §4.1.18): some make them `_`, some drop such headers.
-    """
-    return name.lower().translate(_DASHED)
 
 
 def request_problem(

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 PASSWORD = "changeit"  # noqa: S105 - Java's customary one; the file holds public certificates only
+SOUND = "give the authority's certificate in PEM, whole (BEGIN CERTIFICATE)"
+"""What helps where a file of authorities is `unsound`."""
 _ROUNDS = 2048  # nothing in it is secret: what an integrity check costs at every start of a Java program
 _BLOCK = re.compile(
     rb"-----BEGIN (?:X509 )?CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END (?:X509 )?CERTIFICATE-----"
@@ -28,6 +30,42 @@ def blocks(pem: bytes) -> Iterator[bytes]:
     """The certificates in a PEM file, as text, in order; everything else is passed over."""
     for found in _BLOCK.finditer(pem):
         yield found[0].replace(b"\r\n", b"\n") + b"\n"
+
+
+def unsound(pem: bytes) -> str | None:
+    """Why nobody can be trusted through these certificates, in a clause behind the file's name; None when one can.
+
+    A certificate that somebody else signed and that may sign nothing is at neither end of a chain. One that signed
+    itself is trusted as the server's own, whatever it says of signing.
+    """
+    found = list(blocks(pem))
+    if not found:
+        return "holds no certificate"
+    for number, block in enumerate(found, 1):
+        which = "" if len(found) == 1 else f" number {number}"
+        try:
+            certificate = x509.load_pem_x509_certificate(block)
+            own = certificate.issuer == certificate.subject
+            signs = _may_sign(certificate)
+        except ValueError:  # its words are those of a program: what stood where in the encoding
+            return (
+                f"holds a certificate{which} that cannot be read: between BEGIN and END stands none of X.509"
+            )
+        if not own and not signs:
+            name = certificate.subject.rfc4514_string()[:80]
+            return (
+                f"holds a certificate{which} that is no authority's: {name!r} was signed by another, and may sign "
+                "none itself (CA:FALSE)"
+            )
+    return None
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    """Whether it may be an authority's; one that says nothing of it (version 1) may."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return True
 
 
 def bundle(host_pem: bytes, authority: x509.Certificate) -> bytes:

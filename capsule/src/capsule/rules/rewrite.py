@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from capsule.errors import CapsuleError
+from capsule.policy.fields import gateway_name
 
 Kind = Literal[
     "remove_header", "set_header", "remove_query", "set_query", "remove_json", "set_json", "redact"
@@ -116,14 +117,17 @@ def json_path(text: str) -> tuple[str | int, ...] | None:
 def edit_headers(
     edits: Iterable[Edit], headers: Sequence[tuple[str, str]], where: Where
 ) -> list[tuple[str, str]]:
-    """The headers after the edits. A header that is set stands once, where its first one stood."""
+    """The headers after the edits. A header that is set stands once, where its first one stood.
+
+    It is every one that gateways take for it: `x_client_id` goes with `x-client-id`.
+    """
     found = list(headers)
     for edit in edits:
         if edit.where != where or edit.kind not in {"remove_header", "set_header"}:
             continue
-        name = edit.name.lower()
-        at = next((index for index, (own, _) in enumerate(found) if own.lower() == name), len(found))
-        kept = [(own, value) for own, value in found if own.lower() != name]
+        name = gateway_name(edit.name)
+        at = next((index for index, (own, _) in enumerate(found) if gateway_name(own) == name), len(found))
+        kept = [(own, value) for own, value in found if gateway_name(own) != name]
         if edit.kind == "set_header":
             kept.insert(min(at, len(kept)), (edit.name, str(edit.value)))
         found = kept

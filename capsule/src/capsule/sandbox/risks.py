@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from capsule.policy.grants import MODEL_HOSTS, covers
-from capsule.sandbox.plan import Plan, PlanEgress, PlanHost, PlanOrigin
+from capsule.sandbox.plan import Plan, PlanEgress, PlanHost, PlanNetwork, PlanOrigin
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -94,7 +94,23 @@ def risks(plan: Plan) -> tuple[Remark, ...]:
         )
     if network.egress is None:
         return ()
-    return tuple(_egress(network.egress, network.origin))
+    return (*_egress(network.egress, network.origin), *_uncounted(network, network.egress))
+
+
+def _uncounted(network: PlanNetwork, egress: PlanEgress) -> Iterator[Remark]:
+    """Ways around a budget that the policy itself opens: they do not lead through egress."""
+    budget = egress.budget
+    if all(bound is None for bound in (budget.requests, budget.bytes, budget.tokens, budget.microdollars)):
+        return
+    ways = [f"port {port} of the host's loopback" for port in network.ports]
+    ways += [f"the socket {grant.path}" for grant in network.unix]
+    if ways:
+        yield Remark(
+            f"network.budget does not count what goes to {', '.join(ways)}: it does not pass through egress, and no "
+            "call of a model is recorded there",
+            network.origin,
+            "send a name there with 'upstreams', and list that under 'hosts'",
+        )
 
 
 def _egress(egress: PlanEgress, origin: PlanOrigin) -> Iterator[Remark]:

@@ -88,7 +88,8 @@ pub fn prepare(
     trust::ensure(&home)?;
     // It starts while the sandbox is made.
     let stream = Some(home.connect()?);
-    let trusted = trust::beside(&home, &authorities(&egress, variables, &read)?)?;
+    let trusted = trust::beside(&home, &authorities(&egress, variables, &read)?)
+        .map_err(|why| placed(&egress, variables, why))?;
     let brought = trust::furnish(plan, &home, trusted.as_deref())?;
     for secret in &egress.secrets {
         if let (Some(name), Some(placeholder)) = (&secret.env, placeholders.get(&secret.name)) {
@@ -125,6 +126,21 @@ fn authorities(
         found.extend(known.cloned());
     }
     Ok(found)
+}
+
+/// What is wrong with an authority, behind the place in the policy that names it.
+fn placed(egress: &Egress, variables: &Variables, why: String) -> String {
+    let about = |path: &str| {
+        let path = variables.path(path).unwrap_or_default();
+        why.contains(&format!(" {} ", path.display()))
+    };
+    match egress.authorities.iter().find(|grant| about(&grant.path)) {
+        Some(grant) => {
+            let origin = &grant.origin;
+            format!("{}:{}:{}: {why}", origin.file, origin.line, origin.column)
+        }
+        None => why,
+    }
 }
 
 impl Prepared {

@@ -11,12 +11,16 @@ from capsule.cli import terminal
 from capsule.cli.files import load_policy
 from capsule.cli.policy.access import variables_of
 from capsule.cli.reference import policy_argument
-from capsule.errors import PolicyError
+from capsule.errors import PolicyError, Problem
 from capsule.policy.merge import with_tool
+from capsule.regular import NotRegularError, read_regular
 from capsule.sandbox.access import Variables
 from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.plan import Plan, encode_plan
 from capsule.sandbox.risks import risks
+
+MOST_AUTHORITIES = 1 << 20
+"""Bytes of a file of authorities, as a run takes them."""
 
 
 @click.command("check", epilog="Example: capsule policy check capsule.yaml")
@@ -31,6 +35,7 @@ def command(policy: str, as_json: bool) -> int:
         for one in plans:
             encode_plan(one)
         _check_rules(plan, policy)
+        _check_authorities(plans, variables_of(resolved))
     except PolicyError as error:
         if not as_json:
             raise
@@ -87,6 +92,46 @@ def _absent(plan: Plan, variables: Variables) -> list[str]:
         for grant in (egress.authorities if egress is not None else ())
         if not grant.optional and not Path(path := variables.path(grant.path)).is_file()
     ]
+
+
+def _check_authorities(plans: list[Plan], variables: Variables) -> None:
+    """Those that are there and through which nobody can be trusted: a run would be refused."""
+    named = {
+        grant.path: grant
+        for plan in plans
+        for grant in (plan.network.egress.authorities if plan.network.egress else ())
+    }
+    problems = []
+    for grant in named.values():
+        # Only policies with authorities pay for the import of what reads certificates.
+        from capsule.egress.trust import SOUND, unsound
+
+        path = Path(variables.path(grant.path))
+        if not path.exists():
+            continue  # that is for `_absent` to say
+        try:
+            pem = read_regular(path, most=MOST_AUTHORITIES)
+            problem = (
+                unsound(pem) if len(pem) <= MOST_AUTHORITIES else f"is over {MOST_AUTHORITIES} bytes long"
+            )
+        except NotRegularError:
+            problem = "is not a regular file"
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
+        if problem is not None:
+            origin = grant.origin
+            problems.append(
+                Problem(
+                    origin.file,
+                    origin.line,
+                    origin.column,
+                    f"network.authorities: {terminal.near(str(path))} {problem}",
+                    "certificates of authorities",
+                    next_step=SOUND,
+                )
+            )
+    if problems:
+        raise PolicyError(problems)
 
 
 def _check_rules(plan: Plan, reference: str) -> None:

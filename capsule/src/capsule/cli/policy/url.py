@@ -26,6 +26,11 @@ from capsule.rules.rule import parse_rules
 from capsule.sandbox.access import Access, Decision
 from capsule.sandbox.plan import PlanSecret
 
+NOT_LOOKED_AT = (
+    "no, only the server's name is checked: no request and no call of a model is on record "
+    "('inspect: always' has both)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class UrlAnswer:
@@ -105,7 +110,7 @@ class UrlAnswer:
                 terminal.say("    it reads the body: the request waits for it")
         if not self.grant.granted and not self.unlisted:
             return
-        terminal.say("  looked at: " + ("yes" if self.inspected else "no, only the server's name is checked"))
+        terminal.say("  looked at: " + ("yes" if self.inspected else NOT_LOOKED_AT))
         for secret in self.secrets:
             where = f"{secret.carried} {secret.field}" if secret.field else secret.carried
             terminal.say(
