@@ -107,7 +107,24 @@ def test_a_head_that_takes_too_long(session: Any, plain: Upstream) -> None:
         "raw", "a.example", "80", "36", given="GET / HTTP/1.1\\r\\nHost: a.ex", timeout=60
     ).out
     assert out == "<end>"
-    assert "a head took more than" in inside.run.record("egress.tcp", host="a.example")["decision"]["reason"]
+    assert (
+        "head of a request took more than"
+        in inside.run.record("egress.tcp", host="a.example")["decision"]["reason"]
+    )
+
+
+def test_an_upstream_whose_head_takes_too_long(session: Any, plain: Upstream) -> None:
+    """The program is told, and the record does not lay it to the program."""
+    inside = session(host("a.example", 80), **to(plain))
+    done = inside.stage.run(
+        "curl", "-sS", "-m", "45", "-w", " %{http_code}", "http://a.example/drip-head", timeout=60
+    )
+    assert done.out.endswith("502"), done
+    assert "the upstream took more than" in done.out
+    found = inside.run.record("egress.http", path="/drip-head")
+    assert "the upstream took more than" in found["http"]["error"]
+    assert found["decision"]["action"] == "allow"
+    assert not inside.run.records("egress.tcp")
 
 
 @pytest.mark.parametrize("order", [("in", "out"), ("out", "in")])

@@ -60,6 +60,7 @@ class Exchange:
         self._address: dict[Connection, str] = {}
         self._forbidden: set[str] = set()
         self._shaking: dict[Connection, float] = {}
+        self._slow: set[Connection] = set()
         self.driver = Driver(
             peer=place.source, local=place.target, hook=self.hook, dial=self.dial, ended=ended
         )
@@ -216,6 +217,8 @@ class Exchange:
         if story is None or story.done:
             return
         message = _said(flow.error.msg) if flow.error is not None else "it ended"
+        if flow.server_conn in self._slow:
+            message = f"the upstream took more than {HEAD:.0f} s for the head of its answer"
         if flow.response is None and message in self._forbidden:
             self.deciding.refuse(flow, story, Verdict("block", "address", message))
             return
@@ -278,8 +281,8 @@ class Exchange:
         client = self.driver.context.client
         if self.place.hello is not None and not client.tls_established and now - self.begun > HANDSHAKE:
             self._late(f"the TLS handshake took more than {HANDSHAKE:.0f} s")
-        elif any(now - since > HEAD for since in self.driver.heads.values()):
-            self._late(f"a head took more than {HEAD:.0f} s")
+        elif now - self.driver.heads.get(client, now) > HEAD:
+            self._late(f"the head of a request took more than {HEAD:.0f} s")
         elif now - self.driver.active > IDLE:
             self.driver.abort(f"nothing moved for {IDLE:.0f} s")
         for connection, since in list(self._shaking.items()):
@@ -288,6 +291,11 @@ class Exchange:
                 del self._shaking[connection]
             elif now - since > HANDSHAKE and wire.transport is not None:
                 wire.transport.abort()  # the layers are told, and tell the program
+        for connection, since in list(self.driver.heads.items()):
+            wire = self.driver.wire(connection)
+            if now - since > HEAD and wire is not None and wire.transport is not None:
+                self._slow.add(connection)
+                wire.transport.abort()
 
     def _late(self, reason: str) -> None:
         self.session.refused_connection(self.place, Verdict("block", "protocol", reason))
