@@ -48,18 +48,19 @@ CAPSEM_LEVELS = {
 OFFERED = {
     "capsule", "capsule.cli.asks", "capsule.cli.files", "capsule.cli.lazy", "capsule.errors", "capsule.overlay.apply",
     "capsule.overlay.change", "capsule.overlay.journal", "capsule.overlay.layer", "capsule.overlay.manifest",
-    "capsule.places", "capsule.policy.document", "capsule.policy.glob", "capsule.policy.grants", "capsule.policy.model",
-    "capsule.policy.quantities", "capsule.policy.reader", "capsule.regular", "capsule.rules.deciders",
-    "capsule.rules.engine", "capsule.rules.entry", "capsule.rules.rule", "capsule.sandbox.compiler",
-    "capsule.sandbox.launcher", "capsule.sandbox.syscalls",
+    "capsule.places", "capsule.policy.addresses", "capsule.policy.document", "capsule.policy.glob",
+    "capsule.policy.grants", "capsule.policy.model", "capsule.policy.quantities", "capsule.policy.reader",
+    "capsule.regular", "capsule.rules.deciders", "capsule.rules.engine", "capsule.rules.entry", "capsule.rules.rule",
+    "capsule.sandbox.compiler", "capsule.sandbox.launcher", "capsule.sandbox.syscalls",
     # The session database over a machine's log, and how it is told.
     "capsule.cli.sessions.query", "capsule.cli.sessions.show", "capsule.cli.sessions.story",
     "capsule.cli.sessions.timeline", "capsule.sessions.database", "capsule.sessions.ingest", "capsule.sessions.query",
     "capsule.sessions.schema", "capsule.sessions.timeline",
     # The egress of a run, which a machine's proxy is made of.
-    "capsule.egress.certificates", "capsule.egress.dialer", "capsule.egress.encryption", "capsule.egress.frames",
-    "capsule.egress.judgement", "capsule.egress.lean", "capsule.egress.mcp_call", "capsule.egress.mcp_message",
-    "capsule.egress.recording", "capsule.egress.session", "capsule.egress.story", "capsule.egress.verdict",
+    "capsule.egress.caller", "capsule.egress.certificates", "capsule.egress.dialer", "capsule.egress.encryption",
+    "capsule.egress.frames", "capsule.egress.judgement", "capsule.egress.lean", "capsule.egress.mcp_call",
+    "capsule.egress.mcp_message", "capsule.egress.model.sse", "capsule.egress.pool", "capsule.egress.recording",
+    "capsule.egress.secrets", "capsule.egress.session", "capsule.egress.story", "capsule.egress.verdict",
     "capsule.egress.watching",
 }  # fmt: skip
 

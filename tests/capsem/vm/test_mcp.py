@@ -18,11 +18,37 @@ def test_a_server_that_makes_sense_is_itself() -> None:
     assert MachineSpec(mcp=(SERVER, replace(SERVER, name="other"))).checked().mcp[1].name == "other"
 
 
+PLACED = McpServer(
+    "forge", (), "", "", "/home/u/mcp.yaml", 3,
+    url="https://mcp.example/mcp", headers=(("authorization", "Bearer ${secrets.forge}"),),
+)  # fmt: skip
+
+
+def test_a_server_at_an_address_makes_sense_without_a_command() -> None:
+    assert PLACED.checked() is PLACED
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"command": ("x",)}, {"policy": "readonly"}, {"directory": "/"}, {"url": "https://"}, {"url": "file:///etc"},
+        {"url": "http://mcp.example/"}, {"headers": (("Authorization", "Bearer ${secrets.forge}"),)},
+        {"headers": (("authorization", "Bearer abc"),)}, {"headers": (("x-a", "b\r\nc: d"),)},
+        {"headers": (("x-a", "b"), ("x-a", "c"))}, {"headers": (("host", "other.example"),)},
+        {"headers": tuple((f"x-{n}", "b") for n in range(17))}, {"transport": "ws"},
+    ],
+)  # fmt: skip
+def test_a_server_at_an_address_that_makes_none_is_refused(changed: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="no MCP server"):
+        replace(PLACED, **changed).checked()  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"name": ""}, {"name": "A"}, {"name": "-a"}, {"name": "a" * 64}, {"name": "a\n"}, {"command": ()},
         {"command": ("",)}, {"command": ("a\0",)}, {"policy": ""}, {"directory": "relative"},
+        {"headers": (("x-a", "b"),)},
     ],
 )  # fmt: skip
 def test_one_that_makes_none_is_refused(changed: dict[str, object]) -> None:

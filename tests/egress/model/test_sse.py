@@ -56,3 +56,13 @@ def test_an_event_of_many_lines_is_given_up() -> None:
         stream.feed(b"data: " + b"x" * 994 + b"\n")
     assert stream.overflown
     assert stream.feed(b"\ndata: a\n\n") == []
+
+
+def test_the_last_id_is_of_the_last_whole_event_and_retry_a_number() -> None:
+    stream = EventStream()
+    assert [event.data for event in stream.feed(b"id: a\ndata: 1\n\nid: b\n")] == ["1"]
+    assert (stream.last_id, stream.retry_ms) == ("a", None)
+    assert stream.feed(b"\nretry: 1500\nretry: x\nretry: 99999999999\nid: c\0d\ndata:\n\n") == [
+        Event("message", "")
+    ]
+    assert (stream.last_id, stream.retry_ms) == ("b", 1500)

@@ -204,6 +204,7 @@ def machine_body(
             from capsem.host.workspace import root_of
 
             workspace = str(root_of(workspace))
+    network = None if policy == "none" else _network_of(policy)
     return {
         "image": image,
         "name": name,
@@ -213,11 +214,11 @@ def machine_body(
         if disk == "none"
         else mebibytes(disk, what="--disk", least=LEAST_DISK, most=MOST_DISK),
         "env": variables(env),
-        "network": None if policy == "none" else _network_of(policy),
+        "network": network,
         "rules": rules_of(rules),
         "workspace": workspace,
         "share": share,
-        "mcp": [] if mcp is None else _servers_of(mcp),
+        "mcp": [] if mcp is None else _servers_of(mcp, network),
     }
 
 
@@ -228,11 +229,11 @@ def _network_of(policy: str) -> dict[str, Any]:
     return network_of(policy)
 
 
-def _servers_of(file: str) -> list[dict[str, Any]]:
+def _servers_of(file: str, network: dict[str, Any] | None) -> list[dict[str, Any]]:
     # The same for one with servers.
     from capsem.host.mcp import servers_of
 
-    return servers_of(file)
+    return servers_of(file, network)
 
 
 def asked_ahead(body: dict[str, Any]) -> socket.socket | None:

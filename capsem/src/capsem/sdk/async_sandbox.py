@@ -312,7 +312,7 @@ class AsyncSandbox:
             "memory_mib": settings.mebibytes("machine.memory") if memory_mib is None else memory_mib,
             "disk_mib": settings.mebibytes("machine.disk") if disk_mib == DEFAULT_DISK else disk_mib,
             "env": dict(envs or {}), "rules": rules_of(rules), "network": network, "share": share,
-            "mcp": [] if mcp is None else servers_of(mcp), "leased": name is None and not detached,
+            "mcp": [] if mcp is None else servers_of(mcp, network), "leased": name is None and not detached,
         }  # fmt: skip
         lease = Owned() if asked["leased"] else None
         if workspace is None or share == "live":

@@ -165,15 +165,19 @@ class Signer(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Server(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """An MCP server that the machine may use, and the place that says so; how it is started is the monitor's.
+    """An MCP server that the machine may use, and the place that says so; how one is started is the monitor's.
 
-    `changes`: what becomes of a tool that it lists again as another than at first.
+    `changes`: what becomes of a tool that it lists again as another than at first. `url`: of one that is not started;
+    `headers` of requests there have `${secrets.NAME}` for what only the session knows.
     """
 
     name: str
     file: str
     line: int
     changes: Literal["refuse", "pass"] = "refuse"
+    url: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    transport: Literal["http", "sse"] = "http"
 
 
 class Beginning(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -46,12 +46,17 @@ class Refused(Exception):  # noqa: N818 - a verdict on its way up, not a fault
 
 
 async def connect(
-    session: Session, sock: socket.socket, source: tuple[str, int], target: tuple[str, int]
+    session: Session,
+    sock: socket.socket,
+    source: tuple[str, int],
+    target: tuple[str, int],
+    *,
+    messages: bool = True,
 ) -> None:
     """Carries one accepted connection to its end; the socket is closed."""
     program = session.flows.expect(source, target)
     name = session.name_of(target[0])
-    place = Place(name or target[0], target[1], source, target, program)
+    place = Place(name or target[0], target[1], source, target, program, messages=messages)
     began = time.monotonic()
     try:
         try:
@@ -86,7 +91,8 @@ async def _carry(
         return
     if place.hello is not None:
         _check_name(place, place.hello)
-        if not session.judge.inspects(place.name, place.port):
+        # Requests of our own are on the log one by one: their messages are, too, and nobody else can tell them apart.
+        if place.messages and not session.judge.inspects(place.name, place.port):
             await _pass(session, sock, place, first=first)
             return
     if session.judge.rules.problem is None:  # broken ones refuse the request, and can say why there

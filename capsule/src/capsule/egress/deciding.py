@@ -135,7 +135,7 @@ class Deciding:
         filling = self._filling is not None and self._filling.wants_body(judged.entry)
         modelled = wants_body(flow.request.method, flow.request.path)
         ruled = self._session.judge.decides_messages(self._place.name)
-        spoken = may_speak(flow.request, ruled=ruled)
+        spoken = self._place.messages and may_speak(flow.request, ruled=ruled)
         # A body that is at hand anyway is looked through before anything goes out: then the answer can say why.
         short = self._filling is not None and may_be_short(flow.request)
         needed = filling or modelled or spoken or edits_body(story.edits, "request")
@@ -157,7 +157,7 @@ class Deciding:
         except RewriteError as error:
             self.refuse(flow, story, Verdict("block", "rule", error.message, rule=story.verdict.rule))
             return None
-        if story.mcp is None:
+        if story.mcp is None and self._place.messages:
             ruled = self._session.judge.decides_messages(self._place.name)
             content = flow.request.raw_content if body is not None else None
             call = McpCall.begin(flow.request, content, story, self._session.recorder, ruled=ruled)

@@ -107,7 +107,8 @@ class Session:
         self._watch: Watch | None = None
         self.judge = Judge(plan, self._compile(frame.sources))
         self.dialer: Dials = dialer or Dialer(upstreams=upstreams(plan), proxy=plan.proxy)
-        self.encryption = Encryption(minter, authorities=_authorities(frame))
+        self.authorities = _authorities(frame)
+        self.encryption = Encryption(minter, authorities=self.authorities)
         self.vault: Vault | None = None
         if plan.secrets:
             try:
@@ -301,8 +302,15 @@ class Session:
 
     # Connections
 
-    def connection(self, sock: socket.socket, source: tuple[str, int], target: tuple[str, int]) -> None:
-        """A program connected."""
+    def connection(
+        self,
+        sock: socket.socket,
+        source: tuple[str, int],
+        target: tuple[str, int],
+        *,
+        messages: bool = True,
+    ) -> None:
+        """A program connected; without `messages` whoever made it has told and decided those of MCP in it."""
         if len(self._tasks) >= CONNECTIONS or not self._open:
             sock.close()
             self.recorder.write(
@@ -313,7 +321,7 @@ class Session:
                 },
             )
             return
-        task = asyncio.get_running_loop().create_task(connect(self, sock, source, target))
+        task = asyncio.get_running_loop().create_task(connect(self, sock, source, target, messages=messages))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(

@@ -37,6 +37,7 @@ class Place:
         program: as the supervisor tells; cancelled when it does not in time.
         hello: of TLS; None without.
         via: `host:port` of the connection that a CONNECT came on; empty for a direct one.
+        messages: those of MCP are told and decided here; else whoever made the connection has done so.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Place:
     program: asyncio.Future[Flow]
     hello: Hello | None = None
     via: str = ""
+    messages: bool = True
 
     @property
     def usual_port(self) -> bool:

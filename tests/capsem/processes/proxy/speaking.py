@@ -90,7 +90,14 @@ class Server:
 
 @asynccontextmanager
 async def relayed(name: str = "files", *, rules: str = "") -> AsyncIterator[tuple[Standing, Program]]:
-    async with asyncio.timeout(60), Standing(rules=rules, servers=("files",)) as stand:
+    async with asyncio.timeout(60), spoken(Standing(rules=rules, servers=("files",)), name) as found:
+        yield found
+
+
+@asynccontextmanager
+async def spoken(standing: Standing, name: str) -> AsyncIterator[tuple[Standing, Program]]:
+    """A program that has named its server."""
+    async with standing as stand:
         frames: asyncio.Queue[Any] = asyncio.Queue()
         stand.mcp_frames = frames  # type: ignore[attr-defined]
         let_in: asyncio.Queue[int] = asyncio.Queue()

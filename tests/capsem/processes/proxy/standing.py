@@ -33,13 +33,21 @@ class Standing:
     """The monitor's and the guest's side of one proxy. `upstream` is the far end of the last connection."""
 
     def __init__(
-        self, *hosts: dict[str, Any], rules: str = "", servers: tuple[str, ...] = (), **plan: Any
+        self,
+        *hosts: dict[str, Any],
+        rules: str = "",
+        servers: tuple[str | proxy.Server, ...] = (),
+        sources: tuple[TextFile, ...] = (),
+        values: dict[str, Any] | None = None,
+        **plan: Any,
     ) -> None:
-        spec = NetworkSpec("p", "d", json.dumps({**NOTHING, "hosts": hosts, **plan}))
+        spec = NetworkSpec("p", "d", json.dumps({**NOTHING, "hosts": hosts, **plan}), sources)
         texts = [TextFile("/r.yaml", rules)] if rules else []
         self.signer = make_signer(tuple(entry["host"] for entry in hosts))
-        self._session = session("m-1", spec, texts, {})
-        self._servers = tuple(proxy.Server(name, "/mcp.yaml", 3) for name in servers)
+        self._session = session("m-1", spec, texts, values or {})
+        self._servers = tuple(
+            proxy.Server(one, "/mcp.yaml", 3) if isinstance(one, str) else one for one in servers
+        )
         self.entries: list[dict[str, Any]] = []
         self.said: list[Any] = []
         self.refusing: str | None = None
@@ -75,6 +83,8 @@ class Standing:
         self.handover.close("done")
         async with asyncio.timeout(10):
             await self.serving
+        while not self.upstream.empty():
+            self.upstream.get_nowait().close()  # dialled for what nobody was there to take any more
         self.port.close()
         self.mcp.close()
 

@@ -1,10 +1,25 @@
+"""Programs of a guest: what is known of them, and what is decided of what they send by themselves."""
+
 from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from capsem.processes.proxy.guest import reported
 from capsem.wire import proxy
+from capsem.wire.frame import Credit, Data
+from capsem.wire.frame import encode as encode_frame
+from capsule.egress.caller import Caller, trusting
+from tests.capsem.processes.proxy.speaking import call
 from tests.capsem.processes.proxy.standing import Standing, host
+from tests.capsem.processes.proxy.test_remote import BEGIN, LIST, RULES, usual
+from tests.capsem.processes.proxy.webserver import HOST, Web
 
 
 def test_a_program_is_what_the_guest_says_or_nothing() -> None:
@@ -25,3 +40,55 @@ async def test_rules_on_commands_leave_the_network_as_it_is() -> None:
         assert (ready.rules, ready.problems) == (2, ())
         assert (await stand.resolve("a.example"))[0] == 0
         assert (await stand.resolve("b.example"))[0] == 3
+
+
+@contextlib.asynccontextmanager
+async def over_https(stand: Standing, name: str) -> AsyncIterator[Caller]:
+    """A program of the guest that makes requests to a host by itself, over port 5002."""
+    loop, (ours, theirs) = asyncio.get_running_loop(), socket.socketpair()
+    theirs.setblocking(False)
+    _, address = await stand.resolve(name)
+    stream = await stand.open("tcp", address, 443)
+    await stand.opened(stream)
+
+    async def out() -> None:
+        while data := await loop.sock_recv(theirs, 1 << 14):
+            await stand.send(encode_frame(Data(stream, data)))
+
+    async def back() -> None:
+        while isinstance(frame := await stand.frames.get(), Data | Credit):
+            if isinstance(frame, Data):
+                await loop.sock_sendall(theirs, frame.content)
+
+    moving = [asyncio.create_task(out()), asyncio.create_task(back())]
+    caller = Caller(name, 443, connect=lambda: ours, trust=trusting([stand.signer.certificate]))
+    try:
+        yield caller
+    finally:
+        caller.close()
+        for task in moving:
+            task.cancel()
+        await asyncio.gather(*moving, return_exceptions=True)
+        theirs.close()
+
+
+@pytest.mark.asyncio
+async def test_mcp_over_a_programs_own_https_is_decided_and_recorded_and_lists_pass_as_they_come() -> None:
+    async with Web(usual) as web, web.spoken(rules=RULES) as (stand, _), over_https(stand, HOST) as caller:
+
+        async def said(message: dict[str, Any]) -> Any:
+            fields = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+            async with caller.asked("POST", "/mcp", fields, json.dumps(message).encode()) as reply:
+                return json.loads((await reply.whole(1 << 16)).rpartition(b"data: ")[2])
+
+        assert "result" in await said(BEGIN)
+        listed = await said(LIST)
+        assert [one["name"] for one in listed["result"]["tools"]] == ["read", "delete", "pay"]
+        assert (await said(call(1, "delete")))["error"]["data"]["rule"] == "no-deleting"
+        assert (await said(call(2, "read")))["result"]["is"] == "done"
+        assert [one["params"]["name"] for one in web.said() if one["method"] == "tools/call"] == ["read"]
+        entries = [entry for entry in stand.entries if entry["type"] == "egress.mcp"]
+        decided = {entry["mcp"].get("tool"): entry["decision"]["action"] for entry in entries}
+        assert (decided["delete"], decided["read"]) == ("block", "allow")
+        assert {entry["mcp"]["server"] for entry in entries} == {HOST}
+        assert {entry["program"]["path"] for entry in entries} == {"/usr/bin/curl"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from capsem.processes.proxy import relaying
+from capsem.processes.proxy import lines, relaying
 from capsem.wire import guest, proxy
 from capsem.wire.frame import FrameReader, Reset
 from capsem.wire.frame import encode as encode_frame
@@ -176,7 +176,8 @@ async def test_too_many_such_lines_end_the_stream_and_so_does_one_that_is_too_lo
 
 
 async def test_a_line_that_is_too_long_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relaying, "LINE", 4096)
+    for module in (relaying, lines):
+        monkeypatch.setattr(module, "LINE", 4096)
     async with relayed() as (stand, program):
         server = await served(stand)
         await program.say(b"x" * 20000)

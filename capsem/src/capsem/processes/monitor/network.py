@@ -288,7 +288,8 @@ class Network:
             for name, value in (self._values or {}).items()
         }
         declared = tuple(
-            Server(one.name, one.file, one.line, one.changes) for one in self.servers.declared.values()
+            Server(one.name, one.file, one.line, one.changes, one.url, one.headers, one.transport)
+            for one in self._record.spec.mcp
         )
         beginning = Beginning(
             session(self._record.id, self._spec, rules, secrets),

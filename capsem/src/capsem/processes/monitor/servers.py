@@ -41,13 +41,13 @@ class Servers:
     """One machine's.
 
     Args:
-        servers: those that are declared.
+        servers: those that are declared; what is at an address is not started.
         directory: of the machine.
         write: puts an entry on its log.
     """
 
     def __init__(self, servers: Sequence[McpServer], directory: Path, write: RecordEntry) -> None:
-        self.declared = {server.name: server for server in servers}
+        self.declared = {server.name: server for server in servers if server.command}
         self._directory = directory
         self._write = write
         self._running: dict[int, asyncio.Task[None]] = {}

@@ -9,6 +9,7 @@ policy's author lets a program's name decide.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,11 +18,21 @@ from capsem.wire.guest import Open
 from capsule.egress.encryption import Minter
 from capsule.egress.frames import Flow
 from capsule.egress.frames import Session as SessionFrame
+from capsule.egress.pool import PoolFullError
 from capsule.egress.session import Session
 from capsule.egress.story import Place
+from capsule.egress.verdict import Verdict
 from capsule.rules.deciders import MACHINE
 
 Address = tuple[str, int]
+
+
+class RefusedError(Exception):
+    """A connection of the proxy's own is not made; `verdict` says why."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.reason)
+        self.verdict = verdict
 
 
 class GuestSession(Session):
@@ -45,6 +56,42 @@ class GuestSession(Session):
                 pid=opened.pid or 0, program=opened.program or "", argv=(),
             )
         )  # fmt: skip
+
+    def reach(self, opened: Open, number: int, host: str, port: int) -> socket.socket:
+        """A connection that the proxy makes for a program, carried as that program's own would be.
+
+        What is said in it of MCP is told and decided by whoever says it (`Place.messages`), once.
+
+        Args:
+            opened: of the program.
+            number: no other connection of the proxy's own has it.
+            host: a name or an IPv4 address, in its one spelling.
+            port: of it.
+
+        Raises:
+            RefusedError: the program would not get there; that is recorded.
+        """
+        literal = host.replace(".", "").isdigit()
+        verdict = Verdict("allow", "default", "") if literal else self.judge.name(host, "A", "tcp")
+        if verdict.allowed:
+            verdict, _ = self.judge.connection(host, port)
+        source, target = ("mcp", number), (host, port)
+        if verdict.allowed and not literal:
+            try:
+                target = (self.inside(host), port)
+            except PoolFullError as error:
+                verdict = Verdict("block", "name", str(error))
+        self.made_by(source, target, opened)
+        if not verdict.allowed:
+            self.refused_connection(
+                Place(host, port, source, target, self.flows.expect(source, target)), verdict
+            )
+            raise RefusedError(verdict)
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        self.connection(theirs, source, target, messages=False)
+        return ours
 
     def question(self, untrusted_packet: bytes, opened: Open) -> bytes | None:
         """The answer to a question of a program."""

@@ -1,11 +1,12 @@
-"""MCP between a program of the guest and a server on the host: line by line, judged and recorded before it goes on.
+"""MCP between a program of the guest and a server: line by line, judged and recorded before it goes on.
 
-A stream's first line names the server, which the monitor starts; the rest is JSON-RPC, read once
-(`capsem.wire.jsonrpc`), told and decided as MCP over HTTP is (`capsule.egress.mcp_call`), in both directions. While a
-person is asked about one message the others go on. Refuses servers that are not declared, messages that are none,
-answers that nobody waits for, tools that changed (`listing`); each has an answer that says why, or an entry.
+A stream's first line names the server, which the monitor starts on the host or `reaching` speaks to over HTTP; the rest
+is JSON-RPC, read once (`capsem.wire.jsonrpc`), told and decided as MCP over HTTP is (`capsule.egress.mcp_call`), in
+both directions. While a person is asked about one message the others go on. Refuses servers that are not declared,
+messages that are none, answers that nobody waits for, tools that changed (`listing`); each has an answer that says why,
+or an entry.
 
-    await Relay(session, monitor, servers).carry(stream)
+    await Relay(session, monitor, servers, Reaching(session, authority)).carry(stream)
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ import json
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from capsem.errors import CapsemError, MachineError
 from capsem.host.allowance import Allowance
 from capsem.host.jobs import GuestStream
 from capsem.processes.proxy.guest import GuestSession, reported
+from capsem.processes.proxy.lines import Lines, TooLongError
 from capsem.processes.proxy.listing import NAME as TOOL_NAME
 from capsem.processes.proxy.listing import Tools, is_tool
 from capsem.processes.proxy.monitor import MonitorLink
+from capsem.processes.proxy.reaching import Reaching
 from capsem.vm.mcp import NAME
+from capsem.vm.remote import parse_address
 from capsem.wire.jsonrpc import LINE, Identity, Spoken, SpokenError, failure, parse
 from capsem.wire.proxy import Server
 from capsule.egress.judgement import Judgement
@@ -51,9 +56,12 @@ Write = Callable[[bytes], Awaitable[None]]
 class Relay:
     """All MCP of one guest."""
 
-    def __init__(self, session: GuestSession, monitor: MonitorLink, servers: Sequence[Server]) -> None:
+    def __init__(
+        self, session: GuestSession, monitor: MonitorLink, servers: Sequence[Server], reaching: Reaching
+    ) -> None:
         self.session = session
         self.monitor = monitor
+        self._reaching = reaching
         self._servers = {server.name: server for server in servers}
         self.tools = {server.name: Tools(_changed(server)) for server in servers}
         self._allowance = Allowance(RATE, BURST, time.monotonic())
@@ -61,7 +69,7 @@ class Relay:
     async def carry(self, stream: GuestStream) -> None:
         """One stream, until one of its sides has ended."""
         stream.accept()
-        lines = _Lines(stream.incoming.read)
+        lines = Lines(stream.incoming.read)
         async with asyncio.timeout(PATIENCE):
             named = await lines.next()
         name = (named or b"").decode("latin-1")
@@ -77,15 +85,27 @@ class Relay:
             await talk.refuse_all(lines, verdict)
             return
         try:
-            number, sock = await self.monitor.serve(name)
+            sock, close = await self._begun(server, stream)
         except MachineError as error:
             await talk.refuse_all(lines, Verdict("block", "protocol", error.message))
             return
         try:
             await talk.carry(lines, sock)
         finally:
+            await close()
+
+    async def _begun(
+        self, server: Server, stream: GuestStream
+    ) -> tuple[socket.socket, Callable[[], Awaitable[None]]]:
+        if server.url:
+            return self._reaching.begin(server, stream.opened)
+        number, sock = await self.monitor.serve(server.name)
+
+        async def close() -> None:
             sock.close()
             self.monitor.over(number)
+
+        return sock, close
 
     async def pace(self) -> None:
         """Waits while the machine says more than it may."""
@@ -106,39 +126,6 @@ def _changed(server: Server) -> Verdict | None:
 
 def _granting(server: Server) -> dict[str, Any]:
     return {"id": f"mcp.servers {server.name}", "file": server.file, "line": server.line}
-
-
-class _TooLongError(Exception):
-    """A line that is longer than is looked at."""
-
-
-class _Lines:
-    """Bytes as lines; an end without a line's end ends the last one."""
-
-    def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
-        self._read = read
-        self._held = bytearray()
-        self._looked = 0
-
-    async def next(self) -> bytes | None:
-        """The next one, without its end; None: there is no more.
-
-        Raises:
-            _TooLongError: it has more than `LINE` bytes.
-        """
-        while (end := self._held.find(b"\n", self._looked)) < 0:
-            self._looked = len(self._held)
-            if len(self._held) > LINE:
-                raise _TooLongError
-            piece = await self._read()
-            if not piece:
-                last, self._held, self._looked = bytes(self._held), bytearray(), 0
-                return last or None
-            self._held += piece
-        line = bytes(self._held[:end])
-        del self._held[: end + 1]
-        self._looked = 0
-        return line
 
 
 class _Way:
@@ -168,23 +155,24 @@ class _Talk:
         place = {"id": f"mcp.servers {name}"} if server is None else _granting(server)
         self._granted = Verdict("allow", "grant", "", rule=place)
         self._tools = relay.tools.get(name) or Tools(None)
+        self._host = parse_address(server.url).host if server is not None and server.url else None
         self._program = reported(stream.opened.program, stream.opened.pid)
         self._out = _Way(name, "out", _nowhere)
         self._in = _Way(name, "in", _whole(stream.outgoing.write))
         self._lost: list[bytes] = []
         """Errors for requests that were never decided."""
 
-    async def refuse_all(self, lines: _Lines, verdict: Verdict) -> None:
+    async def refuse_all(self, lines: Lines, verdict: Verdict) -> None:
         """Where there is no server: answer every request with the reason, until the program leaves."""
         await self._hear(lines, self._out, self._in, verdict)
         self._stream.outgoing.end()
         await self._leave(lines)
 
-    async def carry(self, lines: _Lines, sock: socket.socket) -> None:
+    async def carry(self, lines: Lines, sock: socket.socket) -> None:
         """Both ways, until the server has ended, or the program and then the server's last answer."""
         loop = asyncio.get_running_loop()
         self._out.write = _whole(lambda line: loop.sock_sendall(sock, line))
-        answers = _Lines(lambda: loop.sock_recv(sock, 1 << 16))
+        answers = Lines(lambda: loop.sock_recv(sock, 1 << 16))
         asking = asyncio.create_task(self._hear(lines, self._out, self._in))
         answering = asyncio.create_task(self._hear(answers, self._in, self._out))
         try:
@@ -211,13 +199,13 @@ class _Talk:
             self._stream.outgoing.end()
             await self._leave(lines)
 
-    async def _leave(self, lines: _Lines) -> None:
+    async def _leave(self, lines: Lines) -> None:
         """What was said last is read by the program before the stream is gone: it ends its side then."""
         try:
             async with asyncio.timeout(PATIENCE):
                 while await lines.next() is not None:
                     pass
-        except (TimeoutError, _TooLongError):
+        except (TimeoutError, TooLongError):
             self._stream.reset()
 
     async def _give_up(self, why: str) -> None:
@@ -235,12 +223,12 @@ class _Talk:
                 for line in lost:
                     await self._in.write(line)
 
-    async def _hear(self, lines: _Lines, way: _Way, back: _Way, refused: Verdict | None = None) -> None:
+    async def _hear(self, lines: Lines, way: _Way, back: _Way, refused: Verdict | None = None) -> None:
         """All lines of one side; `refused`: what everything is answered with."""
         while not way.cut:
             try:
                 line = await lines.next()
-            except _TooLongError:
+            except TooLongError:
                 way.cut = f"a line of more than {LINE} bytes"
                 await self._fault(way, back, SpokenError(way.cut))
                 return
@@ -271,7 +259,7 @@ class _Talk:
         if refused is not None:
             await self._refuse(message, spoken, refused, back)
             return
-        judged = self._session.judge.message(self._event(message), self._granted, None)
+        judged = self._judged(message)
         self._session.note(judged.findings, message)
         if judged.asks is not None:
             key = message.id if key is None else key
@@ -283,6 +271,18 @@ class _Talk:
         if spoken.method == "notifications/cancelled":
             _cancel(spoken, way)
         await self._pass_or_refuse(message, spoken, judged.verdict, way, back)
+
+    def _judged(self, message: Message) -> Judgement:
+        """What the rules say of a message; of a server at an address, also those that know it by its host."""
+        event, judge = self._event(message), self._session.judge
+        judged = judge.message(event, self._granted, None)
+        if self._host is None or (not judged.verdict.allowed and judged.asks is None):
+            return judged
+        by_host = judge.message({**event, "mcp": {**event["mcp"], "server": self._host}}, self._granted, None)
+        known = {noted.rule.id for noted in judged.findings}
+        findings = judged.findings + tuple(one for one in by_host.findings if one.rule.id not in known)
+        stricter = not by_host.verdict.allowed and (judged.asks is None or by_host.asks is None)
+        return replace(by_host if stricter else judged, findings=findings)
 
     def _event(self, message: Message) -> dict[str, Any]:
         return {**message.event(), "run": self._session.run, **self._program}
@@ -364,8 +364,12 @@ class _Talk:
 
     def _never(self, tool: str) -> Verdict | None:
         """Why no program of the machine can call a tool, whatever it says to it."""
-        called = {"server": self._name, "method": "tools/call", "tool": tool, "direction": "out"}
-        return self._session.judge.never({"event": {"type": "mcp"}, "run": self._session.run, "mcp": called})
+        for server in filter(None, (self._name, self._host)):
+            called = {"server": server, "method": "tools/call", "tool": tool, "direction": "out"}
+            event = {"event": {"type": "mcp"}, "run": self._session.run, "mcp": called}
+            if (verdict := self._session.judge.never(event)) is not None:
+                return verdict
+        return None
 
     def _told(self, way: _Way, spoken: Spoken) -> Message:
         """The event of a request or notification; nothing waits for its answer yet."""

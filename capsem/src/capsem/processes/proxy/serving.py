@@ -26,6 +26,7 @@ from capsem.host.jobs import GuestStream
 from capsem.processes.proxy.carrying import Carrying
 from capsem.processes.proxy.guest import GuestSession
 from capsem.processes.proxy.monitor import MonitorLink
+from capsem.processes.proxy.reaching import Reaching
 from capsem.processes.proxy.relaying import Relay
 from capsem.wire.frame import Message
 from capsem.wire.guest import MCP, NETWORK
@@ -61,6 +62,7 @@ class _Proxy:
             asyncio.get_running_loop().create_future()
         )
         self.servers: tuple[Server, ...] = ()
+        self.authority = ""
         self.session: GuestSession | None = None
         self.handover: Handover
         self.monitor: MonitorLink
@@ -88,8 +90,12 @@ class _Proxy:
         beginning = decode_beginning(self.monitor.take_file())
         frame = msgspec.convert(beginning.session, frames.Session)
         self.session = GuestSession(frame, self.monitor, _minter(beginning.signer), own=beginning.names)
-        self.servers = beginning.servers
+        self.servers, self.authority = beginning.servers, beginning.signer.certificate
         self.begun.set_result((self.session, ports))
+
+    def relay(self, session: GuestSession) -> Relay:
+        """What carries the guest's MCP."""
+        return Relay(session, self.monitor, self.servers, Reaching(session, self.authority))
 
     def ended(self, reason: str) -> None:
         del reason
@@ -121,7 +127,7 @@ async def serve(sock: socket.socket) -> None:
     except asyncio.CancelledError:
         return
     async with Channel(ports) as channel:
-        carrying = Carrying(session, proxy.monitor, Relay(session, proxy.monitor, proxy.servers))
+        carrying = Carrying(session, proxy.monitor, proxy.relay(session))
         proxy.handover.send(encode(_ready(session.start())))
         over = asyncio.create_task(proxy.over.wait())
         opened: asyncio.Task[GuestStream] | None = None

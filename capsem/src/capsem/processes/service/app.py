@@ -76,6 +76,9 @@ class Served(BaseModel):
     file: str
     line: int
     changes: Literal["refuse", "pass"] = "refuse"
+    url: str = Field(default="", description="Where it is reached over HTTP; then there is no command.")
+    headers: dict[str, str] = {}
+    transport: Literal["http", "sse"] = "http"
 
 
 class Asked(BaseModel):
@@ -154,7 +157,9 @@ def specified(asked: Asked) -> MachineSpec:
     fields = asked.model_dump(exclude={"rules", "network", "leased", "mcp"})
     rules = tuple(RuleText(rule.file, rule.text) for rule in asked.rules)
     servers = tuple(
-        McpServer(one.name, tuple(one.command), one.policy, one.directory, one.file, one.line, one.changes)
+        McpServer(
+            **{**one.model_dump(), "command": tuple(one.command), "headers": tuple(one.headers.items())}
+        )
         for one in asked.mcp
     )
     return MachineSpec(**fields, rules=rules, network=_networked(asked.network), mcp=servers)

@@ -25,10 +25,19 @@ class Event:
 
 
 class EventStream:
-    """Takes bytes in any portions and gives the events that are complete."""
+    """Takes bytes in any portions and gives the events that are complete.
+
+    Attributes:
+        overflown: an event was too long.
+        last_id: of the last event that had one, for `Last-Event-ID`; empty: none.
+        retry_ms: how long the server would have a client wait before it comes again; None: it does not say.
+    """
 
     def __init__(self) -> None:
         self.overflown = False
+        self.last_id = ""
+        self.retry_ms: int | None = None
+        self._id = ""
         self._rest = bytearray()
         self._first = True
         self._after_cr = False
@@ -74,12 +83,17 @@ class EventStream:
             self._data.append(value)
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
+        elif field == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        elif field == b"retry" and value.isdigit() and len(value) < 10:
+            self.retry_ms = int(value)
         return None
 
     def _dispatch(self) -> Event | None:
         name, data = self._name or "message", self._data
         self._name, self._data = "", []
         held, self._held = self._held, 0
+        self.last_id = self._id
         if not data or held > MAX_EVENT:
             return None
         return Event(name, b"\n".join(data).decode("utf-8", "replace"))
