@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,3 +162,24 @@ def test_a_refused_change_is_never_staged(make: Callable[[], Made]) -> None:
     with pytest.raises(OverlayError, match="FIFO"), Application(made.root, made.upper) as application:
         application.stage(changes(made)[0])
     assert list(made.root.iterdir()) == []
+
+
+def test_what_a_file_of_the_host_has_beside_its_content_stays(make: Callable[[], Made]) -> None:
+    made = make()
+    (made.root / "old").write_text("1")
+    os.setxattr(made.root / "old", "user.kept", b"mine")
+    # Version 2; the owner reads and writes, user 7 reads, the group nothing, the mask reads, others nothing.
+    entries = [(1, 6, -1), (2, 4, 7), (4, 0, -1), (16, 4, -1), (32, 0, -1)]
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(made.root / "old", "system.posix_acl_access", listed)
+    made.begin()
+    for name in ("old", "new"):
+        (made.upper / name).write_text("2")
+        (made.upper / name).chmod(0o640)
+        os.setxattr(made.upper / name, "user.theirs", b"x")
+    apply(made)
+    assert [(made.root / name).read_text() for name in ("old", "new")] == ["2", "2"]
+    assert os.listxattr(made.root / "new") == []
+    kept = {name: os.getxattr(made.root / "old", name) for name in os.listxattr(made.root / "old")}
+    assert kept == {"user.kept": b"mine", "system.posix_acl_access": listed}
+    assert (made.root / "old").stat().st_mode & 0o777 == 0o640

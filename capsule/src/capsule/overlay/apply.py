@@ -28,6 +28,8 @@ from capsule.overlay.layer import DIRECTORY, look, open_file, open_own, remove_t
 from capsule.overlay.manifest import OverlayError
 
 _PIECE = 1 << 20
+_KEPT_ATTRIBUTES = ("user.", "system.posix_acl_access", "security.selinux")
+"""Not among them: what gives the program in a file more than its user has (security.capability)."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -80,7 +82,19 @@ class Application:
             source = os.fdopen(open_file(parent, last), "rb")
         with source, os.fdopen(os.open(name, _NEW, 0o600, dir_fd=self._staging_fd), "wb") as copy:
             _copy(source.fileno(), copy.fileno())
+            if change.before.kind == "file":
+                self._attributes(change.path, copy.fileno())
             os.fchmod(copy.fileno(), change.after.mode & KEPT_MODE)
+
+    def _attributes(self, path: str, copy: int) -> None:
+        """What the host's file has beside its content stays: access lists, its user's attributes."""
+        with contextlib.ExitStack() as stack:
+            parent, last = stack.enter_context(self._parent(self._root_fd, path))
+            host = open_file(parent, last)
+            stack.callback(os.close, host)
+            for name in os.listxattr(host):
+                if name.startswith(_KEPT_ATTRIBUTES):
+                    os.setxattr(copy, name, os.getxattr(host, name))
 
     def commit(self) -> None:
         """Put everything in its place, parents first; on an error everything is put back."""
