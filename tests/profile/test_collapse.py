@@ -32,6 +32,17 @@ def test_a_file_used_as_such_and_as_a_directory_is_one_grant() -> None:
     assert collapse({"/w/d": 1, "/w/d/a": 1}, whole=(), never=("/",)) == (Collapsed("/w/d", 2, 2),)
 
 
+def test_a_store_of_names_that_come_from_contents_is_granted_whole() -> None:
+    digest = "37d08d11ce55e78e8a23045b20aa1d8e0af7fa"
+    for below in (f"14/{digest}", f"14/37/{digest[2:]}"):
+        uses = {"/w/.git/HEAD": 2, f"/w/.git/objects/{below}": 1}
+        found = collapse(uses, whole=(), never=("/", "/w"))
+        assert found == (Collapsed("/w/.git/HEAD", 2, 1), Collapsed("/w/.git/objects", 1, 1))
+    # Neither a short name nor one in another place is one.
+    for name in ("/w/ab/cdef", f"/w/src/{digest}", f"/w/abc/{digest}"):
+        assert collapse({name: 1}, whole=(), never=("/",)) == (Collapsed(name, 1, 1),)
+
+
 SEGMENTS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "g"]), min_size=1, max_size=4)
 
 

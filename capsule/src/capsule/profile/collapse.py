@@ -1,7 +1,8 @@
 """Many names, few grants: the smallest set of directories and files that covers what was used. Pure.
 
 A grant in a policy is a hierarchy, so a directory stands for everything beneath it. One is suggested when the command
-listed it, made or removed names in it, or used several of its files; never one that is too wide to mean anything
+listed it, made or removed names in it, or used several of its files, or when its files are called after what is in them
+(git's objects, npm's cache), because the next run uses others; never one that is too wide to mean anything
 (``/``, ``/home``, a home directory), however many of its files were used.
 
     collapse({"/w/a/1": 2, "/w/a/2": 1, "/w/a/3": 1, "/w/a/4": 1}, whole=(), never=frozenset({"/"}))
@@ -10,9 +11,12 @@ listed it, made or removed names in it, or used several of its files; never one 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+_SHARD = re.compile("[0-9a-f]{2}")
+_DIGEST = re.compile("[0-9a-f]{28,}")
 FILES_BEFORE_DIRECTORY = 4
 DIRECTORIES_BEFORE_PARENT = 6
 
@@ -75,6 +79,7 @@ def _collect(node: _Node, path: str, never: frozenset[str], found: list[Collapse
         branches = sum(1 for child in node.children.values() if child.children or child.whole)
         if (
             node.whole
+            or _stores(node)
             or leaves >= FILES_BEFORE_DIRECTORY
             or branches >= DIRECTORIES_BEFORE_PARENT
             or (node.used and node.children)
@@ -87,6 +92,16 @@ def _collect(node: _Node, path: str, never: frozenset[str], found: list[Collapse
             return
     for name, child in node.children.items():
         _collect(child, f"{path}/{name}", never, found)
+
+
+def _stores(node: _Node) -> bool:
+    """Whether names come from contents here: ``ab/cdef…`` or ``ab/cd/ef…``, in hexadecimal."""
+    for name, child in node.children.items():
+        if _SHARD.fullmatch(name) and any(map(_DIGEST.fullmatch, child.children)):
+            return True
+        if _SHARD.fullmatch(name) and any(map(_SHARD.fullmatch, child.children)) and _stores(child):
+            return True
+    return False
 
 
 def _sum(node: _Node) -> tuple[int, int]:
