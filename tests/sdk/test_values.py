@@ -69,6 +69,7 @@ class Point:
         (Point(1), "asdict"),
         (bytearray(b"x"), r"pass bytes\(value\)"),
         (print, "cannot cross"),
+        ([10**5000], r"result: an int in it has more than 4300 digits and cannot cross; pass hex\(value\)"),
     ],
 )
 def test_what_may_not_cross_says_where_and_what_instead(value: object, message: str) -> None:

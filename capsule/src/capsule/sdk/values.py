@@ -5,8 +5,9 @@ Both directions use the same text form: JSON, where `bytes` are `{"$bytes": "<ba
 What comes out equals what went in, exact type by exact type.
 
 Refuses: every other type (subclasses included: an `IntEnum` would arrive as something else), keys that are
-not `str`, NaN and infinities, nesting deeper than 100. Nothing is ever unpickled, evaluated or looked up by
-name, so bytes from a hostile sandbox can at worst be a wrong value of these types, or an error.
+not `str`, NaN and infinities, integers of more digits than the interpreter writes (4300), nesting deeper than
+100. Nothing is ever unpickled, evaluated or looked up by name, so bytes from a hostile sandbox can at worst be a
+wrong value of these types, or an error.
 
     encode({"data": b"ab"})        # b'{"data":{"$bytes":"YWI="}}'
     decode(encode((1, [2.5])))     # (1, [2.5])
@@ -20,6 +21,7 @@ import binascii
 import json
 import json.encoder
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -78,6 +80,12 @@ def encode(value: object, place: str = "value") -> bytes:
         return compact(_plain(value, 0)).encode("ascii")
     except _UnfitError as fault:
         raise UnfitValueError(f"{place}{''.join(reversed(fault.path))}: {fault}") from None
+    except ValueError:
+        # What is left for it: a number that has no decimal form here (sys.set_int_max_str_digits).
+        digits = sys.get_int_max_str_digits()
+        raise UnfitValueError(
+            f"{place}: an int in it has more than {digits} digits and cannot cross; pass hex(value)"
+        ) from None
 
 
 def exceeds(value: object, most: int) -> bool:
