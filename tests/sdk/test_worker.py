@@ -65,3 +65,39 @@ def test_a_call_has_three_streams_its_connection_and_nothing_else(tools: ModuleT
     descriptors = tools.open_descriptors()
     # 0, 1, 2, the connection, and the one that lists the directory.
     assert len(descriptors) == 5, descriptors
+
+
+class TestWallTime:
+    @pytest.fixture(autouse=True)
+    def policy(self, workspace: Path) -> None:
+        (workspace / "capsule.yaml").write_text(
+            "version: 1\nname: slow\nextends: [workspace]\ntools:\n  sleep:\n    limits: {wall_time: 1s}\n"
+        )
+
+    def test_a_policy_s_wall_time_is_of_each_call_and_not_of_the_sandbox_that_waits(
+        self, tools: ModuleType
+    ) -> None:
+        tools.sleep(0)
+        from capsule.sdk.pool import POOL
+
+        before = POOL.session(POOL.key(None, "sleep"))
+        time.sleep(1.5)
+        assert tools.sleep(0.01) == 0.01
+        began = time.monotonic()
+        with pytest.raises(capsule.CallTimeoutError, match=r"within 1 s.*wall_time in the policy"):
+            tools.sleep(30)
+        assert time.monotonic() - began < 10
+        assert tools.sleep(0.01) == 0.01
+        assert POOL.session(POOL.key(None, "sleep")) is before
+
+    def test_where_both_say_something_the_less_counts(self, workspace: Path) -> None:
+        policy = workspace / "capsule.yaml"
+        policy.write_text("version: 1\nname: slow\nextends: [workspace]\nlimits: {wall_time: 2s}\n")
+        with capsule.Sandbox(policy=policy) as box:
+            for timeout in (0.5, 30):
+                began = time.monotonic()
+                ended = box.run(["sleep", "30"], timeout=timeout)
+                assert (ended.code, ended.exit.cause) == (124, "timeout")
+                assert time.monotonic() - began < 10
+            time.sleep(2)
+            assert box.run(["true"]).ok

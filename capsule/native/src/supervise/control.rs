@@ -103,15 +103,21 @@ pub struct Control {
     next_lane: u64,
     next_slot: u32,
     calls: u64,
+    longest: Option<u64>,
     stop: Option<Verdict>,
 }
 
 impl Control {
-    /// Take over the connection to the program and, when a worker is to be driven, the one to the worker.
+    /// Take over the connection to the program and, when a worker is to be driven, the one to the worker. `longest`:
+    /// milliseconds that a call may take, whatever it asks for.
     ///
     /// # Errors
     /// When the descriptors are not sockets, or the kernel gives no more.
-    pub fn new(program: OwnedFd, worker: Option<OwnedFd>) -> io::Result<Control> {
+    pub fn new(
+        program: OwnedFd,
+        worker: Option<OwnedFd>,
+        longest: Option<u64>,
+    ) -> io::Result<Control> {
         let epoll = Epoll::new()?;
         let program = Peer::new(program, true)?;
         epoll.add(program.fd(), Source::Program)?;
@@ -139,6 +145,7 @@ impl Control {
             next_lane: 1,
             next_slot: 1,
             calls: 0,
+            longest,
             stop: None,
         })
     }

@@ -55,10 +55,9 @@ pub fn supervise(
     // What the set-up needed, the rest does not.
     privileges::keep_capabilities(0).map_err(failed("privileges"))?;
     system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("privileges"))?;
-    let wall = [plan.limits.wall_time, request.timeout_ms]
-        .into_iter()
-        .flatten()
-        .min();
+    // Of a worker, which waits for calls most of its time, each call has that much: `Control` sees to it.
+    let own = plan.limits.wall_time.filter(|_| !request.worker);
+    let wall = [own, request.timeout_ms].into_iter().flatten().min();
     let mut terminal = None;
     let mut outputs = pumps.len();
     if let Some(master) = master {

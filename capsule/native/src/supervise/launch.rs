@@ -284,7 +284,10 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let control = match control {
         Some(program) => {
             journal.driven();
-            Some(Control::new(program, ours).map_err(failed("the control connection"))?)
+            Some(
+                Control::new(program, ours, loaded.plan.limits.wall_time)
+                    .map_err(failed("the control connection"))?,
+            )
         }
         None => None,
     };

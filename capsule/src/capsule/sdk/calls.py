@@ -113,9 +113,11 @@ def _error(outcome: str, answer: Answer, options: Options) -> Exception:
     if outcome == "raised":
         return raised.rebuild(answer.untrusted_body)
     if outcome == "timeout":
+        seconds = answer.envelope["timeout_ms"] / 1000
+        own = options.timeout is not None and options.timeout <= seconds
         return CallTimeoutError(
-            f"{name} did not finish within {options.timeout} s and was killed",
-            next_step="give it a longer timeout, or less to do",
+            f"{name} did not finish within {seconds:g} s and was killed",
+            next_step=f"give it {'a longer timeout' if own else 'more wall_time in the policy'}, or less to do",
         )
     if outcome == "unfit":
         return ResultError(f"{name}: {_said(answer)}", next_step="return plain data, or raise result_limit")

@@ -106,7 +106,8 @@ def tool(
     Args:
         function: the function, when used as `@capsule.tool` without parentheses.
         policy: a policy file or preset; None for the nearest `capsule.yaml`, else the preset `workspace`.
-        timeout: seconds until a call is killed, with everything it started.
+        timeout: seconds until a call is killed, with everything it started; None for as long as the policy's
+            `limits: {wall_time: …}` lets a call take, and where it says nothing, until the body returns.
         name: what the log and `tools:` in the policy call it; the function's name by default.
         result_limit: bytes a result may have in its text form.
 

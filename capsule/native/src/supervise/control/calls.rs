@@ -116,6 +116,7 @@ impl Control {
                 None,
             ),
         };
+        let timeout = [timeout, self.longest].into_iter().flatten().min();
         // A description of an exception may need more than a tiny result; a program's output grows in base64.
         let room = limit.min(MAX_ANSWER) * if function.is_some() { 1 } else { 2 } + MAX_WORD;
         let since = Instant::now();
@@ -139,6 +140,7 @@ impl Control {
             number: self.calls,
             lane: Some(lane),
             since,
+            time: timeout,
             deadline: timeout.map(|ms| since + Duration::from_millis(ms.min(MAX_TIME))),
             room,
             envelope,
@@ -183,6 +185,9 @@ impl Control {
         let last = ledger.append("call.ended", fields)?;
         let mut envelope = json!({"kind": "result", "call": call.number, "outcome": outcome, "us": elapsed,
             "log": [call.first, last], "denials": call.denials, "denials_total": call.denials_total});
+        if outcome == Why::Timeout.word() {
+            envelope["timeout_ms"] = json!(call.time);
+        }
         if let (Some(envelope), Value::Object(more)) = (envelope.as_object_mut(), more) {
             envelope.extend(more);
         }

@@ -21,6 +21,8 @@ pub struct Call {
     pub lane: Option<u64>,
     /// When it arrived.
     pub since: Instant,
+    /// Milliseconds that it may take.
+    pub time: Option<u64>,
     /// When it is to be killed.
     pub deadline: Option<Instant>,
     /// Bytes the frame of its answer may have.
