@@ -141,3 +141,17 @@ class TestInsideARun:
             assert not [denial for denial in ran.report["denials"] if not denial["probe"]]
         assert not (capsule.workspace / "made").exists()
         assert not (capsule.workspace / "inner.log").exists()
+
+
+def test_a_policy_that_shows_nothing_where_the_run_starts_says_what_to_do(
+    capsule: Capsule, home: Path
+) -> None:
+    place = home / "work"
+    place.mkdir()
+    (place / "p.yaml").write_text("version: 1\nname: p\nextends: [strict]\n")
+    ran = Capsule(capsule.binary, place).run(
+        "true", options=["--policy", "./p.yaml", "--log", str(home / "p.log")]
+    )
+    assert (ran.code, ran.exit["cause"]) == (125, "refused")
+    assert f"enter {place}" in ran.exit["reason"]
+    assert "filesystem: {read: [.]}" in ran.exit["reason"]

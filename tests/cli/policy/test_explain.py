@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,26 @@ def test_what_capsule_itself_refuses(capsys: pytest.CaptureFixture[str], workspa
     answer = invoke(capsys, "policy", "explain", "workspace", "--syscall", "opnat")
     assert answer.code == 2
     assert "did you mean 'openat'?" in answer.err
+
+
+@pytest.mark.needs("userns", "landlock", "seccomp-notify")
+def test_what_other_runs_have_here(
+    capsys: pytest.CaptureFixture[str], workspace: Path, home: Path, capsule_binary: Path
+) -> None:
+    (workspace / "p.yaml").write_text("version: 1\nextends: [workspace]\n")
+    asked = [
+        (name, "--path", name, "--write") for name in ("p.yaml", "one.log", "one.log.torn-1", "one.logs")
+    ]
+    before = [invoke(capsys, "policy", "explain", "workspace", *words).code for _, *words in asked]
+    assert before == [0, 0, 0, 0]
+    run = [str(capsule_binary), "run", "--policy", "./p.yaml", "--log", "one.log", "--", "true"]
+    subprocess.run(run, cwd=workspace, check=True, timeout=60)
+    answers = {name: invoke(capsys, "policy", "explain", "workspace", *words) for name, *words in asked}
+    assert {name: answer.code for name, answer in answers.items()} == {
+        "p.yaml": 1, "one.log": 1, "one.log.torn-1": 1, "one.logs": 0,
+    }  # fmt: skip
+    assert "the policy of another run is kept" in answers["p.yaml"].out
+    assert "the log of another run is kept" in answers["one.log"].out
 
 
 def test_a_bare_program_is_looked_up(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:

@@ -10,10 +10,11 @@ use std::path::Path;
 use super::block::{self, Split};
 use super::chain::{hex, unhex};
 use super::error::Error;
-use super::heads::{self, Memory};
+use super::heads::{self, At, Memory};
 use super::json;
 use super::keys::{self, Places};
 use super::lock::{Hurry, LogLock};
+use super::named;
 use super::recovery;
 use super::value::{Entry, Value};
 
@@ -81,8 +82,8 @@ pub(super) fn open(
     places: &Places,
 ) -> Result<(File, LogLock, Option<Genesis>), Error> {
     for attempt in 0.. {
-        let (file, created) = open_file(path)?;
-        let lock = LogLock::of(places, &file, path)?;
+        let (mut file, created) = open_file(path)?;
+        let mut lock = LogLock::of(places, &file, path)?;
         lock.take(libc::F_WRLCK, Hurry::default())?;
         let empty = keys::check(&file, path, 0o022)?.len() == 0;
         if empty {
@@ -96,10 +97,15 @@ pub(super) fn open(
         if !named && attempt < 100 {
             continue;
         }
-        if meta.len() > 0
-            && let Some(genesis) = read(&file, path)?
-        {
-            return Ok((file, lock, Some(genesis)));
+        let found = match meta.len() {
+            0 => None,
+            _ => read(&file, path)?,
+        };
+        if !created && named::is_named(path) && !is_ours(places, &file, path, found.as_ref()) {
+            (file, lock) = renewed(places, &file, path)?;
+        }
+        if found.is_some() {
+            return Ok((file, lock, found));
         }
         if !created && remembered(places, path) {
             // Another first run may have created it and not yet come to its lock.
@@ -118,8 +124,70 @@ pub(super) fn open(
     Err(Error::contradiction(path, "its name keeps changing"))
 }
 
+/// Whether this very file is remembered as that log at that path: then its name was kept from every run since.
+fn is_ours(places: &Places, file: &File, path: &Path, found: Option<&Genesis>) -> bool {
+    let memory = found.and_then(|genesis| Memory::existing(places, &genesis.log).ok().flatten());
+    let head = memory.and_then(|mut memory| memory.read().ok().flatten());
+    head.is_some_and(|head| head.at.is_some() && head.at == At::of(file, path))
+}
+
+/// A file with the same content in the place of one that came from elsewhere, and its lock: somebody, a command that runs
+/// in a sandbox too, may have that one open for writing.
+fn renewed(places: &Places, file: &File, path: &Path) -> Result<(File, LogLock), Error> {
+    let new = recovery::beside(path, &format!(".new-{}", std::process::id()));
+    let failed = |source| Error::io("replacing", &new, source);
+    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
+    // One that is there is no more ours than the other.
+    let _ = std::fs::remove_file(&new);
+    let made = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create_new(true)
+        .mode(mode)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(&new)
+        .map_err(failed)?;
+    let lock = LogLock::of(places, &made, path)?;
+    lock.take(libc::F_WRLCK, Hurry::default())?;
+    keys::flock(&made, libc::LOCK_EX, path, Hurry::default())?;
+    let mut from = file;
+    let copied = std::io::copy(&mut from, &mut &made)
+        .and_then(|_| made.sync_all())
+        .and_then(|()| std::fs::rename(&new, path));
+    if let Err(source) = copied {
+        // Only tidying: the failure that matters is the one reported.
+        let _ = std::fs::remove_file(&new);
+        return Err(failed(source));
+    }
+    Ok((made, lock))
+}
+
 fn remembered(places: &Places, path: &Path) -> bool {
     heads::id_at(places, path).is_some()
+}
+
+/// Whether what is at `path` could be gone on with, or begun in.
+///
+/// # Errors
+/// When the file is unsafe, or is no log.
+pub(super) fn look(path: &Path) -> Result<(), Error> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(|source| unopened(path, source))?;
+    match keys::check(&file, path, 0o022)?.len() {
+        0 => Ok(()),
+        _ => read(&file, path).map(drop),
+    }
+}
+
+fn unopened(path: &Path, source: std::io::Error) -> Error {
+    match source.raw_os_error() {
+        Some(libc::ELOOP) => keys::symlink(path),
+        _ => Error::io("opening", path, source),
+    }
 }
 
 fn open_file(path: &Path) -> Result<(File, bool), Error> {
@@ -144,10 +212,7 @@ fn open_file(path: &Path) -> Result<(File, bool), Error> {
     };
     opened
         .map(|file| (file, false))
-        .map_err(|source| match source.raw_os_error() {
-            Some(libc::ELOOP) => keys::symlink(path),
-            _ => Error::io("opening", path, source),
-        })
+        .map_err(|source| unopened(path, source))
 }
 
 /// The genesis of an open log; `None` when the file ends within its first block.

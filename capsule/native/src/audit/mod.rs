@@ -9,6 +9,7 @@ pub mod clock;
 pub mod copies;
 mod error;
 pub mod genesis;
+pub mod going;
 mod grow;
 pub mod heads;
 pub mod json;

@@ -230,7 +230,7 @@ fn last_time(entries: &[u8]) -> u64 {
 }
 
 /// A name beside the log.
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)

@@ -91,6 +91,7 @@ impl Writer {
     pub fn open(path: &Path, places: &Places) -> Result<Writer, Error> {
         let signer = keys::signing_key(places)?;
         let redactor = Redactor::with_salt(keys::salt(places)?);
+        named::claim(places, path)?;
         let (file, lock, found) = genesis::open(path, places)?;
         let id = match &found {
             Some(genesis) => genesis.log.clone(),
@@ -132,6 +133,9 @@ impl Writer {
         };
         if found.is_some() {
             writer.catch_up(true)?;
+            if named::is_named(path) && heads::id_at(places, path).as_ref() != Some(&id) {
+                heads::remember_path(places, path, &id)?;
+            }
         } else {
             writer.head.at = At::of(&writer.file, path);
             let begun = genesis::entry(path, places, &id, &writer.head.key);
@@ -142,7 +146,6 @@ impl Writer {
                 recovery::settle(path, &name)?;
             }
             heads::remember_path(places, path, &id)?;
-            named::remember(places, path)?;
         }
         // Until here every early return closes the files, and with them releases the locks.
         writer.memory.lock(libc::LOCK_UN, Hurry::default())?;

@@ -9,6 +9,7 @@ use super::dial::Dials;
 use super::errno::Errno;
 use super::events::{Events, now};
 use super::notify::Listener;
+use super::noting::Logs;
 use super::observed::Observed;
 use super::repositories::Repositories;
 use super::resolve::Resolver;
@@ -78,6 +79,8 @@ pub struct Broker {
     pub dials: Dials,
     /// Repositories that this run made.
     pub repositories: Repositories,
+    /// Logs that are begun meanwhile.
+    pub logs: Option<Logs>,
     /// The command's terminal.
     pub terminal: Option<Vec<u8>>,
     /// Whether reads are decided here.

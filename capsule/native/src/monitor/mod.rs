@@ -27,6 +27,7 @@ mod internet;
 mod memory;
 mod notified;
 mod notify;
+mod noting;
 mod observe;
 mod observed;
 mod opens;
@@ -41,7 +42,9 @@ mod table;
 pub mod wire;
 mod workers;
 
+use crate::audit::going::Page;
 use crate::plan::{Access, Audit, Syscalls};
+use crate::sandbox::init::Watch;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -78,6 +81,10 @@ pub struct MonitorContext {
     pub network: Network,
     /// Where the heads of datagrams that reach nobody are read (`sandbox::network::datagrams`); `None` without hosts.
     pub datagrams: Option<OwnedFd>,
+    /// How it sees which logs are begun meanwhile; `None` where there is no state directory, and so no log.
+    pub noting: Option<(Watch, Page)>,
+    /// Where the command may write: absolute and resolved.
+    pub writable: Vec<PathBuf>,
     /// Tell each process's refusals before it goes on, instead of counting the same ones together.
     pub prompt: bool,
 }

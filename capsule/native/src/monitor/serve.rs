@@ -9,13 +9,15 @@ use super::errno::Errno;
 use super::events::{BATCH_MS, Events, FLUSH_MS, now};
 use super::internet::arguments_in;
 use super::notify::Listener;
+use super::noting::Logs;
 use super::observed::Observed;
 use super::resolve::Resolver;
 use super::sockets::Sockets;
 use super::table::Table;
 use super::wire::{Event, Order, decode};
 use super::workers::{self, TICK_MS, Workers};
-use super::{MonitorContext, dial, dispatch};
+use super::{MonitorContext, dial, dispatch, noting};
+use crate::audit::going::Noting;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -60,6 +62,13 @@ pub fn serve(
     let terminal = context.terminal;
     let terminal = terminal.map(|path| path.into_os_string().into_vec());
     let observed = context.observed.map(Observed::new);
+    let noting = context
+        .noting
+        .map(|(watch, page)| Noting::new(watch.going, watch.list, page));
+    let logs = match noting.transpose() {
+        Ok(noting) => noting.map(|noting| Logs::new(noting, context.writable)),
+        Err(why) => fail(&mut events, &format!("watching for other logs: {why}")),
+    };
     let Some(listener) = listener(events.socket()) else {
         return events.into_socket();
     };
@@ -83,6 +92,7 @@ pub fn serve(
         datagrams: Datagrams::new(context.datagrams),
         dials: dial::Dials::default(),
         repositories: super::repositories::Repositories::default(),
+        logs,
         terminal,
     };
     run(broker, &signals)
@@ -176,7 +186,11 @@ fn answer(broker: &mut Broker, hidden: &mut bool) {
     if first && !begins {
         hide(&mut broker.events);
     }
+    if let Err(why) = noting::begin(broker) {
+        fail(&mut broker.events, &format!("logs of other runs: {why}"));
+    }
     let outcome = dispatch::dispatch(broker, caller);
+    noting::end(broker);
     if begins {
         hide(&mut broker.events);
     }

@@ -204,6 +204,21 @@ impl Access {
         Ok(access)
     }
 
+    /// Protect more names, of which was only heard now.
+    pub fn protect(&mut self, names: Vec<Pattern>, reason: &str) {
+        self.rules.push(Written {
+            field: "",
+            text: reason.to_owned(),
+            origin: None,
+            like: None,
+        });
+        let rule = (self.rules.len() - 1) as RuleId;
+        for pattern in names {
+            self.guard(pattern, rule, false, &Extras::default());
+        }
+        self.names.seal();
+    }
+
     /// Whether this use of this name is granted. Takes no lock and, when granted, no memory.
     pub fn decide(&self, path: &[u8], want: Want) -> Verdict {
         let mut state = State::default();

@@ -8,7 +8,8 @@ use super::directories::Directories;
 use super::find::FILE;
 use super::model::Plan;
 use super::pattern::Pattern;
-use crate::audit::named::USUAL;
+use crate::audit::named::{Named, USUAL};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,20 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
         "the key that signs the log",
     );
     kept
+}
+
+/// The files of a policy that are kept from other runs only where those know of them: not called as every policy is.
+pub fn named_sources(plan: &Plan) -> Vec<Named> {
+    let usual = |path: &&Path| path.file_name() == Some(OsStr::new(FILE));
+    let sources = plan
+        .policy
+        .sources
+        .iter()
+        .map(|source| Path::new(&source.path));
+    sources
+        .filter(|path| path.is_absolute() && !usual(path))
+        .map(|path| Named::Policy(path.canonicalize().unwrap_or_else(|_| path.to_owned())))
+        .collect()
 }
 
 /// A name, and the one it really has.

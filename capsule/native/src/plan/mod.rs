@@ -38,7 +38,7 @@ pub use egress::{
     SecretKind, Unlisted, Upstream,
 };
 pub use find::{Chosen, home_directory, working_directory};
-pub use kept::always;
+pub use kept::{always, named_sources};
 pub use load::{LoadError, Loaded, Origination, Request, load};
 pub use model::{
     Audit, Condition, Environment, Filesystem, Grant, Limits, Network, NetworkMode, Op, Origin,

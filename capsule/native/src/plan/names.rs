@@ -180,7 +180,7 @@ impl Names {
         change(&mut self.nodes[at].marks);
     }
 
-    /// Work out what lies beneath; call once, after the last mark.
+    /// Work out what lies beneath; call after the last mark, also after one that was made later.
     pub(super) fn seal(&mut self) {
         // A child is always made after its parent, so going backward visits children first.
         for at in (0..self.nodes.len()).rev() {

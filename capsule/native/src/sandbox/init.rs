@@ -100,8 +100,20 @@ pub enum Report {
 /// How long the first process waits at a time for a word of the command's process, whose filter may forbid it to wake.
 const SILENCE: Duration = Duration::from_micros(100);
 
+/// What is being done when the directory that the command starts in is entered; its name follows.
+pub const ENTERING: &str = "view: enter ";
+
 /// The supervisor's word that the run is on the log.
 pub const GO: &[u8] = b"go";
+
+/// What the monitor sees other runs' logs by: descriptors from the supervisor.
+#[derive(Debug)]
+pub struct Watch {
+    /// The file of runs that are going.
+    pub going: OwnedFd,
+    /// The list of named logs.
+    pub list: OwnedFd,
+}
 
 /// What the monitor is handed when the command waits to be let go.
 pub struct Handover {
@@ -117,6 +129,8 @@ pub struct Handover {
     pub terminal: Option<std::path::PathBuf>,
     /// Where datagrams that reach nobody are seen, with hosts.
     pub datagrams: Option<OwnedFd>,
+    /// What came with the spec.
+    pub watch: Option<Watch>,
 }
 
 /// The listener of a command's process that may still be at its last walls, while the start is still being put on the
@@ -244,6 +258,7 @@ struct Prepared {
     terminal: Option<std::path::PathBuf>,
     gate: Option<OwnedFd>,
     datagrams: Option<OwnedFd>,
+    watch: Option<Watch>,
 }
 
 /// Put all walls up that are not the command's own, and say so.
@@ -256,23 +271,27 @@ unsafe fn stand<T>(ground: &Ground, socket: &OwnedFd) -> Result<(T, Spec, Prepar
     // SAFETY: what comes over the socket comes from the process that this one was copied from, which put these there.
     unsafe {
         let mut apart = lent::part().map_err(&told)?;
-        let view: View = apart.take(next(socket)).map_err(&told)?;
+        let view: View = apart.take(next(socket).0).map_err(&told)?;
         let viewed = show(ground, view)?;
-        let (spec, rest): (Spec, T) = apart.take(next(socket)).map_err(&told)?;
+        let (filled, descriptors) = next(socket);
+        let (spec, rest): (Spec, T) = apart.take(filled).map_err(&told)?;
         apart.end().map_err(&told)?;
-        let (spec, prepared) = prepare(spec, viewed, socket)?;
+        let (spec, mut prepared) = prepare(spec, viewed, socket)?;
+        let watch = <[OwnedFd; 2]>::try_from(descriptors).ok();
+        prepared.watch = watch.map(|[going, list]| Watch { going, list });
         Ok((rest, spec, prepared))
     }
 }
 
-/// Wait for the supervisor's next message. One that refuses to go on says so itself: then this process ends.
-fn next(socket: &OwnedFd) -> lent::Filled {
+/// Wait for the supervisor's next message, and what comes beside it. One that refuses to go on says so itself: then this process ends.
+fn next(socket: &OwnedFd) -> (lent::Filled, Vec<OwnedFd>) {
     let mut message = [0; 32];
-    let received = messages::receive(socket.as_fd(), &mut message, true);
-    let filled = received.map(|(length, _)| lent::Filled::from_bytes(&message[..length]));
-    match filled {
-        Ok(Some(filled)) => filled,
-        _ => exit(125),
+    let Ok((length, descriptors)) = messages::receive(socket.as_fd(), &mut message, true) else {
+        exit(125)
+    };
+    match lent::Filled::from_bytes(&message[..length]) {
+        Some(filled) => (filled, descriptors),
+        None => exit(125),
     }
 }
 
@@ -356,7 +375,7 @@ fn show(ground: &Ground, view: View) -> Result<Viewed, Fault> {
     // SAFETY: a valid C string.
     system::check(unsafe { libc::chdir(view.directory.as_ptr()) }.into()).map_err(|error| {
         Fault::new(
-            format!("view: enter {}", view.directory.to_string_lossy()),
+            format!("{ENTERING}{}", view.directory.to_string_lossy()),
             error,
         )
     })?;
@@ -418,6 +437,7 @@ fn prepare(mut spec: Spec, viewed: Viewed, socket: &OwnedFd) -> Result<(Spec, Pr
         terminal: viewed.slave_path,
         gate: gate_end,
         datagrams: viewed.datagrams,
+        watch: None,
     };
     Ok((spec, prepared))
 }
@@ -498,6 +518,7 @@ fn start(
         supervisor: socket,
         terminal: prepared.terminal,
         datagrams: prepared.datagrams,
+        watch: prepared.watch,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::sandbox::command::Progress;
 use crate::sandbox::init::{self, Ground, Handover, Spec, View};
 use crate::sandbox::{messages, namespaces, system};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// How long the first process may take to end after it said so.
@@ -82,10 +82,10 @@ impl Begun {
     /// When it does not fit what can be lent.
     pub fn show(&self, lent: &mut Lent, view: &View) -> Result<(), Exit> {
         // SAFETY: this process has one thread; the copy shares nothing with what it is of.
-        self.send(unsafe { lent.fill(|| view.clone()) })
+        self.send(unsafe { lent.fill(|| view.clone()) }, &[])
     }
 
-    /// Hand over the rest, as [`show`](Self::show) does.
+    /// Hand over the rest, as [`show`](Self::show) does. `watch`: the two descriptors of [`init::Watch`], or none.
     ///
     /// # Errors
     /// When it does not fit what can be lent.
@@ -94,10 +94,12 @@ impl Begun {
         mut lent: Lent,
         spec: &Spec,
         monitored: &Monitored,
+        watch: &[RawFd],
         group: Option<Group>,
     ) -> Result<Sandbox, Exit> {
         // SAFETY: as above.
-        self.send(unsafe { lent.fill(|| (spec.clone(), monitored.clone())) })?;
+        let filled = unsafe { lent.fill(|| (spec.clone(), monitored.clone())) };
+        self.send(filled, watch)?;
         let sandbox = self.0.take();
         sandbox
             .map(|sandbox| Sandbox {
@@ -108,10 +110,10 @@ impl Begun {
             .ok_or_else(|| refuse("the sandbox's first process was handed everything before"))
     }
 
-    fn send(&self, filled: io::Result<Filled>) -> Result<(), Exit> {
+    fn send(&self, filled: io::Result<Filled>, beside: &[RawFd]) -> Result<(), Exit> {
         let filled = filled.map_err(failed("memory for what the plan says"))?;
         if let Some(sandbox) = &self.0 {
-            let _ = messages::send(sandbox.socket.as_fd(), &filled.to_bytes(), &[]);
+            let _ = messages::send(sandbox.socket.as_fd(), &filled.to_bytes(), beside);
         }
         Ok(())
     }

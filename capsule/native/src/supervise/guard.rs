@@ -3,10 +3,13 @@
 //! With a monitor they are kept by name, wherever they lie. Without one, nothing can be taken out of a writable
 //! directory, so a run is refused when one of them lies in one; and always when the log itself would be an odd thing.
 
-use crate::audit::named;
+use crate::audit::Error;
+use crate::audit::going::Going;
+use crate::audit::named::{self, Named};
 use crate::plan::{Guard, Kept, Pattern, Plan, Variables};
 use crate::sandbox::view::{Place, Use};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -46,30 +49,75 @@ pub fn unwritable(precious: &[Precious], places: &[Place]) -> Result<(), String>
     Ok(())
 }
 
-/// The logs of other runs that lie where the command may write, each to be kept by its name.
-///
-/// # Errors
-/// A sentence for the user, where it cannot be known which there are.
-pub fn others(state: Option<&Path>, places: &[Place]) -> Result<Vec<Kept>, String> {
-    let Some(state) = state else {
-        return Ok(Vec::new());
-    };
-    let logs = named::known(state).map_err(|error| error.to_string())?;
-    let writable = |log: &PathBuf| {
-        let mut over = places.iter().filter(|place| place.wanted == Use::Write);
-        over.any(|place| log.starts_with(&place.path))
-    };
-    let kept = |names| Kept {
-        names,
-        guard: Guard::Protected,
-        reason: "the log of another run".to_owned(),
-    };
-    let named = logs.into_iter().filter(writable).flat_map(|log| {
-        let name = log.as_os_str().as_bytes();
-        let companions = Pattern::beginning(&[name, b"."].concat());
-        [kept(Pattern::literal(name)), kept(companions)]
-    });
-    Ok(named.collect())
+/// The logs and policies of other runs that lie where the command may write, and what makes those known to its monitor
+/// that come while it runs.
+#[derive(Debug)]
+pub struct Others {
+    /// Its place among the runs that are going.
+    pub going: Going,
+    /// The list of named logs and policies, open.
+    pub list: File,
+    /// Where it may write.
+    pub writable: Vec<PathBuf>,
+    /// What is on the list and lies there.
+    pub named: Vec<Named>,
+}
+
+impl Others {
+    /// Of a run that is about to begin, with this view, under policies whose names need remembering; `monitored`:
+    /// whether a monitor will keep names from it.
+    ///
+    /// # Errors
+    /// A sentence for the user, where it cannot be known which there are.
+    pub fn of(
+        state: &Path,
+        policies: &[Named],
+        places: &[Place],
+        monitored: bool,
+    ) -> Result<Others, String> {
+        let over = places.iter().filter(|place| place.wanted == Use::Write);
+        let writable: Vec<PathBuf> = over.map(|place| place.path.clone()).collect();
+        let roots = writable.iter().map(PathBuf::as_path);
+        let known = || {
+            // First the place, then the list: who adds a log sees the one, or is seen in the other.
+            let going = Going::enter(state, roots, monitored)?;
+            let list = named::open(state, false)?;
+            let named = named::read(&list)?;
+            if policies.iter().any(|policy| !named.contains(policy)) {
+                named::remember(state, policies)?;
+            }
+            Ok((going, list, named))
+        };
+        let (going, list, mut named) = known().map_err(|error: Error| error.to_string())?;
+        let within = |path: &Path| writable.iter().any(|root| path.starts_with(root));
+        named.retain(|named| within(named.path()));
+        Ok(Others {
+            going,
+            list,
+            writable,
+            named,
+        })
+    }
+
+    /// To be kept by name.
+    pub fn kept(&self) -> impl Iterator<Item = Kept> {
+        self.named.iter().flat_map(|named| {
+            named.names().into_iter().map(|names| Kept {
+                names,
+                guard: Guard::Protected,
+                reason: named.reason().to_owned(),
+            })
+        })
+    }
+
+    /// To be out of reach where nothing keeps names: those that are there.
+    pub fn precious(&self) -> impl Iterator<Item = Precious> {
+        let there = |named: &&Named| named.path().symlink_metadata().is_ok();
+        self.named.iter().filter(there).map(|named| Precious {
+            path: named.path().to_owned(),
+            what: named.reason(),
+        })
+    }
 }
 
 /// The lines of the plan that do not hold without a monitor: a `deny` in what may be read, a `protect` in what may be

@@ -12,7 +12,7 @@ use super::control::Control;
 use super::course::supervise;
 use super::dial::Reachable;
 use super::egress::{self, Prepared};
-use super::guard::{self, Precious};
+use super::guard::{self, Others, Precious};
 use super::identity::{machine, name, who};
 use super::journal::{Journal, value};
 use super::overlay::{self, About};
@@ -177,7 +177,14 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         guard: plan::Guard::Protected,
         reason: "a link on the way to the log of this run".to_owned(),
     }));
-    kept.extend(guard::others(state, &viewed.places.view).map_err(refuse)?);
+    let others = state
+        .map(|state| {
+            let policies = plan::named_sources(&loaded.plan);
+            Others::of(state, &policies, &viewed.places.view, tier.supervisor)
+        })
+        .transpose()
+        .map_err(refuse)?;
+    kept.extend(others.iter().flat_map(Others::kept));
     let mut note = |text: String| {
         let notices = report.notice.take().into_iter().chain([text]);
         report.notice = Some(notices.collect::<Vec<_>>().join("; "));
@@ -188,6 +195,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
             path,
             what: "a link on the way to the log",
         }));
+        precious.extend(others.iter().flat_map(Others::precious));
         guard::unwritable(&precious, &viewed.places.view).map_err(refuse)?;
         let lost = guard::lost(&loaded.plan, &loaded.variables, &viewed.places.view);
         note(if lost.is_empty() {
@@ -223,7 +231,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let sockets = viewed.places.sockets.clone();
     let Specified {
         spec,
-        monitored,
+        mut monitored,
         audit,
         mut environment,
     } = specify::specify(
@@ -238,10 +246,15 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     .map_err(refuse)?;
     // What egress put in is no word of the policy's.
     environment.set.retain(|name| set.contains(name));
+    let mut watch = Vec::new();
+    if let Some(others) = &others {
+        monitored.watch(others.going.page(), others.writable.clone());
+        watch.extend([others.going.file().as_raw_fd(), others.list.as_raw_fd()]);
+    }
     // The process ends soon: freeing what has no end of its own would only take time.
     let (spec, monitored) = (ManuallyDrop::new(spec), ManuallyDrop::new(monitored));
     let control = control(request)?;
-    let sandbox = begun.hand_over(lent, &spec, &monitored, group.ok())?;
+    let sandbox = begun.hand_over(lent, &spec, &monitored, &watch, group.ok())?;
     if let Some(egress) = &mut egress {
         egress.gather().map_err(refuse)?;
     }

@@ -6,6 +6,7 @@ use super::places::{self, Places};
 use super::report::{Enforced, PolicyName};
 use super::tier::{self, Host, Tier};
 use super::{Request, environment, git, secrets};
+use crate::audit::going::Page;
 use crate::monitor::{self, notified};
 use crate::plan::{
     Access, Audit, Condition, Egress, Extras, Kept, NetworkMode, Op, Plan, Variables, Want,
@@ -56,10 +57,17 @@ pub struct Monitored {
     ports: Vec<u16>,
     unix: Vec<PathBuf>,
     network: monitor::Network,
+    page: Option<Page>,
+    writable: Vec<PathBuf>,
     prompt: bool,
 }
 
 impl Monitored {
+    /// Have it take note of the logs that are begun meanwhile where the command may write.
+    pub fn watch(&mut self, page: Page, writable: Vec<PathBuf>) {
+        (self.page, self.writable) = (Some(page), writable);
+    }
+
     /// Serve with what the first process made; gives back the command and the socket to the supervisor when there is
     /// no listener to serve.
     #[must_use]
@@ -82,6 +90,8 @@ impl Monitored {
             terminal: handover.terminal,
             datagrams: handover.datagrams,
             network: self.network,
+            noting: handover.watch.zip(self.page),
+            writable: self.writable,
             prompt: self.prompt,
         };
         (
@@ -264,6 +274,8 @@ pub fn specify(
         ports: plan.network.ports.clone(),
         unix: places.sockets,
         network,
+        page: None,
+        writable: Vec::new(),
         prompt: request.worker,
     };
     Ok(Specified {

@@ -43,10 +43,15 @@ pub fn wait(socket: BorrowedFd, sockets: usize) -> Result<Standing, Exit> {
         Ok(init::Report::NoProgram { errno }) => {
             Err(no_program(&io::Error::from_raw_os_error(errno)))
         }
-        Ok(init::Report::Unable { doing, errno }) => Err(refuse(format!(
-            "{doing}: {}",
-            io::Error::from_raw_os_error(errno)
-        ))),
+        Ok(init::Report::Unable { doing, errno }) => {
+            let next = if errno == libc::ENOENT && doing.starts_with(init::ENTERING) {
+                "; the policy shows nothing there: cd to a directory that it grants, or add `filesystem: {read: [.]}` to it"
+            } else {
+                ""
+            };
+            let error = io::Error::from_raw_os_error(errno);
+            Err(refuse(format!("{doing}: {error}{next}")))
+        }
         Ok(init::Report::Ready {}) | Err(_) => Err(refuse(
             "the sandbox's first process ended before it was set up",
         )),

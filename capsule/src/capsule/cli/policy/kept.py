@@ -34,6 +34,9 @@ def why_kept(path: str, want: str, policy: Policy, access: Access) -> str | None
             return "the name of a policy, which a later run would obey, is kept"
         if path in {name for source in policy.sources for name in (source.path, source.target)}:
             return "the policy in force is kept"
+        listed = _listed(path)
+        if listed is not None:
+            return f"{listed} is kept"
     state = os.path.realpath(state_directory())
     if path == state or path.startswith(state + "/"):
         return "the key of the log is kept, and nothing runs where it could be reached"
@@ -43,6 +46,21 @@ def why_kept(path: str, want: str, policy: Policy, access: Access) -> str | None
     }
     if os.geteuid() == 0 and path not in granted and _roots_own(path):
         return "only root can read it on this host; a grant of this very path gives it back"
+    return None
+
+
+def _listed(path: str) -> str | None:
+    """What another run has at this path, as `capsule/native/src/audit/named.rs` lists it."""
+    try:
+        entries = (state_directory() / "named-logs").read_bytes().split(b"\0")
+    except FileNotFoundError:
+        return None
+    for entry in map(os.fsdecode, filter(None, entries)):
+        policy = entry.removeprefix("policy:")
+        if policy != entry and path == policy:
+            return "the policy of another run"
+        if path == entry or path.startswith(entry + "."):
+            return "the log of another run"
     return None
 
 

@@ -1,0 +1,67 @@
+//! Logs and policies of other names that other runs come with while the command runs: kept from it, from the call on
+//! that comes next.
+//!
+//! Whoever begins a log waits until the monitor is in no call that began before ([`going`](crate::audit::going)). It
+//! refuses to perform a call when it cannot know which there are.
+
+use super::broker::Broker;
+use crate::audit::{Error, going::Noting, named::Named};
+use std::path::PathBuf;
+
+/// What is known of such logs.
+#[derive(Debug)]
+pub struct Logs {
+    noting: Noting,
+    /// Where the command may write.
+    writable: Vec<PathBuf>,
+    /// Those that are kept.
+    known: Vec<Named>,
+}
+
+impl Logs {
+    /// Of a command that may write there.
+    pub fn new(noting: Noting, writable: Vec<PathBuf>) -> Self {
+        Self {
+            noting,
+            writable,
+            known: Vec::new(),
+        }
+    }
+
+    /// A call is about to be decided and performed; what was not known, and is where the command may write.
+    fn begin(&mut self) -> Result<Vec<Named>, Error> {
+        if !self.noting.begin() {
+            return Ok(Vec::new());
+        }
+        let mut new = self.noting.list()?;
+        let within = |named: &Named| {
+            self.writable
+                .iter()
+                .any(|root| named.path().starts_with(root))
+        };
+        new.retain(|named| within(named) && !self.known.contains(named));
+        self.known.extend_from_slice(&new);
+        Ok(new)
+    }
+}
+
+/// A call begins.
+///
+/// # Errors
+/// When it cannot be known which there are.
+pub fn begin(broker: &mut Broker) -> Result<(), Error> {
+    let Some(logs) = &mut broker.logs else {
+        return Ok(());
+    };
+    for named in logs.begin()? {
+        broker.access.protect(named.names(), named.reason());
+    }
+    Ok(())
+}
+
+/// It was performed.
+pub fn end(broker: &Broker) {
+    if let Some(logs) = &broker.logs {
+        logs.noting.end();
+    }
+}
