@@ -29,8 +29,12 @@ SDK = ROOT / "capsem/src/capsem/sdk"
 PARTS = (
     "Commands",
     "CommandHandle",
+    "ProcessInfo",
     "Files",
     "EntryInfo",
+    "WatchHandle",
+    "FilesystemEvent",
+    "FilesystemEventType",
     "Pty",
     "PtyHandle",
     "PtySize",

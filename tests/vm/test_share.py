@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from capsem.workspace.live import LINK_BIT
 from tests.vm.logged import logged
 from tests.vm.marks import machines
 from tests.vm.test_machines import Home, home  # noqa: F401 - a fixture
@@ -91,19 +92,22 @@ def test_both_sides_see_it_and_attacks_fail(home: Home, live: str, project: Path
     assert shell(home, "cat src/c.py; ls -A; ls -A ..") != ""
     assert ".env" not in shell(home, "ls -A")
     assert SECRET not in shell(home, "cat .env ../secret ../../secret /workspace/../secret 2>/dev/null; true")
-    assert home.doctor(live)["no link can be made in the live share"][1] == "passed"
+    assert home.doctor(live)["no hard link can be made in the live share"][1] == "passed"
     # The positive control: on the machine's own file system all of it works.
     own = shell(home, f"mkdir -p /root/own; D=/root/own; {ATTACKS}").splitlines()
     assert own == [f"{name} done" for name in NAMES]
     found = shell(home, f"D=/workspace; {ATTACKS}").splitlines()
-    assert found == ["file done", *(f"{name} refused" for name in NAMES[1:])]
+    assert found == ["file done", "link done", *(f"{name} refused" for name in NAMES[2:])]
+    # It leads in the machine, and is a file of the host.
+    assert shell(home, "cd /workspace; readlink link; head -c 5 link") == "/etc/passwd\nroot:"
+    assert (project / "link").read_bytes() == b"!<link of a machine>\n/etc/passwd"
     assert guarded(project) == before
     assert os.listdir(project / ".git/hooks") == []
     for place in project.rglob("*"):
         about = place.lstat()
         assert place.is_dir() or place.is_file(), place
         assert not place.is_symlink()
-        assert about.st_mode & 0o7000 == 0, place
+        assert about.st_mode & 0o7000 == (LINK_BIT if place.name == "link" else 0), place
         assert about.st_nlink == 1 or place.is_dir(), place
         assert about.st_uid == os.getuid()
         assert len(place.relative_to(project).parts) <= 101
@@ -112,7 +116,6 @@ def test_both_sides_see_it_and_attacks_fail(home: Home, live: str, project: Path
     assert (shared["directory"], shared["access"], shared["limits"]["files"]) == (str(project), "live", 300)
     refused = {(entry["act"], entry["path"]) for entry in log if entry["type"] == "machine.share_refused"}
     wanted = {
-        ("make", "link"),
         ("make", ".git/hooks/post-commit"),
         ("write", ".git/config"),
         ("move", ".git"),

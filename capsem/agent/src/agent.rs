@@ -94,7 +94,7 @@ impl Agent {
             .into_iter()
             .map(|(number, line)| (number, Port::new(number, line)))
             .collect();
-        let mut capabilities = vec!["exec", "files"];
+        let mut capabilities = vec!["exec", "files", "rename", "pages", "watch"];
         capabilities.extend(
             [(TERMINAL, "tty"), (5004, "sync"), (5004, "prefetch")]
                 .iter()

@@ -30,6 +30,15 @@ type Step = (PathBuf, bool);
 /// The first half of a rename: its cookie, the name, and whether it is a directory's.
 type Moved = (u32, PathBuf, bool);
 
+/// How far is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// Into what is below, not only at the names of the directories themselves.
+    pub below: bool,
+    /// Into a directory that another file system begins at, where it is one of those that were asked for.
+    pub mounted: bool,
+}
+
 /// What is watched.
 #[derive(Debug)]
 pub struct Changes {
@@ -39,6 +48,7 @@ pub struct Changes {
     /// Where the roots are in: one that is not there yet, or is made anew, is seen there.
     above: HashMap<i32, PathBuf>,
     walk: VecDeque<Step>,
+    scope: Scope,
     /// When the next look is due; None: nothing has happened since the last.
     due: Option<Instant>,
     window: Window,
@@ -57,14 +67,26 @@ pub struct Looked {
 }
 
 impl Changes {
-    /// Begins to watch these directories, and all that are below them.
+    /// Begins to watch these directories, and all that are below them; no other file system.
     pub fn of(roots: &[String]) -> Result<Self> {
+        Self::within(
+            roots,
+            Scope {
+                below: true,
+                mounted: false,
+            },
+        )
+    }
+
+    /// Begins to watch these directories, as far as `scope` says.
+    pub fn within(roots: &[String], scope: Scope) -> Result<Self> {
         let mut this = Self {
             watch: sys::notices::changes()?,
             roots: Vec::new(),
             directories: HashMap::new(),
             above: HashMap::new(),
             walk: VecDeque::new(),
+            scope,
             due: None,
             window: Window::default(),
             unwatched: 0,
@@ -134,7 +156,8 @@ impl Changes {
 
     // Whether something in it is told.
     fn step(&mut self, path: &Path, new: bool) -> bool {
-        if sys::notices::is_mount_point(path) {
+        let asked = self.scope.mounted && self.roots.iter().any(|root| root == path);
+        if !asked && sys::notices::is_mount_point(path) {
             return false;
         }
         match sys::notices::watch_directory(self.watch.as_fd(), path) {
@@ -173,6 +196,9 @@ impl Changes {
     }
 
     fn later(&mut self, step: Step) {
+        if !self.scope.below && !self.roots.contains(&step.0) {
+            return;
+        }
         if self.walk.len() < WAITING {
             self.walk.push_back(step);
         } else {
@@ -454,6 +480,37 @@ mod tests {
         }
         fs::write(place.0.join("nowhere/b"), "1").expect("written");
         assert_eq!(place.told(&mut changes), owned(&[("create", "/nowhere/b")]));
+    }
+
+    #[test]
+    fn one_level_is_watched_where_no_more_is_asked_for() {
+        let place = Place::new("level");
+        let scope = Scope {
+            below: false,
+            mounted: true,
+        };
+        let root = place.0.to_str().expect("text").to_owned();
+        let mut changes = Changes::within(&[root], scope).expect("inotify");
+        while !changes.walked() {
+            changes.walk(Instant::now());
+        }
+        fs::write(place.0.join("there/deep"), "1").expect("written");
+        fs::create_dir(place.0.join("new")).expect("made");
+        assert_eq!(place.told(&mut changes), owned(&[("create", "/new")]));
+        assert!(changes.walked(), "it is not looked into");
+        fs::write(place.0.join("new/deep"), "1").expect("written");
+        assert_eq!(place.told(&mut changes), []);
+    }
+
+    #[test]
+    fn a_file_system_that_was_asked_for_is_entered() {
+        let scope = Scope {
+            below: false,
+            mounted: true,
+        };
+        let mut changes = Changes::within(&["/proc".to_owned()], scope).expect("inotify");
+        changes.walk(Instant::now());
+        assert_eq!(changes.directories.len(), 1);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! File operations, in a forked child that has become the user it acts for.
 //!
 //! The child has two descriptors, the content and the report, and nothing else of the agent. Refuses `remove` of a directory
-//! without `recursive`, and never follows a link when it removes.
+//! without `recursive`, and never follows a link when it removes or renames.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Error, Read, Result, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,8 +17,10 @@ use serde_json::{Value, json};
 use crate::message::{File, FileOp};
 use crate::{errno, sys};
 
-/// Entries that a list has at most.
+/// Entries that a list has at most, and bytes of their names and of what is told of them.
 const LIST_LIMIT: usize = 4096;
+const LIST_BYTES: usize = 480 << 10;
+const NAME_COST: usize = 100;
 const CHUNK: usize = 128 << 10;
 
 /// Which way content flows.
@@ -33,7 +37,9 @@ pub fn direction(op: FileOp) -> Direction {
     match op {
         FileOp::Read => Direction::ToHost,
         FileOp::Write => Direction::FromHost,
-        FileOp::Stat | FileOp::List | FileOp::Mkdir | FileOp::Remove => Direction::None,
+        FileOp::Stat | FileOp::List | FileOp::Mkdir | FileOp::Remove | FileOp::Rename => {
+            Direction::None
+        }
     }
 }
 
@@ -82,7 +88,7 @@ fn act(asked: &File, data: &mut fs::File, report: &mut fs::File) -> Result<Value
                 "mtime_ns": nanoseconds(&about), "target": target,
             }))
         }
-        FileOp::List => list(path),
+        FileOp::List => list(path, asked.after.as_deref()),
         FileOp::Mkdir => {
             let mode = asked.mode.unwrap_or(0o755);
             fs::DirBuilder::new()
@@ -100,6 +106,14 @@ fn act(asked: &File, data: &mut fs::File, report: &mut fs::File) -> Result<Value
             } else {
                 fs::remove_dir(path)?;
             }
+            Ok(json!({}))
+        }
+        FileOp::Rename => {
+            let to = asked
+                .to
+                .as_deref()
+                .ok_or_else(|| Error::from_raw_os_error(libc::EINVAL))?;
+            fs::rename(path, to)?;
             Ok(json!({}))
         }
         FileOp::Read => {
@@ -131,7 +145,7 @@ fn write(path: &Path, mode: u32, data: &mut fs::File, report: &mut fs::File) -> 
     if fs::metadata(path).is_ok_and(|about| about.is_dir()) {
         return Err(Error::from_raw_os_error(libc::EISDIR));
     }
-    let mut hidden = std::ffi::OsString::from(".");
+    let mut hidden = OsString::from(".");
     hidden.push(name);
     hidden.push(format!(".{}", std::process::id()));
     let beside = path.with_file_name(hidden);
@@ -183,25 +197,33 @@ fn copy(from: &mut fs::File, to: &mut fs::File) -> Result<u64> {
     }
 }
 
-fn list(path: &Path) -> Result<Value> {
-    let mut entries = Vec::new();
-    let (mut truncated, mut bytes) = (false, 0);
+// The first names after `after`, in order. However many there are, so many are kept and no more.
+fn list(path: &Path, after: Option<&str>) -> Result<Value> {
+    let mut first: BTreeMap<String, OsString> = BTreeMap::new();
+    let (mut bytes, mut truncated) = (0, false);
     for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let name = escaped(entry.file_name().as_bytes());
-        bytes += name.len() + 100;
-        if entries.len() == LIST_LIMIT || bytes > 480 << 10 {
-            truncated = true;
-            break;
+        let name = entry?.file_name();
+        let shown = escaped(name.as_bytes());
+        if after.is_some_and(|after| shown.as_str() <= after) {
+            continue;
         }
-        // One that was removed meanwhile is not there.
-        if let Ok(about) = entry.metadata() {
-            entries.push((name, about));
+        bytes += shown.len() + NAME_COST;
+        if let Some(twin) = first.insert(shown, name) {
+            bytes -= escaped(twin.as_bytes()).len() + NAME_COST;
+        }
+        while first.len() > LIST_LIMIT || bytes > LIST_BYTES {
+            let Some((last, _)) = first.pop_last() else {
+                break;
+            };
+            bytes -= last.len() + NAME_COST;
+            truncated = true;
         }
     }
-    entries.sort_by(|one, other| one.0.cmp(&other.0));
-    let entries: Vec<Value> = entries
+    let last = first.last_key_value().map(|(name, _)| name.clone());
+    let entries: Vec<Value> = first
         .into_iter()
+        // One that was removed meanwhile is not there.
+        .filter_map(|(name, real)| Some((name, fs::symlink_metadata(path.join(real)).ok()?)))
         .map(|(name, about)| {
             json!({
                 "name": name, "kind": kind(&about), "size": about.len(), "mode": about.mode() & 0o7777,
@@ -209,7 +231,7 @@ fn list(path: &Path) -> Result<Value> {
             })
         })
         .collect();
-    Ok(json!({ "entries": entries, "truncated": truncated }))
+    Ok(json!({ "entries": entries, "truncated": truncated, "last": last }))
 }
 
 fn kind(about: &fs::Metadata) -> &'static str {

@@ -31,5 +31,6 @@ pub mod share;
 pub mod stream;
 pub mod sys;
 pub mod trust;
+pub mod watching;
 pub mod whose;
 pub mod window;

@@ -1,4 +1,4 @@
-//! `capsem-agent`: process 1 of a machine; `serve --sockets DIR` outside of one; `doctor`, `share` and `mcp` inside.
+//! `capsem-agent`: process 1 of a machine; `serve --sockets DIR` outside of one; `doctor`, `share`, `watch` and `mcp` inside.
 //!
 //! Refuses to be process 1 outside of a machine's first moments (no `/proc/cmdline` that names a root).
 
@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use capsem_agent::agent::{AGENT, Agent};
-use capsem_agent::{boot, bridge, doctor, identity, line, mcp, processes, share, sys};
+use capsem_agent::{boot, bridge, doctor, identity, line, mcp, processes, share, sys, watching};
 
-const USAGE: &str = "usage: capsem-agent serve --sockets DIR [--network | --mcp SOCKET] | doctor [--json] | share DIR | mcp NAME | --version\nAs process 1 it takes no arguments.";
+const USAGE: &str = "usage: capsem-agent serve --sockets DIR [--network | --mcp SOCKET] | doctor [--json] | share DIR | watch [--below] -- DIR | mcp NAME | --version\nAs process 1 it takes no arguments.";
 
 fn serve(directory: &str, network: bool, relay: Option<&str>) -> std::io::Result<()> {
     sys::adopt_orphans()?;
@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         ["serve", "--sockets", directory, "--network"] => serve(directory, true, None),
         [processes::WORD] => processes::report(),
         ["share", directory] => share::serve(directory),
+        ["watch", "--", directory] => watching::report(directory, false),
+        ["watch", "--below", "--", directory] => watching::report(directory, true),
         ["mcp", name] => bridge::carry(name, Path::new(mcp::SOCKET)),
         ["mcp", name, "--socket", place] => bridge::carry(name, Path::new(place)),
         ["doctor"] | ["doctor", "--json"] => match doctor::report(arguments.len() > 1) {

@@ -40,6 +40,7 @@ pub enum FileOp {
     Remove,
     Read,
     Write,
+    Rename,
 }
 
 /// A program to run.
@@ -73,6 +74,12 @@ pub struct File {
     #[serde(deserialize_with = "present")]
     pub mode: Option<u32>,
     pub recursive: bool,
+    /// Of `rename`: what it is called from now on.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Of `list`: names after this one.
+    #[serde(default)]
+    pub after: Option<String>,
 }
 
 /// What the host says.
@@ -306,6 +313,9 @@ fn bounds(said: &Host) -> Result<(), String> {
                     && file.uid != u32::MAX
                     && file.gid != u32::MAX
                     && file.mode.is_none_or(|mode| mode <= 0o1777)
+                    && (file.op == FileOp::Rename) == file.to.is_some()
+                    && file.to.as_deref().is_none_or(absolute)
+                    && (file.op == FileOp::List || file.after.is_none())
             }
             Host::Signal { number, .. } => (1..=64).contains(number),
             Host::Resize { rows, columns, .. } => *rows > 0 && *columns > 0,

@@ -213,6 +213,15 @@ async def test_files(channel: Channel, tmp_path: Path) -> None:
     with pytest.raises(GuestError) as caught:
         await channel.file("remove", str(tmp_path / "d"), **USER)
     assert caught.value.errno == "ENOTEMPTY"
+    await channel.file("rename", str(tmp_path / "link"), to=str(tmp_path / "d/link"), **USER)
+    assert (tmp_path / "d/link").readlink() == Path("/etc/passwd"), "the link itself"
+    await channel.file("rename", str(tmp_path / "d/link"), to=str(tmp_path / "link"), **USER)
+    for old, new, errno in (
+        ("none", "x", "ENOENT"), ("a file", "none/x", "ENOENT"), ("a file", "d", "EISDIR"), ("d", "d/e/f", "EINVAL"),
+    ):  # fmt: skip
+        with pytest.raises(GuestError) as caught:
+            await channel.file("rename", str(tmp_path / old), to=str(tmp_path / new), **USER)
+        assert caught.value.errno == errno
     await channel.file("remove", str(tmp_path / "d"), recursive=True, **USER)
     await channel.file("remove", str(tmp_path / "link"), **USER)
     assert Path("/etc/passwd").exists()
@@ -537,3 +546,22 @@ async def test_after_a_restore_what_ran_is_nobody_s_and_runs_on(channel: Channel
         assert time.monotonic() < until
         await asyncio.sleep(0.01)
     os.kill(job.pid, 9)
+
+
+@pytest.mark.asyncio
+async def test_a_directory_is_listed_a_page_at_a_time(tmp_path: Path, channel: Channel) -> None:
+    place = tmp_path / "many"
+    place.mkdir()
+    names = sorted([f"n{number:05d}" for number in range(9000)] + ["\x1b[2J", "two\nlines", "n00001 "])
+    for name in names:
+        (place / name).touch()
+    found: list[str] = []
+    after, pages = None, 0
+    while True:
+        said = await channel.file("list", str(place), after=after, **USER)
+        found += [entry["name"] for entry in said["entries"]]
+        pages += 1
+        if not said["truncated"]:
+            break
+        after = said["last"]
+    assert (found, pages) == (names, 3)

@@ -135,3 +135,92 @@ async def test_a_command_that_nobody_waits_for_any_longer_is_killed(tmp_path: Pa
         with pytest.raises(UsageError, match="no variable"):
             await sandbox.commands.run("true", envs={"A=B": "c"})
         assert (await sandbox.commands.run("true", user=USER, cwd="/")).exit_code == 0, "the machine lives on"
+
+
+async def test_commands_are_listed_attended_to_and_ended_by_their_number(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with box(tmp_path) as sandbox:
+        assert await sandbox.commands.list() == []
+        handle = await sandbox.commands.run("cat; exit 3", user=USER, cwd="/", background=True)
+        (info,) = await sandbox.commands.list()
+        assert (info.pid, info.cmd, info.args) == (handle.pid, "/bin/sh", ("-c", "cat; exit 3"))
+        other = await sandbox.commands.connect(handle.pid, on_stdout=told.append)
+        await sandbox.commands.send_stdin(handle.pid, "from elsewhere\n")
+        await sandbox.commands.close_stdin(handle.pid)
+        for one in (handle, other):
+            result = await one.wait()
+            assert (result.exit_code, result.stdout) == (3, "from elsewhere\n")
+        assert "".join(told) == "from elsewhere\n"
+        with pytest.raises(NotFoundError):
+            await sandbox.commands.connect(handle.pid)
+        with pytest.raises(NotFoundError):
+            await sandbox.commands.send_stdin(handle.pid, "x")
+        assert not await sandbox.commands.kill(handle.pid)
+        endless = await sandbox.commands.run("exec sleep 60", user=USER, cwd="/", background=True)
+        assert await sandbox.commands.kill(endless.pid)
+        assert (await endless.wait()).signal == 9
+        async with asyncio.timeout(5):
+            while await sandbox.commands.list():
+                await asyncio.sleep(0.01)
+
+
+async def test_a_command_that_was_begun_without_an_input_takes_none(tmp_path: Path) -> None:
+    async with box(tmp_path) as sandbox:
+        running = asyncio.create_task(sandbox.commands.run("exec sleep 60", user=USER, cwd="/"))
+        async with asyncio.timeout(5):
+            while not (found := await sandbox.commands.list()):
+                await asyncio.sleep(0.01)
+        with pytest.raises(UsageError, match="without an input"):
+            await sandbox.commands.send_stdin(found[0].pid, "x")
+        assert await sandbox.commands.kill(found[0].pid)
+        assert (await running).signal == 9
+
+
+async def test_a_command_runs_on_when_it_is_let_go(tmp_path: Path) -> None:
+    async with box(tmp_path) as sandbox:
+        handle = await sandbox.commands.run("read x; echo $x", user=USER, cwd="/", background=True)
+        await handle.disconnect()
+        await handle.disconnect()
+        with pytest.raises(UsageError, match="was disconnected"):
+            await handle.wait()
+        (info,) = await sandbox.commands.list()
+        assert not info.attended
+        other = await sandbox.commands.connect(info.pid)
+        await other.disconnect()
+        with pytest.raises(UsageError, match="was disconnected"):
+            await other.wait()
+        other = await sandbox.commands.connect(info.pid)
+        await other.send_stdin("later\n")
+        assert (await other.wait()).stdout == "later\n"
+        over = await sandbox.commands.run("exit 2", user=USER, cwd="/", background=True)
+        await asyncio.sleep(0.3)
+        await over.disconnect()
+        assert (await over.wait()).exit_code == 2
+
+
+async def test_a_machine_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    ended: list[str | None] = []
+
+    async def stop(*, force: bool, why: str | None = None) -> None:
+        assert not force
+        ended.append(why)
+
+    async with standing(tmp_path) as machine:
+        machine.stop = stop  # type: ignore[method-assign]
+        sandbox = AsyncSandbox(
+            {"id": ID, "name": "n", "socket": str(places.monitor_socket(ID)), "log": str(places.log(ID))}
+        )
+        for wrong in (0, -1, float("nan"), float("inf")):
+            with pytest.raises(UsageError, match="is no time"):
+                await sandbox.set_timeout(wrong)
+        assert machine.status().ends_in_ms is None
+        await sandbox.set_timeout(0.2)
+        await sandbox.set_timeout(1000)
+        await asyncio.sleep(0.4)
+        assert ended == [], "what was said last counts"
+        assert 990_000 < (machine.status().ends_in_ms or 0) <= 1_000_000
+        await sandbox.set_timeout(None)
+        assert machine.status().ends_in_ms is None
+        await sandbox.set_timeout(0.1)
+        await asyncio.sleep(0.3)
+        assert ended == ["its time of 0.1 s was over"]

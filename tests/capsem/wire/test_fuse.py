@@ -25,8 +25,16 @@ def test_a_request_is_read() -> None:
     both = fuse.parse(header(40 + 16 + 4, Op.RENAME2) + fuse.RENAME2.pack(7, 1, 0) + b"a\0b\0")
     assert both.fields(fuse.RENAME2) == (7, 1, 0)
     assert both.names(fuse.RENAME2, 2) == ("a", "b")
-    link = fuse.parse(header(40 + 9, Op.SYMLINK) + b"l\0/a/../b")
-    assert link.names(None, 1, rest=True) == ("l",)
+    link = fuse.parse(header(40 + 10, Op.SYMLINK) + b"l\0/a/../\xff\0")
+    assert link.link() == ("l", b"/a/../\xff")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"l", b"l\0", b"l\0/a", b"l\0/a\0b", b"l\0/a\0b\0", b"\0/a\0", b"..\0/a\0", b"a/b\0c\0"]
+)
+def test_no_link_is_asked_for_like_that(body: bytes) -> None:
+    with pytest.raises(FrameError):
+        fuse.parse(header(40 + len(body), Op.SYMLINK) + body).link()
 
 
 @pytest.mark.parametrize("size", [0, 1, 39, fuse.LARGEST + 1, 0xFFFFFFFF])

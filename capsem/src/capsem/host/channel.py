@@ -165,6 +165,14 @@ class Channel:
         """Why the channel is over, if it is."""
         return self._error
 
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What the agent says it can; nothing before it was identified."""
+        ready = self._ready
+        if ready is None or not ready.done() or ready.cancelled() or ready.exception() is not None:
+            return ()
+        return ready.result().capabilities
+
     def fail(self, error: CapsemError, *, by_guest: bool = False) -> None:
         """Ends the channel for this reason, which may be what the guest said; the first one counts."""
         if self._error is not None:
@@ -287,14 +295,26 @@ class Channel:
         gid: int = 0,
         mode: int | None = None,
         recursive: bool = False,
+        to: str | None = None,
+        after: str | None = None,
     ) -> dict[str, Any]:
-        """`stat`, `list`, `mkdir` or `remove`; the guest's answer, which is hostile.
+        """`stat`, `list`, `mkdir`, `remove` or `rename`; the guest's answer, which is hostile.
+
+        Args:
+            op: which.
+            path: of what.
+            uid: the user who does it.
+            gid: and the group.
+            mode: of what is made.
+            recursive: with everything below it, or above it.
+            to: of `rename`: the other name; only to an agent that has `rename` among its `capabilities`.
+            after: of `list`: the name after which it begins; the same with `pages`.
 
         Raises:
             GuestError: it did not happen; `errno` says why.
         """
         request = self._request(CONTROL)
-        self._say(CONTROL, guest.File(request.id, op, path, uid, gid, mode, recursive))  # type: ignore[arg-type]
+        self._say(CONTROL, guest.File(request.id, op, path, uid, gid, mode, recursive, to, after))  # type: ignore[arg-type]
         answer = await request.done
         assert isinstance(answer, guest.Result)
         return answer.value

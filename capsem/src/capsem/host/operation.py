@@ -27,11 +27,13 @@ from capsem.wire.monitor import (
     WINDOW,
     ClientMessage,
     Copied,
+    Detach,
     Done,
     Exec,
     Exited,
     Failed,
     File,
+    Listed,
     MonitorMessage,
     Resize,
     Result,
@@ -44,6 +46,7 @@ from capsem.wire.monitor import (
     refusal,
 )
 
+_LAST = Exited | Result | Done | Status | Copied | Waiting | Listed
 READ_LIMIT = 256 << 20
 """Bytes of a file that are read into memory."""
 
@@ -102,7 +105,7 @@ class Operation:
                     if isinstance(said, Failed):
                         self._finish()
                         raise raised(said)
-                    if isinstance(said, Exited | Result | Done | Status | Copied | Waiting):
+                    if isinstance(said, _LAST):
                         self._finish()
                         yield said
                         return
@@ -131,6 +134,12 @@ class Operation:
             await self._link.send(encode_frame(Data(INPUT, bytes(piece))))
             view = view[len(piece) :]
 
+    async def taken(self) -> None:
+        """Returns when the other side has taken all input that was sent, or the operation is over."""
+        while self._room < WINDOW and not self.over:
+            self._credited.clear()
+            await self._credited.wait()
+
     async def end_input(self) -> None:
         """There is no more input."""
         await self._link.send(encode_frame(End(INPUT)))
@@ -143,8 +152,12 @@ class Operation:
         """The terminal has another size now."""
         await self._link.send(encode(Resize(rows, columns)))
 
+    async def detach(self) -> None:
+        """Let the command run on: the monitor says `Done`, and hangs up."""
+        await self._link.send(encode(Detach()))
+
     async def close(self) -> None:
-        """Hang up; a command that still runs is killed."""
+        """Hang up; a command that still runs is killed, unless another client began it."""
         self._finish()
         await self._link.close()
 

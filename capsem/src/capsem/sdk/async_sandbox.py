@@ -11,53 +11,37 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from capsem.errors import MachineError, NotFoundError, UsageError
-from capsem.host.extract import Extraction
 from capsem.host.mcp import servers_of
-from capsem.host.operation import ask, read_file, write_file
-from capsem.host.packing import Packing
+from capsem.host.operation import ask
 from capsem.host.progress import Silent
 from capsem.host.rulefiles import rules_of
 from capsem.host.service import call
 from capsem.host.settings import load
-from capsem.host.transfer import fetch, send
-from capsem.sdk.command import CommandHandle, CommandResult, OnText, Piece, pieces, start, to_run
+from capsem.sdk.command import (
+    CommandHandle,
+    CommandResult,
+    OnText,
+    Piece,
+    ProcessInfo,
+    attach,
+    pieces,
+    start,
+    to_run,
+)
+from capsem.sdk.files import Files
 from capsem.sdk.owned import Owned, hold, let_stay, release
 from capsem.vm.bounds import DEFAULT_DISK
-from capsem.wire.monitor import File, Result
+from capsem.wire import monitor
 
 if TYPE_CHECKING:
     from capsem.sdk.evidence import AsyncEvidence
     from capsem.sdk.pty import AsyncPty
     from capsem.sdk.workspace import AsyncWorkspace
-
-_CHUNK = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class EntryInfo:
-    """One entry of a directory of the machine, as the guest says.
-
-    Attributes:
-        name: last segment of its path.
-        path: the whole path.
-        type: `file`, `directory`, `link` or another kind.
-        size: bytes.
-        mode: permission bits.
-        mtime_ns: ns since 1970.
-    """
-
-    name: str
-    path: str
-    type: str
-    size: int
-    mode: int
-    mtime_ns: int
 
 
 def by_handle(stdin: str | bytes | None, *, check: bool) -> None:
@@ -71,6 +55,17 @@ def by_handle(stdin: str | bytes | None, *, check: bool) -> None:
             "a command in the background is given its input, and asked for its end, by its handle",
             next_step="use handle.send_stdin, handle.close_stdin and handle.wait(check=True)",
         )
+
+
+def milliseconds(seconds: float) -> int:
+    """A time as a machine is told it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not 0.001 <= seconds <= (1 << 40) / 1000:
+        raise UsageError(f"{seconds} seconds is no time", next_step="give a number above 0, or None")
+    return int(seconds * 1000)
 
 
 class Commands:
@@ -134,6 +129,66 @@ class Commands:
             # Who does not wait any longer, as at the end of `asyncio.timeout`, has it killed.
             await handle.close()
 
+    async def list(self) -> list[ProcessInfo]:
+        """The commands and terminals that run, whoever began them, since the machine's last start."""
+        said = await ask(self._socket, monitor.Commands())
+        if not isinstance(said, monitor.Listed):
+            raise MachineError(
+                "the monitor did not say what runs", next_step="are both sides of one version?"
+            )
+        return [
+            ProcessInfo(
+                one.pid, one.argv[0], one.argv[1:], one.cwd, one.user, one.started, stdin=one.stdin, tty=one.tty,
+                attended=one.attended, cut=one.cut,
+            )
+            for one in said.commands
+        ]  # fmt: skip
+
+    async def connect(
+        self, pid: int, *, on_stdout: OnText | None = None, on_stderr: OnText | None = None
+    ) -> CommandHandle:
+        """Attend to a command that runs: what it writes from now on, its input, its end.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return await attach(self._socket, pid, on_stdout=on_stdout, on_stderr=on_stderr)
+
+    async def send_stdin(self, pid: int, data: str | bytes) -> None:
+        """More input for a command that runs; waits while it does not read.
+
+        Raises:
+            NotFoundError: there is none.
+            UsageError: it was begun without an input.
+        """
+        async with self._attended(pid) as handle:
+            await handle.send_stdin(data)
+            await handle.stdin_taken()
+
+    async def close_stdin(self, pid: int) -> None:
+        """There is no more input for a command that runs; errors as of `send_stdin`."""
+        async with self._attended(pid) as handle:
+            await handle.close_stdin()
+            await handle.stdin_taken()
+
+    async def kill(self, pid: int) -> bool:
+        """SIGKILL to a command that runs, and wait for its end; False when there is none."""
+        try:
+            handle = await self.connect(pid)
+        except NotFoundError:
+            return False
+        await handle.kill()
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _attended(self, pid: int) -> AsyncIterator[CommandHandle]:
+        """A command that is attended to for a moment; what went wrong meanwhile is raised."""
+        handle = await self.connect(pid)
+        try:
+            yield handle
+        finally:
+            await handle.leave()
+
     def stream(
         self, cmd: str | Sequence[str], *, envs: Mapping[str, str] | None = None, cwd: str | None = None,
         user: int | None = None, timeout: float | None = 60.0,
@@ -144,97 +199,6 @@ class Commands:
             CommandTimeoutError: its time was over; from the iteration.
         """
         return pieces(self._socket, to_run(cmd, envs=envs, cwd=cwd, user=user, timeout=timeout))
-
-
-class Files:
-    """Files of one machine."""
-
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
-
-    @overload
-    async def read(self, path: str, *, format: Literal["text"] = ...) -> str: ...
-
-    @overload
-    async def read(self, path: str, *, format: Literal["bytes"]) -> bytes: ...
-
-    async def read(self, path: str, *, format: Literal["text", "bytes"] = "text") -> str | bytes:  # noqa: A002
-        """The content of a file."""
-        content = await read_file(self._socket, File("read", path))
-        return content if format == "bytes" else content.decode()
-
-    async def write(self, path: str, data: str | bytes, *, mode: int | None = None) -> None:
-        """Make a file, or put other content into it."""
-        content = data.encode() if isinstance(data, str) else data
-
-        async def pieces() -> AsyncIterator[bytes]:
-            for place in range(0, len(content), _CHUNK):
-                yield content[place : place + _CHUNK]
-
-        await write_file(self._socket, File("write", path, mode=mode), pieces())
-
-    async def list(self, path: str) -> list[EntryInfo]:
-        """What is in a directory."""
-        value = await self._ask(File("list", path))
-        return [
-            EntryInfo(
-                str(one["name"]), f"{path.rstrip('/')}/{one['name']}", str(one["kind"]), int(one["size"]),
-                int(one["mode"]), int(one["mtime_ns"]),
-            )
-            for one in value["entries"]
-        ]  # fmt: skip
-
-    async def exists(self, path: str) -> bool:
-        """Whether there is something of that name."""
-        try:
-            await self._ask(File("stat", path))
-        except NotFoundError:
-            return False
-        return True
-
-    async def make_dir(self, path: str) -> None:
-        """Make a directory and its parents; one that is there is no error."""
-        await self._ask(File("mkdir", path, recursive=True))
-
-    async def remove(self, path: str) -> None:
-        """Remove a file, or a directory with everything in it."""
-        await self._ask(File("remove", path, recursive=True))
-
-    async def copy_in(self, source: str | Path, path: str) -> Sequence[tuple[str, str]]:
-        """Copy a directory of the host into the machine, to `path`; returns what was left out, and why.
-
-        Links stay links. Left out is what the policy denies (.env, keys), and what is no file, directory or link.
-
-        Raises:
-            UsageError: it is over the limits.
-        """
-        # The policies are loaded for one who copies a directory.
-        from capsem.host.workspace import guards_of
-
-        leave = guards_of(Path(source).resolve()).withheld
-        with contextlib.closing(Packing(Path(source), leave=leave)) as packing:
-            await send(self._socket, path, packing.pieces())
-            return packing.left_out
-
-    async def copy_out(self, path: str, target: str | Path) -> Sequence[tuple[str, str]]:
-        """Copy a directory of the machine to the host; returns what was left out, and why.
-
-        Raises:
-            ConflictError: `target` is there.
-            ArchiveError: what the machine sent is not what an archive may be; nothing was kept.
-        """
-        with Extraction(Path(target)) as extraction:
-            await fetch(self._socket, path, extraction.feed)
-            extraction.finish()
-        return extraction.left_out
-
-    async def _ask(self, asked: File) -> dict[str, Any]:
-        said = await ask(self._socket, asked)
-        if not isinstance(said, Result):
-            raise MachineError(
-                "the monitor did not answer what was asked", next_step="are both sides of one version?"
-            )
-        return said.value
 
 
 async def _begun(how: str, machine: str, body: object = None) -> Any:
@@ -271,6 +235,7 @@ class AsyncSandbox:
         memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
         rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
         share: Literal["copy", "live"] = "copy", mcp: str | Path | None = None, detached: bool = False,
+        timeout: float | None = None,
     ) -> Self:  # fmt: skip
         """Make a machine and start it. What is not given is as the settings say (`capsem config`).
 
@@ -289,12 +254,15 @@ class AsyncSandbox:
             share: `live`: the workspace is the directory itself, which the machine changes at once.
             mcp: a file that declares MCP servers of this host, which its programs may use.
             detached: without a name, it outlives this program all the same, until it is killed or stopped.
+            timeout: seconds from now after which it ends, whoever uses it: see `set_timeout`. None: no such time.
 
         Raises:
             UsageError: a file of rules cannot be read, a secret of the policy not be had, or the organisation's
                 settings say otherwise.
             PolicyError: there is no such policy, or it is wrong, with every place.
         """
+        if timeout is not None:
+            milliseconds(timeout)
         settings = load()
         policy = str(settings.of("machine.policy").value if policy is None else policy)
         if policy != "none":
@@ -327,12 +295,14 @@ class AsyncSandbox:
             machine, _ = await make({**asked, "workspace": str(root_of(workspace))}, Silent(), lease)
         made = cls(machine)
         made._leased, made._detached = lease is not None, detached
-        if values:
-            try:
+        try:
+            if values:
                 await give(made.socket, values)
-            except BaseException:
-                await made.kill()
-                raise
+            if timeout is not None:
+                await made.set_timeout(timeout)
+        except BaseException:
+            await made.kill()
+            raise
         return made
 
     @property
@@ -380,6 +350,30 @@ class AsyncSandbox:
             return (await self.get_info())["status"] is not None
         except NotFoundError:
             return False
+
+    @classmethod
+    async def list(cls) -> Sequence[Mapping[str, Any]]:
+        """Every machine of this user, as `get_info` tells of one, the oldest first."""
+        found: Sequence[Mapping[str, Any]] = await call("GET", "/machines")
+        return found
+
+    async def set_timeout(self, timeout: float | None) -> None:
+        """Have it end so many seconds from now; what was set before counts no more. None: it ends when it is ended.
+
+        It ends in order: one with a name stands then, and can be started; another is gone. The time is of this run of
+        it: one that is paused, stopped or restarted meanwhile has none afterwards. `get_info` has what is left
+        (`status`, `ends_in_ms`).
+
+        Raises:
+            UsageError: it is no time.
+            MachineError: it does not run.
+        """
+        after = None if timeout is None else milliseconds(timeout)
+        said = await ask(self.socket, monitor.Deadline(after))
+        if not isinstance(said, monitor.Done):
+            raise MachineError(
+                "the monitor did not take the time", next_step="are both sides of one version?"
+            )
 
     async def kill(self) -> bool:
         """End and remove it; False when it was gone already."""
@@ -429,7 +423,7 @@ class AsyncSandbox:
         await let_stay(self.sandbox_id)
         self._leased, self._detached = False, True
 
-    async def history(self) -> list[dict[str, Any]]:
+    async def history(self) -> Sequence[dict[str, Any]]:
         """What happened to it: `time`, `what`, `detail`, `outcome`, `seq` of the entry on its log."""
         found: list[dict[str, Any]] = await call("GET", f"/machines/{self.sandbox_id}/history")
         return found
@@ -439,7 +433,7 @@ class AsyncSandbox:
         found = await call("POST", f"/machines/{self.sandbox_id}/fork", {"name": name})
         return str(found["digest"])
 
-    async def branch(self, n: int = 1, *, names: Sequence[str] = ()) -> list[Self]:
+    async def branch(self, n: int = 1, *, names: Sequence[str] = ()) -> Sequence[Self]:
         """Make machines that go on from where this one is now, memory and disk; it runs on itself.
 
         Args:

@@ -17,9 +17,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from capsem.errors import CapsemError, CommandTimeoutError, MachineError
+from capsem.errors import CapsemError, CommandTimeoutError, MachineError, UsageError
 from capsem.host.operation import Operation, Output, begin
-from capsem.wire.monitor import Exec, Exited, Seen, Size, Started
+from capsem.wire.monitor import Attach, ClientMessage, Done, Exec, Exited, Seen, Size, Started
 
 OnText = Callable[[str], object]
 OUTPUT_LIMIT = 64 << 20
@@ -91,16 +91,48 @@ class CommandExitError(CapsemError):
         self.result = result
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """A command that runs in a machine.
+
+    Attributes:
+        pid: its process id in the machine, as the guest says.
+        cmd: its program.
+        args: its arguments.
+        cwd: where it was started.
+        user: the id of the user that it was started as.
+        started: when, RFC 3339.
+        stdin: whether it takes input.
+        tty: whether it has a terminal.
+        attended: whether the client is there that began it.
+        cut: whether there is more of its arguments or its directory than is told.
+    """
+
+    pid: int
+    cmd: str
+    args: tuple[str, ...]
+    cwd: str
+    user: int
+    started: str
+    stdin: bool
+    tty: bool
+    attended: bool
+    cut: bool
+
+
 class CommandHandle:
-    """A command that was started.
+    """A command that was started, or is attended to.
 
     Attributes:
         pid: its process id in the machine.
     """
 
-    def __init__(self, operation: Operation, on_stdout: OnText | None, on_stderr: OnText | None) -> None:
+    def __init__(
+        self, operation: Operation, on_stdout: OnText | None, on_stderr: OnText | None, *, own: bool = True
+    ) -> None:
         self.pid = 0
         self._operation = operation
+        self._own = own
         self._tell = (on_stdout, on_stderr)
         self._kept = (bytearray(), bytearray())
         self._texts = Texts()
@@ -108,7 +140,7 @@ class CommandHandle:
         self._started = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
-    async def _read(self) -> Exited:
+    async def _read(self) -> Exited | None:
         try:
             async for said in self._operation:
                 if isinstance(said, Output):
@@ -121,6 +153,8 @@ class CommandHandle:
                         if tell is not None and text:
                             tell(text)
                     return said
+                elif isinstance(said, Done):
+                    return None
             raise MachineError("the machine said nothing of the command's end", next_step="see capsem list")
         finally:
             self._started.set()
@@ -149,6 +183,10 @@ class CommandHandle:
         """More input; waits while the command does not read."""
         await self._operation.write(data.encode() if isinstance(data, str) else data)
 
+    async def stdin_taken(self) -> None:
+        """Returns when all that was sent is with the command, or that has ended."""
+        await self._operation.taken()
+
     async def close_stdin(self) -> None:
         """There is no more input."""
         await self._operation.end_input()
@@ -162,8 +200,26 @@ class CommandHandle:
         await self._operation.signal(signal.SIGKILL)
         await asyncio.shield(self._reading)
 
+    async def disconnect(self) -> None:
+        """Leave it, and let it run on; what it writes while nobody attends to it is let go.
+
+        `commands.connect(pid)` attends to it again, as long as it runs. Its time (`timeout`) goes on.
+        """
+        if not self._reading.done():
+            if self._own:
+                await self._operation.detach()
+                await asyncio.shield(self._reading)
+            else:
+                await self.close()
+
+    async def leave(self) -> None:
+        """Attend to it no more; raises what went wrong meanwhile."""
+        if self._operation.over:
+            await asyncio.shield(self._reading)
+        await self.close()
+
     async def close(self) -> None:
-        """Leave it; a command that still runs is killed."""
+        """Leave it; a command that still runs is killed, if it was started by this handle."""
         self._reading.cancel()
         with contextlib.suppress(asyncio.CancelledError, CapsemError):
             await self._reading
@@ -174,8 +230,13 @@ class CommandHandle:
         Raises:
             CommandTimeoutError: its time was over.
             CommandExitError: `check`, and it did not end with 0.
+            UsageError: it was disconnected from.
         """
-        exited = await asyncio.shield(self._reading)
+        exited = None if self._reading.cancelled() else await asyncio.shield(self._reading)
+        if exited is None:
+            raise UsageError(
+                "this handle was disconnected from its command", next_step=f"use commands.connect({self.pid})"
+            )
         out, errors = (kept.decode(errors="replace") for kept in self._kept)
         result = result_of(exited, out, errors, truncated=self._truncated)
         if check and result.exit_code != 0:
@@ -221,7 +282,24 @@ async def start(
     Raises:
         CapsemError: it could not be started.
     """
-    handle = CommandHandle(await begin(socket, asked), on_stdout, on_stderr)
+    return await _begun(socket, asked, on_stdout, on_stderr, own=True)
+
+
+async def attach(
+    socket: Path, pid: int, *, on_stdout: OnText | None = None, on_stderr: OnText | None = None
+) -> CommandHandle:
+    """Attend to a command that runs already.
+
+    Raises:
+        NotFoundError: there is none with that process id.
+    """
+    return await _begun(socket, Attach(pid), on_stdout, on_stderr, own=False)
+
+
+async def _begun(
+    socket: Path, asked: ClientMessage, on_stdout: OnText | None, on_stderr: OnText | None, *, own: bool
+) -> CommandHandle:
+    handle = CommandHandle(await begin(socket, asked), on_stdout, on_stderr, own=own)
     try:
         await handle.started()
     except BaseException:

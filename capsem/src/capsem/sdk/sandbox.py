@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from capsem.sdk.async_sandbox import AsyncSandbox, EntryInfo, by_handle
+from capsem.sdk.async_sandbox import AsyncSandbox, by_handle
 from capsem.sdk.async_sandbox import Commands as AsyncCommands
-from capsem.sdk.async_sandbox import Files as AsyncFiles
 from capsem.sdk.command import CommandHandle as AsyncHandle
-from capsem.sdk.command import CommandResult, OnText, Piece
+from capsem.sdk.command import CommandResult, OnText, Piece, ProcessInfo
+from capsem.sdk.files import EntryInfo
+from capsem.sdk.files import Files as AsyncFiles
 from capsem.sdk.loop import LOOP
 from capsem.vm.bounds import DEFAULT_DISK
 
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
     from capsem.host.snapshots import Snapshot
     from capsem.sdk.evidence import Evidence
     from capsem.sdk.pty import Pty
+    from capsem.sdk.watching import WatchHandle
     from capsem.sdk.workspace import Applied, AsyncWorkspace
     from capsem.workspace.tree import Difference
 
 
 class CommandHandle:
-    """A command that was started in the background."""
+    """A command that was started in the background, or is attended to."""
 
     def __init__(self, handle: AsyncHandle) -> None:
         self._handle = handle
@@ -52,6 +54,10 @@ class CommandHandle:
     def kill(self) -> None:
         """SIGKILL, and wait for its end."""
         LOOP.run(self._handle.kill())
+
+    def disconnect(self) -> None:
+        """Leave it, and let it run on; `commands.connect(pid)` attends to it again."""
+        LOOP.run(self._handle.disconnect())
 
     def wait(self, *, check: bool = False) -> CommandResult:
         """How it ended."""
@@ -115,6 +121,28 @@ class Commands:
             )
         )
 
+    def list(self) -> list[ProcessInfo]:
+        """The commands and terminals that run, whoever began them."""
+        return LOOP.run(self._commands.list())
+
+    def connect(
+        self, pid: int, *, on_stdout: OnText | None = None, on_stderr: OnText | None = None
+    ) -> CommandHandle:
+        """Attend to a command that runs."""
+        return CommandHandle(LOOP.run(self._commands.connect(pid, on_stdout=on_stdout, on_stderr=on_stderr)))
+
+    def send_stdin(self, pid: int, data: str | bytes) -> None:
+        """More input for a command that runs."""
+        LOOP.run(self._commands.send_stdin(pid, data))
+
+    def close_stdin(self, pid: int) -> None:
+        """There is no more input for a command that runs."""
+        LOOP.run(self._commands.close_stdin(pid))
+
+    def kill(self, pid: int) -> bool:
+        """SIGKILL to a command that runs; False when there is none."""
+        return LOOP.run(self._commands.kill(pid))
+
     def stream(
         self, cmd: str | Sequence[str], *, envs: Mapping[str, str] | None = None, cwd: str | None = None,
         user: int | None = None, timeout: float | None = 60.0,
@@ -144,27 +172,64 @@ class Files:
     @overload
     def read(self, path: str, *, format: Literal["bytes"]) -> bytes: ...
 
-    def read(self, path: str, *, format: Literal["text", "bytes"] = "text") -> str | bytes:  # noqa: A002
+    @overload
+    def read(self, path: str, *, format: Literal["stream"]) -> Iterator[bytes]: ...
+
+    def read(
+        self,
+        path: str,
+        *,
+        format: Literal["text", "bytes", "stream"] = "text",  # noqa: A002
+    ) -> str | bytes | Iterator[bytes]:
         """The content of a file."""
+        if format == "stream":
+            return self._streamed(path)
         if format == "bytes":
             return LOOP.run(self._files.read(path, format="bytes"))
         return LOOP.run(self._files.read(path))
+
+    def _streamed(self, path: str) -> Iterator[bytes]:
+        coming = LOOP.run(self._files.read(path, format="stream"))
+
+        async def following() -> bytes | None:
+            return await anext(coming, None)
+
+        while (piece := LOOP.run(following())) is not None:
+            yield piece
 
     def write(self, path: str, data: str | bytes, *, mode: int | None = None) -> None:
         """Make a file, or put other content into it."""
         LOOP.run(self._files.write(path, data, mode=mode))
 
-    def list(self, path: str) -> list[EntryInfo]:
+    def write_files(self, files: Mapping[str, str | bytes]) -> None:
+        """Make several files: content by path."""
+        LOOP.run(self._files.write_files(files))
+
+    def list(self, path: str) -> Sequence[EntryInfo]:
         """What is in a directory."""
         return LOOP.run(self._files.list(path))
+
+    def get_info(self, path: str) -> EntryInfo:
+        """What a name is."""
+        return LOOP.run(self._files.get_info(path))
+
+    def rename(self, old_path: str, new_path: str) -> EntryInfo:
+        """Give a file or a directory another name."""
+        return LOOP.run(self._files.rename(old_path, new_path))
 
     def exists(self, path: str) -> bool:
         """Whether there is something of that name."""
         return LOOP.run(self._files.exists(path))
 
-    def make_dir(self, path: str) -> None:
-        """Make a directory and its parents."""
-        LOOP.run(self._files.make_dir(path))
+    def make_dir(self, path: str) -> bool:
+        """Make a directory and its parents; False when it was there."""
+        return LOOP.run(self._files.make_dir(path))
+
+    def watch_dir(self, path: str, *, recursive: bool = False, user: int | None = None) -> WatchHandle:
+        """Watch a directory: `get_new_events()` of the handle has what changed."""
+        from capsem.sdk.watching import WatchHandle
+
+        return WatchHandle(LOOP.run(self._files.watch_dir(path, recursive=recursive, user=user)))
 
     def remove(self, path: str) -> None:
         """Remove a file, or a directory with everything in it."""
@@ -233,11 +298,12 @@ class Sandbox:
         memory_mib: int | None = None, disk_mib: int | None = DEFAULT_DISK, envs: Mapping[str, str] | None = None,
         rules: Sequence[str | Path] = (), workspace: str | Path | None = None, policy: str | Path | None = None,
         share: Literal["copy", "live"] = "copy", mcp: str | Path | None = None, detached: bool = False,
+        timeout: float | None = None,
     ) -> Self:  # fmt: skip
         """Make a machine and start it; arguments as in `AsyncSandbox.create`."""
         made = AsyncSandbox.create(
             image, name=name, cpus=cpus, memory_mib=memory_mib, disk_mib=disk_mib, envs=envs, rules=rules,
-            workspace=workspace, policy=policy, share=share, mcp=mcp, detached=detached,
+            workspace=workspace, policy=policy, share=share, mcp=mcp, detached=detached, timeout=timeout,
         )  # fmt: skip
         return cls(LOOP.run(made))
 
@@ -273,6 +339,15 @@ class Sandbox:
         """Whether its monitor answers."""
         return LOOP.run(self._box.is_running())
 
+    @classmethod
+    def list(cls) -> Sequence[Mapping[str, Any]]:
+        """Every machine of this user."""
+        return LOOP.run(AsyncSandbox.list())
+
+    def set_timeout(self, timeout: float | None) -> None:
+        """Have it end so many seconds from now; None: when it is ended."""
+        LOOP.run(self._box.set_timeout(timeout))
+
     def kill(self) -> bool:
         """End and remove it; False when it was gone already."""
         return LOOP.run(self._box.kill())
@@ -293,7 +368,7 @@ class Sandbox:
         """Go on from where it was paused."""
         LOOP.run(self._box.resume())
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> Sequence[dict[str, Any]]:
         """What happened to it, from its log."""
         return LOOP.run(self._box.history())
 
@@ -301,7 +376,7 @@ class Sandbox:
         """Make an image of its disk; returns its digest."""
         return LOOP.run(self._box.fork(name))
 
-    def branch(self, n: int = 1, *, names: Sequence[str] = ()) -> list[Sandbox]:
+    def branch(self, n: int = 1, *, names: Sequence[str] = ()) -> Sequence[Sandbox]:
         """Make machines that go on from where this one is now; it runs on itself."""
         return [Sandbox(box) for box in LOOP.run(self._box.branch(n, names=names))]
 

@@ -100,18 +100,28 @@ class Request:
         found: tuple[int, ...] = form.unpack_from(self.body)
         return found
 
-    def names(
-        self, form: struct.Struct | None = None, count: int = 1, *, rest: bool = False
-    ) -> tuple[str, ...]:
-        """The names behind the numbers; with `rest`, what follows them is not looked at.
+    def names(self, form: struct.Struct | None = None, count: int = 1) -> tuple[str, ...]:
+        """The names behind the numbers.
 
         Raises:
             FrameError: there are not that many, or one is none.
         """
         pieces = self.body[0 if form is None else form.size :].split(b"\0")
-        if len(pieces) <= count or (not rest and (len(pieces) != count + 1 or pieces[-1])):
+        if len(pieces) != count + 1 or pieces[-1]:
             raise FrameError(f"request {self.op} without its {count} names")
-        return tuple(_name(piece) for piece in pieces[:count])
+        return tuple(_name(piece) for piece in pieces[:-1])
+
+    def link(self) -> tuple[str, bytes]:
+        """The name of a link that is to be made, and where it leads.
+
+        Raises:
+            FrameError: one of them is missing, or is none.
+        """
+        name, _, rest = self.body.partition(b"\0")
+        target, ended, more = rest.partition(b"\0")
+        if not ended or more:
+            raise FrameError(f"request {self.op} without its name and its target")
+        return _name(name), target
 
 
 def _name(untrusted: bytes) -> str:

@@ -105,16 +105,25 @@ class Resize(_Said, frozen=True):
     columns: Cells
 
 
-class File(_Said, frozen=True):
-    """One operation on one path, done as that user."""
+class File(_Said, frozen=True, omit_defaults=True):
+    """One operation on one path, done as that user. An older agent takes neither `to` nor `after`."""
 
     id: Id
-    op: Literal["stat", "list", "mkdir", "remove", "read", "write"]
+    op: Literal["stat", "list", "mkdir", "remove", "read", "write", "rename"]
     path: AbsolutePath
     uid: User
     gid: User
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o1777)] | None
     recursive: bool
+    to: AbsolutePath | None = None
+    after: Text | None = None
+
+    def __post_init__(self) -> None:
+        """Each has its own fields."""
+        if (self.op == "rename") != (self.to is not None):
+            raise ValueError("'to' is of a rename, and a rename has it")
+        if self.after is not None and self.op != "list":
+            raise ValueError("'after' is of a list")
 
 
 class Sync(_Said, frozen=True):

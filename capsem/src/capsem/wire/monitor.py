@@ -71,14 +71,37 @@ class Resize(_Said, frozen=True):
 class File(_Said, frozen=True):
     """One operation on one path of the machine; `write` takes INPUT, `read` gives OUTPUT.
 
-    `pack` gives a directory as an archive, `unpack` takes one; `recursive` empties the directory before.
+    `pack` gives a directory as an archive, `unpack` takes one; `recursive` empties the directory before. `watch` gives
+    what changes in a directory, `recursive`: and below it. `rename` has `to`; `list` may begin `after` a name.
     """
 
-    op: Literal["stat", "list", "mkdir", "remove", "read", "write", "pack", "unpack"]
+    op: Literal["stat", "list", "mkdir", "remove", "read", "write", "pack", "unpack", "rename", "watch"]
     path: Path
     mode: Mode | None = None
     recursive: bool = False
     user: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)] | None = None
+    to: Path | None = None
+    after: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+
+
+class Commands(_Said, frozen=True):
+    """Which commands run?"""
+
+
+class Attach(_Said, frozen=True):
+    """Attend to a command that runs: its output from now on, and its end; input and signals as its own client."""
+
+    pid: Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)]
+
+
+class Detach(_Said, frozen=True):
+    """After Exec: the command runs on, whatever becomes of the connection, which ends."""
+
+
+class Deadline(_Said, frozen=True):
+    """The machine is to end after that time from now; null: when it is ended."""
+
+    after_ms: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] | None
 
 
 class Stop(_Said, frozen=True):
@@ -162,6 +185,26 @@ class Answer(_Said, frozen=True):
     for_ms: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)] | None = None
 
 
+class Command(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A command that runs. `pid` is what the guest says; `started`: RFC 3339; `cut`: not all of argv or cwd is here."""
+
+    pid: int
+    argv: tuple[str, ...]
+    cwd: str
+    user: int
+    started: str
+    stdin: bool
+    tty: bool
+    attended: bool
+    cut: bool
+
+
+class Listed(_Said, frozen=True):
+    """The answer to Commands, the oldest first."""
+
+    commands: tuple[Command, ...]
+
+
 class Waiting(_Said, frozen=True):
     """The answer to Asks, the oldest first."""
 
@@ -183,6 +226,7 @@ class Status(_Said, frozen=True):
     agent: str
     jobs: int
     problem: str | None = None
+    ends_in_ms: int | None = None
 
 
 class Started(_Said, frozen=True):
@@ -273,6 +317,10 @@ ClientMessage = (
     | Signal
     | Resize
     | File
+    | Commands
+    | Attach
+    | Detach
+    | Deadline
     | Stop
     | Suspend
     | Copy
@@ -281,7 +329,7 @@ ClientMessage = (
     | Keep
     | Over
 )
-MonitorMessage = Waiting | Status | Copied | Started | Exited | Result | Done | Failed
+MonitorMessage = Waiting | Listed | Status | Copied | Started | Exited | Result | Done | Failed
 
 _CLIENT: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _MONITOR: msgspec.json.Decoder[MonitorMessage] = msgspec.json.Decoder(MonitorMessage)
@@ -296,9 +344,14 @@ def problem(said: ClientMessage) -> str | None:
         for name, value in said.env.items():
             if not name or "=" in name or "\0" in name or "\0" in value:
                 return f"{name!r} is no variable that a program could be given"
-    path = said.cwd if isinstance(said, Exec) else said.path if isinstance(said, File) else None
-    if path is not None and len(path.encode("utf-8", "surrogatepass")) > _PATH_BYTES:
-        return f"a path of more than {_PATH_BYTES} bytes: {path[:60]!r}…"
+    if isinstance(said, File) and (said.op == "rename") != (said.to is not None):
+        return "'to' is of a rename, and a rename has it"
+    if isinstance(said, File) and said.op != "list" and said.after is not None:
+        return "'after' is of a list"
+    paths = (said.cwd,) if isinstance(said, Exec) else (said.path, said.to) if isinstance(said, File) else ()
+    for path in paths:
+        if path is not None and len(path.encode("utf-8", "surrogatepass")) > _PATH_BYTES:
+            return f"a path of more than {_PATH_BYTES} bytes: {path[:60]!r}…"
     return None
 
 
@@ -352,8 +405,9 @@ def decode_monitor(untrusted: Message) -> MonitorMessage:
 
 
 __all__ = [
-    "ERRORS", "INPUT", "OUTPUT", "WINDOW", "Answer", "Asks", "Become", "ClientMessage", "Copied", "Copy", "Done",
-    "Exec", "Exited", "Failed", "File", "Finding", "FrameError", "Info", "Keep", "Lease", "MonitorMessage", "Over",
-    "Refusal", "Resize", "Result", "Secrets", "Seen", "Signal", "Size", "Started", "Status", "Stop", "Suspend",
-    "Waiting", "decode_client", "decode_monitor", "encode", "problem", "refusal",
+    "ERRORS", "INPUT", "OUTPUT", "WINDOW", "Answer", "Asks", "Attach", "Become", "ClientMessage", "Command",
+    "Commands", "Copied", "Copy", "Deadline", "Detach", "Done", "Exec", "Exited", "Failed", "File", "Finding",
+    "FrameError", "Info", "Keep", "Lease", "Listed", "MonitorMessage", "Over", "Refusal", "Resize", "Result",
+    "Secrets", "Seen", "Signal", "Size", "Started", "Status", "Stop", "Suspend", "Waiting", "decode_client",
+    "decode_monitor", "encode", "problem", "refusal",
 ]  # fmt: skip

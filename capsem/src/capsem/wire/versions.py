@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 VERSION = "0.1.0"
 """Of the distribution: what its own metadata says, which takes longer to ask than a client's whole question."""
-WIRE = 4
+WIRE = 5
 """1: until machines had leases. 2: with them, and with these words. 3: one that goes on may have one. 4: a lease is
-told that its client is done."""
+told that its client is done. 5: commands are listed and attended to by others, and a machine may have a deadline."""
 VERSION_FIELD, WIRE_FIELD = "capsem-version", "capsem-wire"
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,9}")

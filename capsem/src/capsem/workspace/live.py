@@ -1,7 +1,8 @@
 """What a machine may do to a directory that it shares with the host, by names and by amounts.
 
 Pure. Refuses what `Guards` keeps, every entry named `.git` itself, and growth over the limits: files that came to be
-less those that went, bytes likewise. Nodes are the names that a guest's kernel has been told of, by number.
+less those that went, bytes likewise. Nodes are the names that a guest's kernel has been told of, by number. A link that
+a machine makes is a small file of the host, with a bit that no machine can set, and leads nobody there.
 
     nodes = Nodes(most=1000)
     node = nodes.told(nodes.root, "src")
@@ -12,12 +13,17 @@ less those that went, bytes likewise. Nodes are the names that a guest's kernel 
 from __future__ import annotations
 
 import errno
+import stat
 from dataclasses import dataclass, field
 
 from capsem.workspace.guards import Guards
 
 DEPTH = 100
 PATH_LIMIT = 4000
+LINK_BIT = stat.S_ISVTX
+"""On a file, where it means nothing: this one stands for a link, if it says so, too."""
+LINK_HEAD = b"!<link of a machine>\n"
+TARGET_LIMIT = 4095
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,31 @@ def unmade(guards: Guards, path: str) -> str | None:
     if path.rpartition("/")[2].lower() == ".git":
         return "git would take its settings and hooks from there"
     return guards.kept(path)
+
+
+def link_text(target: bytes) -> bytes:
+    """The content of a file that stands for a link.
+
+    Raises:
+        OSError: no link leads there.
+    """
+    if not target:
+        raise fault(errno.ENOENT)
+    if len(target) > TARGET_LIMIT:
+        raise fault(errno.ENAMETOOLONG)
+    return LINK_HEAD + target
+
+
+def may_be_link(mode: int, size: int) -> bool:
+    """Whether a file has to be read to know if it stands for a link."""
+    return stat.S_ISREG(mode) and bool(mode & LINK_BIT) and 0 < size - len(LINK_HEAD) <= TARGET_LIMIT
+
+
+def link_target(untrusted_content: bytes) -> bytes | None:
+    """Where a file with `LINK_BIT` leads; None: it is a file like others."""
+    target = untrusted_content.removeprefix(LINK_HEAD)
+    fits = 0 < len(target) <= TARGET_LIMIT and b"\0" not in target
+    return target if fits and len(target) < len(untrusted_content) else None
 
 
 def fault(number: int) -> OSError:

@@ -1,7 +1,7 @@
 """Commands and files: what a client asks of the machine, done by its agent, with the client's streams in between.
 
-Each is decided and on the log before it happens. A client that hangs up ends its command. Refuses a client that sends
-more input than it was given room for, and frames that have no place.
+Each is decided and on the log before it happens. What clients are to a command that runs is in `attending`. Refuses
+content of a file that breaks off, and what this machine's agent is too old for.
 
     await run_command(machine, link, asked)
 """
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -29,32 +27,32 @@ from capsem.errors import (
     WireError,
 )
 from capsem.host.channel import Channel
-from capsem.host.flow import Incoming, StreamResetError
+from capsem.host.flow import StreamResetError
 from capsem.host.jobs import GuestError, Job
 from capsem.host.link import Link
 from capsem.host.operation import told
-from capsem.processes.monitor import archives
+from capsem.processes.monitor import archives, looking
+from capsem.processes.monitor.attending import Attended, pieces, within
 from capsem.processes.monitor.deciding import Verdict
 from capsem.processes.monitor.machine import Machine
-from capsem.processes.monitor.patience import NO_ANSWER, unanswered
+from capsem.processes.monitor.patience import NO_ANSWER
+from capsem.processes.monitor.running import now
 from capsem.processes.monitor.seeing import Seeing
 from capsem.wire import guest
-from capsem.wire.frame import DATA_LIMIT, Credit, Data, End, FrameError, Message
+from capsem.wire.frame import Credit, Data, End, FrameError
 from capsem.wire.frame import encode as encode_frame
 from capsem.wire.monitor import (
-    ERRORS,
     INPUT,
     OUTPUT,
-    WINDOW,
+    Attach,
+    Command,
     Exec,
     Exited,
     Failed,
     File,
-    Resize,
     Result,
-    Signal,
+    Seen,
     Started,
-    decode_client,
     encode,
 )
 
@@ -64,12 +62,8 @@ DEFAULTS = {"PATH": PATH, "LANG": "C.UTF-8"}
 OF_ROOT = {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
 # Where a machine's workspace is in it.
 INSIDE = "/workspace"
-# After its end, a command's children may hold its output open; what has come by then is passed on.
-_LINGER_SECONDS = 0.3
 # A machine whose programs run takes less by far, also where it is emulated on a busy host.
 _ANSWER_SECONDS = 60.0
-# After a command's time, or its client, is over the guest has killed it within this, or is not waited for.
-_KILL_SECONDS = 20.0
 # What is seen of a command that used the network is told when nothing new came for this long.
 _QUIET_SECONDS, _RECORDED_SECONDS = 0.1, 2.0
 _OPERATIONS = {
@@ -81,7 +75,10 @@ _OPERATIONS = {
     "remove": "remove",
     "pack": "read",
     "unpack": "write",
+    "watch": "read",
 }
+# Of what runs, a message tells so many characters of the arguments and of the directory, and so many arguments.
+TOLD_LIMIT, _TOLD_ARGUMENTS = 512, 64
 
 
 async def decide(machine: Machine, kind: str, verdict: Verdict, **fields: Any) -> None:
@@ -137,7 +134,7 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
     act = verdict.event["event"]["id"]
     with machine.job(), machine.evidence.watched() as seeing:
         try:
-            async with asyncio.timeout(_within(asked) or _ANSWER_SECONDS):
+            async with asyncio.timeout(within(asked) or _ANSWER_SECONDS):
                 job = await channel.exec(
                     asked.argv, env=env, cwd=cwd, uid=user, gid=user, stdin=asked.stdin,
                     tty=None if asked.tty is None else (asked.tty.rows, asked.tty.columns), timeout_ms=asked.timeout_ms,
@@ -153,180 +150,73 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
             await machine.evidence.write("machine.exit", {"exec": act, "errno": "E2BIG"})
             raise UsageError(f"too much at once: {error}", next_step="pass it by standard input") from None
         await link.send(encode(Started(job.pid)))
-        silent = asyncio.create_task(machine.patience.silent(channel))
-        try:
-            ended = await _attended(link, job, asked, silent)
-        finally:
-            silent.cancel()
-        if isinstance(ended, str):
-            await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT", "reason": ended})
-            raise MachineError(ended, next_step=NO_ANSWER)
-        await machine.evidence.write(
-            "machine.exit",
-            {
-                "exec": act,
-                "code": ended.code,
-                "signal": ended.signal,
-                "timed_out": ended.timed_out,
-                "cpu_ms": ended.cpu_ms,
-            },
-        )
-        await _recorded(seeing)
-        await link.send(encode(msgspec.structs.replace(ended, seen=seeing.seen())))
+        about = _about(job.pid, asked, cwd, user)
+        with machine.commands.begin(Attended(job, link, asked, about)) as attended:
+            try:
+                whole = msgspec.structs.replace(
+                    await _ended(machine, channel, attended, act), seen=await _recorded(seeing)
+                )
+            except CapsemError as error:
+                attended.finish(error)
+                raise
+            attended.finish(whole)
+        await link.send(encode(whole))
 
 
-async def _recorded(seeing: Seeing) -> None:
+async def attend(machine: Machine, link: Link, asked: Attach) -> None:
+    """Have a client attend to a command that another one began, to its end.
+
+    Raises:
+        CapsemError: there is none, or how it ended is not known.
+    """
+    ended = await machine.commands.of(asked.pid).also(link)
+    if ended is not None:
+        await link.send(encode(ended))
+
+
+def _about(pid: int, asked: Exec, cwd: str, user: int) -> Command:
+    """What is told of a command that runs: of its arguments and its directory, so much that all fit one message."""
+    argv: list[str] = []
+    for text in asked.argv:
+        room = TOLD_LIMIT - sum(map(len, argv))
+        if room <= 0 or len(argv) == _TOLD_ARGUMENTS:
+            break
+        argv.append(text[:room])
+    return Command(
+        pid, tuple(argv), cwd[:TOLD_LIMIT], user, now(), stdin=asked.stdin or asked.tty is not None,
+        tty=asked.tty is not None, attended=True, cut=tuple(argv) != asked.argv or len(cwd) > TOLD_LIMIT,
+    )  # fmt: skip
+
+
+async def _ended(machine: Machine, channel: Channel, attended: Attended, act: str) -> Exited:
+    """How a command ended, which is on the log then.
+
+    Raises:
+        MachineError: that is not known.
+    """
+    silent = asyncio.create_task(machine.patience.silent(channel))
+    try:
+        ended = await attended.until_over(silent)
+    finally:
+        silent.cancel()
+    if isinstance(ended, str):
+        await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT", "reason": ended})
+        raise MachineError(ended, next_step=NO_ANSWER)
+    how = {
+        "code": ended.code, "signal": ended.signal, "timed_out": ended.timed_out, "cpu_ms": ended.cpu_ms,
+    }  # fmt: skip
+    await machine.evidence.write("machine.exit", {"exec": act, **how})
+    return ended
+
+
+async def _recorded(seeing: Seeing) -> Seen:
     """What a command did in the network is recorded when it is over, which may be a moment after the command."""
     until = time.monotonic() + _RECORDED_SECONDS
     before = 0
     while before != (now := seeing.of_network) and time.monotonic() < until:
         before = now
         await asyncio.sleep(_QUIET_SECONDS)
-
-
-class _Passage:
-    """One stream on its way to the client; `passed` tells one that still flows from one that is only held open."""
-
-    def __init__(self, link: Link, source: Incoming, stream: int) -> None:
-        self.passed = 0
-        self.task = asyncio.create_task(self._go(link, source, stream))
-
-    async def _go(self, link: Link, source: Incoming, stream: int) -> None:
-        async for untrusted in _pieces(source):
-            await link.send(encode_frame(Data(stream, untrusted)))
-            self.passed += len(untrusted)
-
-
-def _within(asked: Exec) -> float | None:
-    """Seconds in which a machine that keeps a command's time has said that it ended; None: it may take any."""
-    return None if asked.timeout_ms is None else asked.timeout_ms / 1000 + _KILL_SECONDS
-
-
-async def _end_of(
-    job: Job, client: asyncio.Task[None], within: float | None, silent: asyncio.Task[None]
-) -> guest.Exited | str:
-    """How it ended, or why nobody knows. The time is kept here, whatever the guest does with it.
-
-    A command may say nothing for as long as it likes: only a machine that answers nothing at all is not waited for.
-    Where that runs on one day, the command is killed.
-    """
-    waiting = asyncio.create_task(job.wait())
-    try:
-        await asyncio.wait({waiting, client, silent}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            job.signal(signal.SIGKILL)
-            if silent.done():
-                return f"{unanswered()}; whether the command has ended is not known"
-            await asyncio.wait({waiting}, timeout=_KILL_SECONDS)
-        if waiting.done():
-            return waiting.result()
-        return "the command's time was over, and the machine does not say that it has ended"
-    finally:
-        waiting.cancel()
-
-
-async def _attended(link: Link, job: Job, asked: Exec, silent: asyncio.Task[None]) -> Exited | str:
-    """Pass its streams on until it has ended; a text as of `_end_of`."""
-    passages = [_Passage(link, job.stdout, OUTPUT)]
-    tty = asked.tty is not None
-    if not tty:
-        passages.append(_Passage(link, job.stderr, ERRORS))
-    tasks = [passage.task for passage in passages]
-    client = asyncio.create_task(_obey(link, job, stdin=asked.stdin or tty))
-    try:
-        ended = await _end_of(job, client, _within(asked), silent)
-        if isinstance(ended, str):
-            return ended
-        passed = -1
-        while not all(task.done() for task in tasks) and passed != (
-            now := sum(one.passed for one in passages)
-        ):
-            passed = now
-            await asyncio.wait(tasks, timeout=_LINGER_SECONDS)
-    except asyncio.CancelledError:
-        job.signal(signal.SIGKILL)
-        raise
-    finally:
-        for task in (client, *tasks):
-            task.cancel()
-        await asyncio.gather(client, *tasks, return_exceptions=True)
-        with contextlib.suppress(CapsemError):
-            job.abandon()
-    return Exited(ended.code, ended.signal, ended.timed_out, ended.cpu_ms, ended.max_rss_bytes)
-
-
-async def _pieces(source: Incoming) -> AsyncIterator[bytes]:
-    with contextlib.suppress(StreamResetError):
-        async for chunk in source:
-            for place in range(0, len(chunk), DATA_LIMIT):
-                yield chunk[place : place + DATA_LIMIT]
-
-
-class _Waiting:
-    """Input that the command has not taken yet; at most WINDOW bytes."""
-
-    def __init__(self) -> None:
-        self._pieces: asyncio.Queue[bytes] = asyncio.Queue()
-        self._held = 0
-
-    def put(self, content: bytes) -> None:
-        """A piece, or nothing for the end.
-
-        Raises:
-            WireError: it is more than there was room for.
-        """
-        self._held += len(content)
-        if self._held > WINDOW:
-            raise WireError("more input than there was room for", next_step="wait for credit")
-        self._pieces.put_nowait(content)
-
-    async def get(self) -> bytes:
-        """The next piece."""
-        return await self._pieces.get()
-
-    def taken(self, content: bytes) -> None:
-        """The command has it."""
-        self._held -= len(content)
-
-
-async def _obey(link: Link, job: Job, *, stdin: bool) -> None:
-    """What the client sends while its command runs; when it hangs up, the command is killed."""
-    waiting = _Waiting()
-    feeding = asyncio.create_task(_feed(link, job, waiting)) if stdin else None
-    try:
-        while (frame := await link.receive()) is not None:
-            match frame:
-                case Data(stream, content) if stream == INPUT and feeding is not None:
-                    waiting.put(content)
-                case End(stream) if stream == INPUT and feeding is not None:
-                    waiting.put(b"")
-                case Message():
-                    match decode_client(frame):
-                        case Signal(number):
-                            job.signal(number)
-                        case Resize(rows, columns):
-                            job.resize(rows, columns)
-                        case _:
-                            raise WireError("one operation a connection", next_step="connect again")
-                case _:
-                    raise WireError(
-                        "a frame that has no place here", next_step="see docs/formats/machine-monitor.md"
-                    )
-    except WireError:
-        pass
-    finally:
-        if feeding is not None:
-            feeding.cancel()
-    job.signal(signal.SIGKILL)
-
-
-async def _feed(link: Link, job: Job, waiting: _Waiting) -> None:
-    while data := await waiting.get():
-        with contextlib.suppress(StreamResetError, ValueError):
-            await job.stdin.write(data)
-        waiting.taken(data)
-        await link.send(encode_frame(Credit(INPUT, len(data))))
-    job.stdin.end()
+    return seeing.seen()
 
 
 async def work_on_file(machine: Machine, link: Link, asked: File) -> None:
@@ -337,8 +227,14 @@ async def work_on_file(machine: Machine, link: Link, asked: File) -> None:
     """
     channel = machine.channel
     user = asked.user or 0
-    verdict = machine.rules.file(_OPERATIONS[asked.op], asked.path)
-    await decide(machine, "machine.file", verdict, operation=asked.op, target=asked.path, user=user)
+    _able(channel, asked)
+    verdicts = (
+        [machine.rules.file(_OPERATIONS[asked.op], asked.path)]
+        if asked.to is None
+        else machine.rules.rename(asked.path, asked.to)
+    )
+    for verdict in verdicts:
+        await decide(machine, "machine.file", verdict, operation=asked.op, target=asked.path, user=user)
     with machine.job():
         try:
             value = await machine.patience.while_it_answers(channel, _worked(channel, link, asked, user))
@@ -346,6 +242,20 @@ async def work_on_file(machine: Machine, link: Link, asked: File) -> None:
                 await link.send(encode(Result(value)))
         except GuestError as error:
             await link.send(encode(as_error(error)))
+
+
+def _able(channel: Channel, asked: File) -> None:
+    """Refuse what the agent of an older image would end its machine over.
+
+    Raises:
+        MachineError: the agent of this machine cannot do it.
+    """
+    need = "pages" if asked.after is not None else {"rename": "rename", "watch": "watch"}.get(asked.op)
+    if need is not None and need not in channel.capabilities:
+        raise MachineError(
+            f"this machine's agent is too old to {asked.op if asked.after is None else 'list so many names'}",
+            next_step="capsem image build, then create the machine again",
+        )
 
 
 async def _worked(channel: Channel, link: Link, asked: File, user: int) -> dict[str, Any] | None:
@@ -357,6 +267,8 @@ async def _worked(channel: Channel, link: Link, asked: File, user: int) -> dict[
             return await _received(
                 link, await channel.write_file(asked.path, mode=asked.mode, uid=user, gid=user)
             )
+        case "watch":
+            return await looking.watch(channel, link, asked, user)
         case "pack":
             return await archives.pack(channel, link, asked, user)
         case "unpack":
@@ -367,14 +279,15 @@ async def _worked(channel: Channel, link: Link, asked: File, user: int) -> dict[
             return value
         case _:
             return await channel.file(
-                asked.op, asked.path, uid=user, gid=user, mode=asked.mode, recursive=asked.recursive
-            )
+                asked.op, asked.path, uid=user, gid=user, mode=asked.mode, recursive=asked.recursive, to=asked.to,
+                after=asked.after,
+            )  # fmt: skip
 
 
 async def _sent(link: Link, job: Job) -> dict[str, Any] | None:
     """A file's content to the client."""
     try:
-        async for untrusted in _pieces(job.stdout):
+        async for untrusted in pieces(job.stdout):
             await link.send(encode_frame(Data(OUTPUT, untrusted)))
             if link.lost:
                 # A file of the guest need not end.

@@ -84,13 +84,23 @@ class Rules:
         }  # fmt: skip
         return self._decided("process", subject)
 
-    def file(self, operation: str, path: str) -> Verdict:
-        """May this be done to a file? `operation`: read, write, create or remove."""
+    def file(self, operation: str, path: str, *, source: str | None = None) -> Verdict:
+        """May this be done to a file? `operation`: read, write, create, remove, or rename with the name before."""
         name = PurePosixPath(path).name
         subject = {
             "operation": operation, "path": path, "name": name, "ext": PurePosixPath(name).suffix.removeprefix("."),
         }  # fmt: skip
+        if source is not None:
+            subject["from"] = source
         return self._decided("file", subject)
+
+    def rename(self, before: str, after: str) -> list[Verdict]:
+        """May a file have another name? Where there are rules it must be free to read and to remove, too.
+
+        Else what they keep under one name could be had under another.
+        """
+        source = [] if self._rules is None else [self.file(what, before) for what in ("read", "remove")]
+        return [*source, self.file("rename", after, source=before)]
 
     def _decided(self, kind: str, subject: dict[str, Any]) -> Verdict:
         event = {

@@ -18,20 +18,24 @@ from capsem.errors import CapsemError, ConflictError, WireError
 from capsem.host.link import Link
 from capsem.host.operation import told
 from capsem.host.peer import is_ours
-from capsem.processes.monitor.acts import run_command, work_on_file
+from capsem.processes.monitor.acts import attend, run_command, work_on_file
 from capsem.processes.monitor.leases import Leases
 from capsem.processes.monitor.machine import Machine
 from capsem.wire.frame import Message
 from capsem.wire.monitor import (
     Answer,
     Asks,
+    Attach,
     Become,
+    Commands,
     Copy,
+    Deadline,
     Done,
     Exec,
     File,
     Info,
     Lease,
+    Listed,
     Result,
     Secrets,
     Stop,
@@ -107,7 +111,7 @@ class Door:
         if not isinstance(first, Message):
             raise WireError("the first frame is no message", next_step="see docs/formats/machine-monitor.md")
         asked = decode_client(first)
-        if crowded and isinstance(asked, Exec | File | Copy):
+        if crowded and isinstance(asked, Exec | File | Copy | Attach):
             raise _crowded()
         match asked:
             case Info():
@@ -138,12 +142,25 @@ class Door:
             case Answer():
                 outcome = await self._machine.network.answer(asked)
                 await link.send(encode(Result({"outcome": outcome})))
-            case Exec():
-                await run_command(self._machine, link, asked)
-            case File():
-                await work_on_file(self._machine, link, asked)
+            case Deadline(after_ms):
+                self._machine.end_after(None if after_ms is None else after_ms / 1000)
+                await link.send(encode(Done()))
+            case Exec() | Attach() | Commands() | File():
+                await self._work(link, asked)
             case _:
                 raise WireError("that asks nothing", next_step="see docs/formats/machine-monitor.md")
+
+    async def _work(self, link: Link, asked: Exec | Attach | Commands | File) -> None:
+        """What is done in the machine for a client."""
+        match asked:
+            case Exec():
+                await run_command(self._machine, link, asked)
+            case Attach():
+                await attend(self._machine, link, asked)
+            case Commands():
+                await link.send(encode(Listed(self._machine.commands.told)))
+            case File():
+                await work_on_file(self._machine, link, asked)
 
 
 def _crowded() -> ConflictError:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from capsem.errors import CapsemError, MachineError
+from capsem.errors import CapsemError, ConflictError, MachineError
 from capsem.host import kept
 from capsem.host import memory as memories
 from capsem.host.disk import copy_disk
@@ -216,6 +216,27 @@ class Machine(Running):
             if self._qemu is not None:
                 self._qemu.kill()
         await self.ended.wait()
+
+    def end_after(self, seconds: float | None) -> None:
+        """Have it end so many seconds from now, in order; None: when it is ended. What was said before counts no more.
+
+        Raises:
+            MachineError: it does not run.
+        """
+        _ = self.channel
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._ends_at = None
+        if seconds is not None:
+            self._ends_at = time.monotonic() + seconds
+            self._deadline = asyncio.create_task(self._end_in(seconds))
+
+    async def _end_in(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        # What is kept of it, or copied, is whole first. Somebody may be ending it already.
+        async with self._one_copy:
+            with contextlib.suppress(ConflictError):
+                await self.stop(force=False, why=f"its time of {seconds:g} s was over")
 
     def fields(self) -> dict[str, Any]:
         """What identifies it in an entry."""

@@ -32,6 +32,7 @@ from capsem.host.programs import find_qemu
 from capsem.host.qemu import Files, Qemu, launch
 from capsem.host.whole import settle, write_whole
 from capsem.processes.monitor import starting
+from capsem.processes.monitor.attending import Commands
 from capsem.processes.monitor.console import keep
 from capsem.processes.monitor.deciding import Rules
 from capsem.processes.monitor.evidence import Evidence
@@ -81,6 +82,7 @@ class Running:
         self.unclaimed = self._prepared = False
         self.became = asyncio.Event()
         self.jobs = 0
+        self.commands = Commands()
         self._plan = plan
         self._directory = directory
         self._template = None if memory is None or state is None else (memory, state)
@@ -97,6 +99,8 @@ class Running:
         self._keeping: asyncio.Task[None] | None = None
         self._recorded: asyncio.Task[None] | None = None
         self._freeing: asyncio.Task[None] | None = None
+        self._deadline: asyncio.Task[None] | None = None
+        self._ends_at: float | None = None
         self._reports: list[asyncio.Task[None]] = []
         self.network = Network(record, self._write, directory)
         self.sharing = Sharing(directory, self._write)
@@ -143,6 +147,7 @@ class Running:
             template=self._template is not None, uptime_ms=int((time.monotonic() - self._since) * 1000),
             kernel="" if ready is None else ready.kernel, agent="" if ready is None else ready.agent, jobs=self.jobs,
             problem=self.patience.problem,
+            ends_in_ms=None if self._ends_at is None else max(0, int((self._ends_at - time.monotonic()) * 1000)),
         )  # fmt: skip
 
     async def prepare(self) -> None:
@@ -400,6 +405,8 @@ class Running:
         await self.evidence.write(kind, fields)
 
     async def _let_go(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
         await self.patience.close()
         await self.sharing.close()
         await self.network.close()

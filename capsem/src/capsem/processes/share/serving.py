@@ -68,9 +68,7 @@ class Serving:
             Op.GETATTR: lambda r: fuse.attributes(tree.attributes(r.node)),
             Op.SETATTR: self._change,
             Op.READLINK: lambda r: tree.target(r.node),
-            Op.SYMLINK: lambda r: self._never(
-                r, r.names(None, 1, rest=True)[0], "a link on the host leads the host"
-            ),
+            Op.SYMLINK: lambda r: fuse.entry(tree.make_link(r.node, *r.link())),
             Op.LINK: lambda r: self._never(r, r.names(fuse.LINK)[0], "a hard link gives a file another name"),
             Op.MKNOD: self._make_file,
             Op.MKDIR: lambda r: fuse.entry(

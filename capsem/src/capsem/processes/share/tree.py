@@ -1,7 +1,8 @@
 """One directory of the host, by descriptor: what a guest's kernel asks of it is done here or refused.
 
 Every path is walked from the directory's own descriptor, one name at a time, never over a link; the last name is
-acted on in the directory that was reached. Refuses links, hard links, devices, FIFOs, sockets, set-user-id bits, other
+acted on in the directory that was reached. A link that is made is a file that stands for one (`capsem.workspace.live`);
+the guest alone takes it for a link. Refuses hard links, devices, FIFOs, sockets, set-user-id bits, other
 owners, other file systems mounted below, changes of a file that has another name, and what `capsem.workspace.live`
 refuses. Errors are `OSError`.
 
@@ -20,14 +21,23 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from capsem.processes.share.links import SAFE, as_link, read_target, seen, shown, target_at
 from capsem.wire.fuse import WRITE_LIMIT, Attributes, Entry
 from capsem.workspace.guards import Guards
-from capsem.workspace.live import Budget, Limits, Node, Nodes, fault, unmade
+from capsem.workspace.live import (
+    LINK_BIT,
+    Budget,
+    Limits,
+    Node,
+    Nodes,
+    fault,
+    link_text,
+    unmade,
+)
 
 T = TypeVar("T")
 Refused = Callable[[str, str, str], None]
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _WRITING = (os.O_WRONLY, os.O_RDWR)
 # Names below a directory that is moved, each of which is looked at; more is moved name by name.
@@ -38,14 +48,6 @@ _LISTED = 400_000
 _JUDGED = 1 << 15
 MODE_BITS = 0o755
 NOREPLACE = 1
-
-
-def shown(about: os.stat_result) -> Attributes:
-    """What a file is, for the guest: no set-user-id, set-group-id or sticky bit."""
-    return Attributes(
-        about.st_ino, about.st_size, about.st_blocks, about.st_atime_ns, about.st_mtime_ns, about.st_ctime_ns,
-        about.st_mode & ~0o7000, about.st_nlink,
-    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -139,25 +141,25 @@ class Tree:
         if self._withheld(path):
             raise fault(errno.ENOENT)
         with self._directory(self.nodes.path(parent)) as at:
-            about = self._stat(at, name)
+            about = seen(at, name, self._stat(at, name))
         return self._told(parent, name, about)
 
-    def _told(self, parent: Node, name: str, about: os.stat_result) -> Entry:
-        return Entry(self.nodes.told(parent, name).number, shown(about))
+    def _told(self, parent: Node, name: str, about: Attributes) -> Entry:
+        return Entry(self.nodes.told(parent, name).number, about)
 
     def attributes(self, number: int) -> Attributes:
         """What a node is; of one whose name was removed, by an open file of it."""
-        return shown(self._about(self.nodes.get(number)))
-
-    def _about(self, node: Node) -> os.stat_result:
+        node = self.nodes.get(number)
         if node.handles:
-            return os.fstat(self._files[node.handles[-1]].descriptor)
+            return shown(os.fstat(self._files[node.handles[-1]].descriptor))
         with self._place(node) as (at, name):
-            return self._stat(at, name)
+            return seen(at, name, self._stat(at, name))
 
     def target(self, number: int) -> bytes:
         """Where a link leads; the guest walks it in its own tree."""
         with self._place(self.nodes.get(number)) as (at, name):
+            if (target := target_at(at, name, self._stat(at, name))) is not None:
+                return target
             return os.fsencode(os.readlink(name, dir_fd=at))
 
     def space(self) -> tuple[int, int, int, int]:
@@ -191,6 +193,9 @@ class Tree:
             self._may("change", path)
         with self._opened(node, writes=size is not None) as file:
             about = os.fstat(file)
+            target = read_target(file)
+            if target is not None and (mode is not None or size is not None):
+                raise fault(errno.EOPNOTSUPP)
             if not node.gone:
                 self._own("change", node, about)
             if mode is not None:
@@ -205,7 +210,8 @@ class Tree:
                     file,
                     ns=(old[0] if times[0] is None else times[0], old[1] if times[1] is None else times[1]),
                 )
-            return shown(os.fstat(file))
+            about = os.fstat(file)
+            return shown(about) if target is None else as_link(about, target)
 
     def _resize(self, file: int, before: int, after: int) -> None:
         self.budget.grow(before, after)
@@ -225,10 +231,10 @@ class Tree:
         with self._place(node) as (at, name):
             self._real(self._stat(at, name))
             try:
-                file = os.open(name, (os.O_RDWR if writes else os.O_RDONLY) | _SAFE, dir_fd=at)
+                file = os.open(name, (os.O_RDWR if writes else os.O_RDONLY) | SAFE, dir_fd=at)
             except PermissionError:
                 # Who may not read it may still write it.
-                file = os.open(name, os.O_WRONLY | _SAFE, dir_fd=at)
+                file = os.open(name, os.O_WRONLY | SAFE, dir_fd=at)
         try:
             self._real(os.fstat(file))
             yield file
@@ -246,7 +252,7 @@ class Tree:
         self._may("make", self.nodes.path(parent, name))
         with self._directory(self.nodes.path(parent)) as at:
             self._new(lambda: os.mkdir(name, mode & MODE_BITS, dir_fd=at))
-            return self._told(parent, name, self._stat(at, name))
+            return self._told(parent, name, shown(self._stat(at, name)))
 
     def make_file(self, number: int, name: str, mode: int) -> Entry:
         """Make an empty file; nothing else is made."""
@@ -257,11 +263,45 @@ class Tree:
         self._may("make", path)
         with self._directory(self.nodes.path(parent)) as at:
             os.close(self._fresh(at, name, mode))
-            return self._told(parent, name, self._stat(at, name))
+            return self._told(parent, name, shown(self._stat(at, name)))
+
+    def make_link(self, number: int, name: str, target: bytes) -> Entry:
+        """Make a file that stands for a link; to the host it is a file, and leads nowhere."""
+        parent = self.nodes.get(number)
+        self._may("make", self.nodes.path(parent, name))
+        text = link_text(target)
+        with self._directory(self.nodes.path(parent)) as at:
+            self.budget.grow(0, len(text))
+            try:
+                self._stands_for(at, name, text)
+            except OSError:
+                self.budget.size -= len(text)
+                raise
+            return self._told(parent, name, seen(at, name, self._stat(at, name)))
+
+    def _stands_for(self, at: int, name: str, text: bytes) -> None:
+        """A file with this text and `LINK_BIT`, or none.
+
+        Raises:
+            OSError: EPERM: the file system does not keep that bit.
+        """
+        file = self._fresh(at, name, 0o644)
+        try:
+            if os.write(file, text) != len(text):
+                raise fault(errno.ENOSPC)
+            os.fchmod(file, 0o644 | LINK_BIT)
+            if not os.fstat(file).st_mode & LINK_BIT:
+                raise fault(errno.EPERM)
+        except OSError:
+            os.unlink(name, dir_fd=at)
+            self.budget.files -= 1
+            raise
+        finally:
+            os.close(file)
 
     def _fresh(self, at: int, name: str, mode: int) -> int:
         return self._new(
-            lambda: os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE, mode & MODE_BITS, dir_fd=at)
+            lambda: os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, mode & MODE_BITS, dir_fd=at)
         )
 
     def _new(self, make: Callable[[], T]) -> T:
@@ -368,12 +408,15 @@ class Tree:
             self._may("write", path)
         self._room()
         with self._place(node) as (at, name):
-            if not stat.S_ISREG(self._stat(at, name).st_mode):
+            found = self._stat(at, name)
+            if not stat.S_ISREG(found.st_mode):
                 raise fault(errno.EISDIR)
+            if target_at(at, name, found) is not None:
+                raise fault(errno.ELOOP)
             access = flags & os.O_ACCMODE
             # A file that is opened only for reading cannot be cut; Linux lets open() do both at once.
             access = os.O_RDWR if access == os.O_RDONLY and writes else access
-            file = os.open(name, access | _SAFE, dir_fd=at)
+            file = os.open(name, access | SAFE, dir_fd=at)
         try:
             about = os.fstat(file)
             self._real(about)
@@ -401,7 +444,7 @@ class Tree:
                 found = self.lookup(number, name)
                 return found, self.open(found.node, flags)
             try:
-                found = self._told(parent, name, os.fstat(file))
+                found = self._told(parent, name, shown(os.fstat(file)))
                 return found, self._kept(self.nodes.get(found.node), file, writes=True)
             except BaseException:
                 os.close(file)
@@ -475,7 +518,7 @@ class Tree:
                     if self._listed + len(names) >= _LISTED:
                         raise fault(errno.ENFILE)
                     inside = f"{path}/{one.name}" if path else one.name
-                    if (kind := _kind(one)) in _KINDS and not self._withheld(inside):
+                    if (kind := _kind(one, directory)) in _KINDS and not self._withheld(inside):
                         names.append((one.name, one.inode(), kind))
         except BaseException:
             os.close(directory)
@@ -498,14 +541,21 @@ class Tree:
         if name in {".", ".."}:
             return None
         try:
-            return self._told(file.node, name, self._stat(file.descriptor, name))
+            return self._told(file.node, name, seen(file.descriptor, name, self._stat(file.descriptor, name)))
         except OSError:
             return None
 
 
-def _kind(one: os.DirEntry[str]) -> int:
+def _kind(one: os.DirEntry[str], directory: int) -> int:
     if one.is_symlink():
         return stat.S_IFLNK
     if one.is_dir(follow_symlinks=False):
         return stat.S_IFDIR
-    return stat.S_IFREG if one.is_file(follow_symlinks=False) else 0
+    if not one.is_file(follow_symlinks=False):
+        return 0
+    try:
+        about = one.stat(follow_symlinks=False)
+        return stat.S_IFREG if target_at(directory, one.name, about) is None else stat.S_IFLNK
+    except OSError:
+        # Gone meanwhile, or not ours to look at.
+        return stat.S_IFREG
