@@ -325,7 +325,7 @@ async def test_a_machine_that_stands_still_keeps_no_client_past_its_time(
     async with standing(tmp_path) as machine:
         _, _, ended = await ran(shell("exit 3", timeout_ms=60_000))
         assert ended.code == 3, "it answers"
-        monkeypatch.setattr("capsem.processes.monitor.acts._KILL_SECONDS", 0.5)
+        monkeypatch.setattr("capsem.processes.monitor.attending.KILL_SECONDS", 0.5)
         monkeypatch.setattr("capsem.processes.monitor.acts._ANSWER_SECONDS", 1.0)
         operation = await begin(places.monitor_socket(ID), shell("exec sleep 60"))
         assert isinstance(await anext(aiter(operation)), Started)
