@@ -54,9 +54,11 @@ impl Bounds {
     }
 }
 
-/// Between two looks at a tree that does something, and the longest between two at one that rests.
+/// Between two looks at a tree that does something, and the longest between two at one that rests: where its time is
+/// bounded, and where only the number of its processes is, which the kernel bounds too.
 const LOOK: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST_HELD: Duration = Duration::from_secs(8);
 /// Processor time is counted in ticks of this many milliseconds: so much may be of another moment.
 const TICK_MS: u64 = 10;
 
@@ -67,7 +69,7 @@ const TICK_MS: u64 = 10;
 /// bound of its own on processes.
 #[derive(Debug)]
 pub struct Pace {
-    may_wait: bool,
+    longest: Duration,
     last: Look,
     /// How long to wait until the next look.
     pub wait: Duration,
@@ -77,8 +79,14 @@ impl Pace {
     /// From the bounds that are watched; `held`: the kernel bounds the number of processes, if not so exactly.
     #[must_use]
     pub fn new(bounds: &Bounds, held: bool) -> Pace {
+        let watched = bounds.memory.is_some() || (bounds.processes.is_some() && !held);
+        let longest = match bounds.cpu {
+            _ if watched => LOOK,
+            Some(_) => LONGEST,
+            None => LONGEST_HELD,
+        };
         Pace {
-            may_wait: bounds.memory.is_none() && (held || bounds.processes.is_none()),
+            longest,
             last: Look::default(),
             wait: LOOK,
         }
@@ -89,8 +97,8 @@ impl Pace {
         let waited = u64::try_from(self.wait.as_millis()).unwrap_or(u64::MAX);
         let rests = look.processes == self.last.processes
             && look.cpu.saturating_sub(self.last.cpu) <= TICK_MS + waited / 20;
-        self.wait = if rests && self.may_wait {
-            (self.wait * 2).min(LONGEST)
+        self.wait = if rests {
+            (self.wait * 2).min(self.longest)
         } else {
             LOOK
         };
@@ -203,11 +211,12 @@ mod tests {
             cpu: 70,
             processes: 3,
         };
-        let few = Bounds {
+        let timed = Bounds {
+            cpu: Some(60_000),
             processes: Some(64),
             ..Bounds::default()
         };
-        let mut pace = Pace::new(&few, true);
+        let mut pace = Pace::new(&timed, true);
         pace.saw(&rest);
         assert_eq!(pace.wait, LOOK, "it was not seen before");
         for _ in 0..9 {
@@ -230,6 +239,24 @@ mod tests {
         pace.saw(&Look {
             processes: 4,
             ..busy
+        });
+        assert_eq!(pace.wait, LOOK);
+    }
+
+    #[test]
+    fn what_the_kernel_bounds_too_is_looked_at_least_often() {
+        let few = Bounds {
+            processes: Some(64),
+            ..Bounds::default()
+        };
+        let mut pace = Pace::new(&few, true);
+        for _ in 0..12 {
+            pace.saw(&Look::default());
+        }
+        assert_eq!(pace.wait, LONGEST_HELD);
+        pace.saw(&Look {
+            processes: 1,
+            ..Look::default()
         });
         assert_eq!(pace.wait, LOOK);
     }

@@ -53,11 +53,18 @@ BOOT_SECONDS = {Accelerator.TCG: 60.0, Accelerator.KVM: 15.0, Accelerator.HVF: 1
 # How often a machine made ahead is told who it is, and runs a command of ours: QEMU translates each way the first time.
 AHEAD_RUNS = 3
 ENTROPY_BYTES = 64
+# By how much this host's clock may have been set, or stood still while the host slept, since a machine was told it.
+CLOCK_NS = 10_000_000
 
 
 def now() -> str:
     """This moment as records have it: RFC 3339, UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def clock_offset() -> int:
+    """Nanoseconds that this host's clock is ahead of one that only goes on and stands while the host sleeps."""
+    return time.time_ns() - time.monotonic_ns()
 
 
 class Running:
@@ -92,6 +99,7 @@ class Running:
         self._channel: Channel | None = None
         self._evidence: Evidence | None = None
         self._ready: Ready | None = None
+        self._told_at: int | None = None
         self._since = 0.0
         self._why: str | None = None
         self._one_copy = asyncio.Lock()
@@ -163,7 +171,7 @@ class Running:
             async with asyncio.timeout(BOOT_SECONDS[self._plan.accelerator]):
                 await self._begin()
                 for _ in range(AHEAD_RUNS):
-                    await self._agent.identify(os.urandom(ENTROPY_BYTES), self.record.id, time.time_ns())
+                    await self._identify(self.record.id, None)
                     job = await self._agent.exec(["true"], cwd="/root", stdin=True)
                     job.stdin.end()
                     await job.wait()
@@ -291,15 +299,26 @@ class Running:
         self._reports.append(asyncio.create_task(watch(self._agent, self._write)))
         # It is asked before anything can run that is to be told of.
         await asyncio.sleep(0)
-        self._ready = await self._agent.identify(
-            os.urandom(ENTROPY_BYTES), hostname, time.time_ns(), authority
-        )
+        if not (self._prepared and self._is_told(hostname, authority)):
+            await self._identify(hostname, authority)
         assert self._qemu is not None
         self.network.attach(self._qemu.ports[NETWORK], self._qemu.ports[MCP])
         if self.record.spec.live:
             await self.sharing.start(str(self.record.spec.workspace), self._qemu.ports[SHARE], self._agent)
         if (used := starting.used_up(self._used)) is not None:
             self._freeing = asyncio.create_task(asyncio.to_thread(os.close, used))
+
+    async def _identify(self, hostname: str, authority: str | None) -> None:
+        """Tell it who it is, with random numbers that no other machine has, and what time it is."""
+        self._told_at = clock_offset()
+        self._ready = await self._agent.identify(
+            os.urandom(ENTROPY_BYTES), hostname, time.time_ns(), authority
+        )
+
+    def _is_told(self, hostname: str, authority: str | None) -> bool:
+        """Whether it was told all of that when it was made ahead, and its clock still goes by this host's."""
+        told_at, same = self._told_at, hostname == self.record.id and authority is None
+        return same and told_at is not None and abs(clock_offset() - told_at) < CLOCK_NS
 
     async def _begin(self) -> None:
         """Start QEMU, and let the guest run; nobody's programs do yet."""
