@@ -104,6 +104,7 @@ pub const HEADERS: &[&str] = &[
     "proxy-authorization",
     "cookie",
     "set-cookie",
+    "mcp-session-id",
 ];
 
 /// `blake3:<hex>` over the rule set and the version of the code that applies it.

@@ -393,6 +393,30 @@ async def test_while_a_person_is_asked_the_rest_goes_on_and_what_is_taken_back_g
         assert (entry["decision"]["action"], entry["decision"]["by"]) == ("block", "ask")
 
 
+async def test_what_is_taken_back_keeps_no_other_request_waiting() -> None:
+    async with relayed() as (stand, program):
+        server = await served(stand)
+
+        async def taken_back(number: int) -> None:
+            cancelled = {
+                "jsonrpc": "2.0",
+                "method": "notifications/cancelled",
+                "params": {"requestId": number},
+            }
+            await program.say(call(number, "read"), cancelled)
+            assert (await server.heard())["id"] == number
+            assert (await server.heard())["method"] == "notifications/cancelled"
+
+        for number in range(relaying.PENDING + 2):
+            await taken_back(number)
+        await program.say(call(1000, "read"))
+        assert (await server.heard())["id"] == 1000
+        # The oldest are given up; another one's answer, which was on its way already, is one still.
+        await stand.until(lambda: len([one for one in told(stand) if "error" in one["mcp"]]) == 2)
+        await server.say({"jsonrpc": "2.0", "id": relaying.PENDING, "result": {"late": True}})
+        assert (await program.heard())["result"] == {"late": True}
+
+
 async def test_an_answer_of_a_server_to_what_a_person_is_asked_about_goes_nowhere() -> None:
     async with relayed(rules=RULES) as (stand, program):
         server = await served(stand)

@@ -137,6 +137,8 @@ class _Way:
         self.waiting: dict[str, tuple[Identity, Message]] = {}
         self.asking: dict[str, asyncio.Task[None]] = {}
         """What a person is asked about, by id; a notification's is its event's."""
+        self.taken_back: dict[str, None] = {}
+        """Which of those that wait their side has taken back; an answer may come all the same."""
         self.tasks: set[asyncio.Task[None]] = set()
         """The same, until what was decided has gone on."""
         self.write = write
@@ -218,6 +220,7 @@ class _Talk:
                 if way is self._out:
                     lost.append(failure(ERROR, f"capsule: no answer: {why} ({self._name})", identity))
             way.waiting.clear()
+            way.taken_back.clear()
         with contextlib.suppress(ConnectionError, CapsemError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 for line in lost:
@@ -251,7 +254,7 @@ class _Talk:
         key = None if spoken.id is None else str(spoken.id)
         message = self._told(way, spoken)
         waiting = way.waiting.keys() | way.asking.keys()
-        if key is not None and (key in waiting or len(waiting) >= PENDING):
+        if key is not None and (key in waiting or len(waiting) - len(way.taken_back) >= PENDING):
             held = "another request with its id waits" if key in waiting else f"{PENDING} requests wait"
             refused = refused or Verdict("block", "protocol", held)
         if way is self._out and spoken.method == "tools/call":
@@ -269,7 +272,7 @@ class _Talk:
             task.add_done_callback(lambda over: _forget(way, over))
             return
         if spoken.method == "notifications/cancelled":
-            _cancel(spoken, way)
+            self._cancel(spoken, way)
         await self._pass_or_refuse(message, spoken, judged.verdict, way, back)
 
     def _judged(self, message: Message) -> Judgement:
@@ -318,6 +321,24 @@ class _Talk:
             task.cancel()
         await asyncio.gather(*way.tasks, return_exceptions=True)
 
+    def _cancel(self, spoken: Spoken, way: _Way) -> None:
+        """A request that its side takes back: nobody is asked about it any more, and it keeps no other one waiting."""
+        untrusted = json.loads(spoken.line).get("params", {}).get("requestId")
+        if not isinstance(untrusted, str | int):
+            return
+        key = str(untrusted)
+        if (asking := way.asking.get(key)) is not None:
+            asking.cancel(_TAKEN_BACK)
+        if key not in way.waiting:
+            return
+        way.taken_back[key] = None
+        if len(way.taken_back) > PENDING:
+            oldest = next(iter(way.taken_back))
+            del way.taken_back[oldest]
+            _, message = way.waiting.pop(oldest)
+            message.section["error"] = "no answer: it was taken back"
+            self._record(message)
+
     async def _pass_or_refuse(
         self, message: Message, spoken: Spoken, verdict: Verdict, way: _Way, back: _Way
     ) -> None:
@@ -339,6 +360,7 @@ class _Talk:
         if found is None or found[0] != spoken.id or type(found[0]) is not type(spoken.id):
             raise SpokenError("an answer to nothing that was asked")
         del asked.waiting[key]
+        asked.taken_back.pop(key, None)
         message = found[1]
         for told in asked.exchange.answer(spoken.line):
             message.section.update((name, told[name]) for name in ("error", "result_size") if name in told)
@@ -412,14 +434,6 @@ class _Talk:
         fields: dict[str, Any] = {"event": message.event()["event"], **self._program, "mcp": section}
         fields["decision"] = verdict.entry()
         self._session.recorder.write("egress.mcp", fields, event_id=message.id)
-
-
-def _cancel(spoken: Spoken, way: _Way) -> None:
-    """A request that a person is asked about, and that its side takes back, is asked about no more."""
-    untrusted = json.loads(spoken.line).get("params", {}).get("requestId")
-    asking = way.asking.get(str(untrusted)) if isinstance(untrusted, str | int) else None
-    if asking is not None:
-        asking.cancel(_TAKEN_BACK)
 
 
 def _forget(way: _Way, task: asyncio.Task[None]) -> None:
