@@ -18,7 +18,7 @@ CAPSEM = ROOT / "capsem/src/capsem"
 # P of ARCHITECTURE.md's code map: no socket, file, clock, thread, process, randomness or log.
 PURE_PACKAGES = (
     "capsule.errors", "capsule.policy", "capsule.sandbox", "capsule.audit", "capsule.profile", "capsule.overlay",
-    "capsule.rules",
+    "capsule.rules", "capsule.unprintable",
     "capsule.egress.frames", "capsule.egress.hello", "capsule.egress.judgement", "capsule.egress.verdict",
     "capsule.egress.model",
     "capsule.egress.dns", "capsule.egress.dns_record", "capsule.egress.pool",

@@ -14,6 +14,7 @@ LEVELS = {
     "capsule.errors": -1,
     "capsule.places": -1,
     "capsule.regular": -1,
+    "capsule.unprintable": -1,
     "capsule.policy": 0,
     "capsule.rules": 1,
     "capsule.sandbox": 2,
@@ -55,7 +56,7 @@ OFFERED = {
     # The session database over a machine's log, and how it is told.
     "capsule.cli.sessions.query", "capsule.cli.sessions.show", "capsule.cli.sessions.story",
     "capsule.cli.sessions.timeline", "capsule.sessions.database", "capsule.sessions.ingest", "capsule.sessions.query",
-    "capsule.sessions.schema", "capsule.sessions.timeline",
+    "capsule.sessions.schema", "capsule.sessions.timeline", "capsule.unprintable",
     # The egress of a run, which a machine's proxy is made of.
     "capsule.egress.caller", "capsule.egress.certificates", "capsule.egress.dialer", "capsule.egress.encryption",
     "capsule.egress.frames", "capsule.egress.judgement", "capsule.egress.lean", "capsule.egress.mcp_call",

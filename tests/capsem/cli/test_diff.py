@@ -47,7 +47,7 @@ def test_a_name_cannot_drive_the_terminal(tmp_path: Path, capsys: pytest.Capture
     one = Difference("a\x1b[2J\n\udcff", "added", None, Node("directory", 0o755))
     shown([one], Objects(tmp_path), stat=True, as_json=False)
     out = capsys.readouterr().out
-    assert out == "A a\\x1b[2J\\n\\xff/\n"
+    assert out == "A a\\x1b[2J\\x0a\\xff/\n"
     assert "m a  mode 644 -> 755" in line(
         Difference("a", "mode", Node("file", 0o644, digest="a" * 64), Node("file", 0o755, digest="a" * 64))
     )

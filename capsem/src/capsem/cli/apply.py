@@ -15,7 +15,7 @@ from capsem.cli.asking import MachineName, ask
 from capsem.cli.diff import fetched, line
 from capsem.host.applying import Reviewed, review, take_over
 from capsem.host.workspace import Workspace
-from capsule.overlay.change import Change
+from capsule.overlay.change import Change, shown
 
 
 @click.command("apply", epilog="Example: capsem apply build src tests")
@@ -60,7 +60,7 @@ def _told(reviewed: Reviewed, stay: list[str], *, taken: bool) -> dict[str, Any]
 def _said(workspace: Workspace, reviewed: Reviewed, stay: list[str], *, taken: bool, dry_run: bool) -> None:
     for change in reviewed.changes:
         terminal.say(_line(reviewed, change))
-    terminal.complain(f"{path} stays: it holds names that were not copied" for path in stay)
+    terminal.complain(f"{shown(path)} stays: it holds names that were not copied" for path in stay)
     trouble = len(reviewed.refused) + len(reviewed.conflicts)
     if taken:
         terminal.say(f"{workspace.root}: {len(reviewed.wanted)} changes taken over")
@@ -75,7 +75,7 @@ def _said(workspace: Workspace, reviewed: Reviewed, stay: list[str], *, taken: b
 
 def _line(reviewed: Reviewed, change: Change) -> str:
     difference = reviewed.differences.get(change.path)
-    text = f"! {change.path}" if difference is None else line(difference)
+    text = f"! {shown(change.path)}" if difference is None else line(difference)
     if change.refused is not None:
         text += f"   REFUSED: {change.refused}"
     elif change.conflict is not None:
@@ -103,5 +103,5 @@ async def at_the_end(machine: Mapping[str, Any], *, apply: bool) -> bool:
             return False
         stay = take_over(workspace, reviewed)
         terminal.complain([f"{len(reviewed.wanted)} changes taken over into {workspace.root}"])
-        terminal.complain(f"{path} stays: it holds names that were not copied" for path in stay)
+        terminal.complain(f"{shown(path)} stays: it holds names that were not copied" for path in stay)
         return True

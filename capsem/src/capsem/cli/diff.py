@@ -20,6 +20,7 @@ from capsem.host.objects import Objects
 from capsem.host.workspace import Found, Workspace
 from capsem.workspace.patch import MAX_TEXT, patch
 from capsem.workspace.tree import Difference, below, differences
+from capsule.overlay import change as overlay
 
 _LETTERS = {"added": "A", "changed": "M", "removed": "D", "mode": "m", "replaced": "R"}
 
@@ -93,14 +94,12 @@ def lines(one: Difference, objects: Objects) -> Iterator[str]:
 def line(one: Difference) -> str:
     """A difference in one line."""
     node = one.after or one.before
-    path = (
-        one.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
-    )
+    path = overlay.shown(one.path)
     if node is None:
         return f"! {path}   never taken over"
     if one.action == "mode" and one.before is not None and one.after is not None:
         return f"m {path}  mode {one.before.mode:o} -> {one.after.mode:o}"
-    end = {"directory": "/", "link": f" -> {node.target}", "file": ""}[node.kind]
+    end = {"directory": "/", "link": f" -> {overlay.shown(node.target)}", "file": ""}[node.kind]
     return f"{_LETTERS[one.action]} {path}{end}"
 
 

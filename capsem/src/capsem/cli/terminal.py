@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capsule.errors import CapsuleError, PolicyError
+from capsule.unprintable import made_visible
 
 if TYPE_CHECKING:
     from capsem.host.progress import Progress
@@ -28,7 +29,7 @@ _NAMED = 20
 
 def plain(text: str) -> str:
     """The text with control characters escaped, so that it cannot drive the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
+    return made_visible(text, but="\n")
 
 
 def say(text: str = "") -> None:

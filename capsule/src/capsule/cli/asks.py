@@ -13,6 +13,7 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.seam import Seam, UnreachedError
+from capsule.unprintable import made_visible
 
 _LONGEST = 300
 _AGAIN = 0.1
@@ -115,5 +116,5 @@ def _typed(untrusted_argv: Iterable[object]) -> str:
 
 def _flat(untrusted: object) -> str:
     # A line break in a URL or an argument would let a program write lines of its own into the question.
-    text = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in str(untrusted))
+    text = made_visible(str(untrusted))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

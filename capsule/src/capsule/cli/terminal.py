@@ -20,12 +20,12 @@ from capsule.policy.paths import shown
 from capsule.sandbox.access import Decision
 from capsule.sandbox.changes import Change
 from capsule.sandbox.plan import Plan
+from capsule.unprintable import made_visible
 
 
 def plain(text: str) -> str:
     """The text with control characters escaped, so that it cannot drive the terminal; a tab as everybody writes it."""
-    text = text.replace("\t", "\\t")
-    return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
+    return made_visible(text.replace("\t", "\\t"), but="\n")
 
 
 def near(path: str) -> str:

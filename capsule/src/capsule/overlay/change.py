@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from capsule.policy.glob import Pattern, split
+from capsule.unprintable import made_visible
 
 Kind = Literal["absent", "file", "directory", "link", "whiteout", "special"]
 Action = Literal["added", "changed", "removed", "mode", "replaced"]
@@ -160,13 +161,4 @@ def guarded(root: str, change: Change, guards: Sequence[tuple[Pattern, str]]) ->
 
 def shown(name: str) -> str:
     """A name for a person: anything that could drive a terminal or be mistaken for a line's end is escaped."""
-    return "".join(char if char.isprintable() and char != "\\" else _escaped(char) for char in name)
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    if char == "\\":
-        return "\\\\"
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{{{code:x}}}"
+    return made_visible(name.replace("\\", "\\\\"))

@@ -17,6 +17,7 @@ from typing import Final
 
 from capsule.errors import RemoteTraceback, ToolError, WorkerError
 from capsule.sdk.values import UnfitValueError, decode, encode
+from capsule.unprintable import made_visible
 
 MAX_TEXT: Final = 16 * 1024
 """Characters of a message or a traceback that cross; the middle of a longer one is left out."""
@@ -95,7 +96,7 @@ def rebuild(text: bytes) -> Exception:
 def _text(untrusted: object) -> str:
     """A bounded str whatever came, with terminal controls made visible."""
     text = _bounded(untrusted) if isinstance(untrusted, str) else ""
-    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
+    return made_visible(text, but="\n\t")
 
 
 def _bounded(text: str) -> str:
