@@ -36,6 +36,19 @@ def test_what_runs_on_the_host_later_is_protected() -> None:
     }  # fmt: skip
 
 
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), max_size=60
+    )
+)
+def test_what_is_protected_takes_little_room_and_is_all_there(names: list[str]) -> None:
+    found = replace(suggest(observation(), base=BASE), protect=tuple(f"/w/{name}" for name in names))
+    text = render_suggestion(found)
+    lines = text.partition("protect: [")[2].partition("\n  ]")[0].splitlines()[1:]
+    assert all(len(line) <= 104 or line.count('", ') == 0 for line in lines)
+    assert load(text)["filesystem"].get("protect", []) == [f"/w/{name}" for name in names]  # type: ignore[index]
+
+
 @given(st.text(max_size=30))
 def test_a_quoted_value_is_that_value_on_one_line(value: str) -> None:
     quoted = quote(value)

@@ -7,6 +7,7 @@ non-ASCII character escaped, so that none can end a line, add a key or move a cu
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 from capsule.profile.suggest import Line, Suggestion
 
@@ -19,6 +20,7 @@ _SECTIONS = (
     ("env", ("pass", "set", "scrub.remove")),
 )
 _WIDTH = 36
+_LINE = 100
 _SHOWN = 40
 """Refused places that are named."""
 
@@ -74,8 +76,9 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
             body += [f"  private: [{', '.join(suggestion.private)}]   # thrown away after the run"]
         if section == "filesystem" and suggestion.protect:
             body += [
-                "  protect:  # what runs on the host later, as in `workspace`",
-                *(f"    - {quote(guard)}" for guard in suggestion.protect),
+                "  protect: [  # what runs on the host later, as in `workspace`",
+                *_beside_one_another(suggestion.protect),
+                "  ]",
             ]
         if body:
             out += [f"{section}:", *body, ""]
@@ -93,6 +96,18 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
     if more := len(suggestion.refused) - _SHOWN:
         out += [f"# and {more} more such places"] * (more > 0)
     return "\n".join(out).rstrip() + "\n"
+
+
+def _beside_one_another(values: Iterable[str]) -> Iterator[str]:
+    """Items of a list, as many on a line as there is room for; one that is longer has its own."""
+    line = ""
+    for item in (f"{quote(value)}," for value in values):
+        if line and len(line) + 1 + len(item) > _LINE:
+            yield f"    {line}"
+            line = ""
+        line = f"{line} {item}" if line else item
+    if line:
+        yield f"    {line}"
 
 
 def _render_line(line: Line) -> str:
