@@ -51,9 +51,9 @@ def test_a_machine_made_ahead_becomes_one_and_is_like_any_other(home: Home, caps
         until_ready(home, 5)
         # One without a name is who it was told to be when it was made; its clock is this host's.
         unnamed = home.create()
-        said = home.text("exec", unnamed, "--", "sh", "-c", "hostname; date +%s").split()
-        assert said[0] == unnamed
-        assert abs(int(said[1]) - time.time()) < 30
+        told = home.text("exec", unnamed, "--", "sh", "-c", "hostname; date +%s").split()
+        assert told[0] == unnamed
+        assert abs(int(told[1]) - time.time()) < 30
         kinds = [entry.get("type") for entry in logged(home.info(unnamed)["log"])]
         assert kinds.index("machine.started") < kinds.index("machine.exec")
         home.capsem("delete", "--force", unnamed)
