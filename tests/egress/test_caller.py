@@ -137,6 +137,20 @@ async def test_what_is_no_answer_is_an_error(answer: bytes, why: str) -> None:
                 await reply.whole(10)
 
 
+async def test_a_request_that_is_not_http_is_an_error_and_goes_nowhere() -> None:
+    async with against(saying(OK)) as (caller, _):
+        for target, fields in (
+            ("/", {"x": " a"}),
+            ("/", {"x": "a\r\nb: c"}),
+            ("/a b", {}),
+            ("/", {"x y": "a"}),
+        ):
+            with pytest.raises(CallError, match="not HTTP"):
+                async with caller.asked("GET", target, fields):
+                    pass
+        assert heads == []
+
+
 async def test_a_connection_that_nobody_carries_is_an_error() -> None:
     async def leaves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         del reader, writer

@@ -9,6 +9,7 @@ import pytest
 
 from capsule.egress.frames import Egress
 from capsule.egress.judgement import ASK_TIMEOUT_MS, Judge
+from capsule.egress.verdict import Verdict
 from capsule.policy.urlpath import plain_path
 from capsule.rules.engine import broken, compile_rules
 from capsule.rules.rule import parse_rules
@@ -404,3 +405,46 @@ def test_broken_rules_deny_everything() -> None:
     assert not verdict.allowed
     assert "rules.yaml:3:5: no" in verdict.reason
     assert not found.name("a.example", "A", "udp").allowed
+
+
+NAMES = """\
+  - {id: block-forge, on: mcp, when: 'mcp.server == "forge" && mcp.tool == "a"', action: block}
+  - {id: ask-forge, on: mcp, when: 'mcp.server == "forge" && mcp.tool == "b"', action: ask}
+  - {id: ask-host, on: mcp, when: 'mcp.server == "a.example" && mcp.tool in ["a", "b", "c"]', action: ask}
+  - {id: find-all, on: mcp, when: 'true', action: allow, priority: 900, level: informational}
+"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "asked", "by"),
+    [("a", (), "block-forge"), ("b", ("ask-host", "ask-forge"), None), ("c", ("ask-host",), None), ("d", (), None)],
+)  # fmt: skip
+def test_of_a_server_with_two_names_the_stricter_decides(
+    tool: str, asked: tuple[str, ...], by: str | None
+) -> None:
+    judging = judge(host("a.example"), rules=NAMES)
+    event = {"event": {"type": "mcp"}, "mcp": {"server": "a.example", "method": "tools/call", "tool": tool}}
+    granted = Verdict("allow", "grant", "")
+    alone = judging.message(event, granted, None)
+    judging.also_known = {"a.example": ("forge", "other")}
+    judged = judging.message(event, granted, None)
+    assert alone.further == ()
+    asks = (judged, *judged.further) if judged.asks is not None else ()
+    assert tuple(one.verdict.rule["id"] for one in asks if one.verdict.rule is not None) == asked
+    if by is not None:
+        assert judged.verdict.rule is not None
+        assert judged.verdict.rule["id"] == by
+    assert judged.verdict.allowed is (tool == "d")
+    assert [noted.rule.id for noted in judged.findings].count("find-all") == 1
+    other = {**event, "mcp": {**event["mcp"], "server": "b.example"}}
+    assert judging.message(other, granted, None).verdict.allowed, "the control"
+
+
+def test_whether_rules_decide_is_asked_under_each_name() -> None:
+    judging = judge(
+        host("a.example"), rules="  - {id: r, on: mcp, when: 'mcp.server == \"forge\"', action: block}\n"
+    )
+    assert not judging.decides_messages("a.example")
+    judging.also_known = {"a.example": ("other", "forge")}
+    assert judging.decides_messages("a.example")
+    assert not judging.decides_messages("b.example")

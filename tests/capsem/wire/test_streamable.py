@@ -24,6 +24,9 @@ def test_heads_of_a_conversation() -> None:
         "accept": "text/event-stream", "accept-encoding": "identity", "mcp-session-id": "s-1",
         "mcp-protocol-version": "2025-06-18", "last-event-id": "e-7",
     }  # fmt: skip
+    for last in (" e", "e ", " ", "", "e\r", "é", "x" * 1025):
+        assert "last-event-id" not in speaking.fields(posts=False, last=last)
+    assert speaking.fields(posts=False, last="a b")["last-event-id"] == "a b"
     assert begun({}, RESULT).session is None
     assert begun({"mcp-session-id": "s-1"}, {"error": {}}) == Speaking(), "what failed has begun nothing"
 
@@ -39,6 +42,7 @@ def test_what_goes_into_a_head_is_of_one_line_of_ascii(text: str) -> None:
     for value in fields.values():
         assert value.isascii()
         assert value.isprintable()
+        assert value == value.strip()
 
 
 @pytest.mark.parametrize("session", ["", " ", "a b", "a\r\nb", "é", "x" * 1025])

@@ -66,3 +66,22 @@ def test_the_last_id_is_of_the_last_whole_event_and_retry_a_number() -> None:
         Event("message", "")
     ]
     assert (stream.last_id, stream.retry_ms) == ("b", 1500)
+
+
+def test_an_event_that_ends_in_the_piece_that_makes_it_too_long_is_given_up() -> None:
+    for sent in (b"data: abcdefghij\n\n", b"data: abcd\ndata: efgh\n\n"):
+        stream = EventStream(12)
+        assert stream.feed(b"data: abcdef\n\n" + sent + b"data: a\n\n") == [Event("message", "abcdef")]
+        assert stream.overflown
+
+
+def test_a_stream_that_is_taken_up_begins_where_it_was() -> None:
+    stream = EventStream(14)
+    stream.feed(b"id: a\nretry: 5\n\n")
+    again = stream.resumed()
+    assert (again.last_id, again.retry_ms) == ("a", 5)
+    assert again.feed(b"data: 1\n\n") == [Event("message", "1")]
+    assert again.last_id == "a"
+    again.feed(b"data: abcdefghij\n\n")
+    assert again.overflown
+    assert not again.resumed().overflown

@@ -21,7 +21,7 @@ from capsem.vm.remote import Address, parse_address
 
 _SESSION = re.compile(r"[\x21-\x7e]{1,1024}")
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_EVENT = re.compile(r"[\x20-\x7e]{1,1024}")
+_EVENT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?")
 SAID = 200
 """Characters of a server's text that an error repeats."""
 

@@ -22,7 +22,7 @@ from capsule.egress.forms import decoded, encoded
 from capsule.egress.judgement import Judgement
 from capsule.egress.returning import Returning
 from capsule.egress.story import Story
-from capsule.egress.verdict import By, Verdict
+from capsule.egress.verdict import BLOCKED, By, Verdict
 from capsule.rules.rewrite import RewriteError, edit_headers, edits_body, redacts
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Answering:
     def answered(self, flow: http.HTTPFlow, story: Story) -> Awaitable[None] | None:
         """The decision at the answer's headers."""
         assert flow.response is not None
+        flow.response.headers.pop(BLOCKED, None)  # with it an upstream's words would pass for ours
         rules = self._session.judge.rules
         if not rules.asks_about("http_response"):
             self._receive(flow, story)

@@ -163,9 +163,12 @@ class Caller:
             headers = [("host", self._authority), *fields.items()]
             if body or method == "POST":
                 headers.append(("content-length", str(len(body))))
-            said = wire.state.send(h11.Request(method=method, target=target, headers=headers)) or b""
-            said += wire.state.send(h11.Data(body)) or b""
-            said += wire.state.send(h11.EndOfMessage()) or b""
+            try:
+                said = wire.state.send(h11.Request(method=method, target=target, headers=headers)) or b""
+                said += wire.state.send(h11.Data(body)) or b""
+                said += wire.state.send(h11.EndOfMessage()) or b""
+            except h11.LocalProtocolError as error:
+                raise CallError(f"a request that is not HTTP: {error}") from None
             try:
                 wire.writer.write(said)
                 await wire.writer.drain()

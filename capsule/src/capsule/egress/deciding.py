@@ -39,7 +39,7 @@ from capsule.egress.methods import Names, UnclearError, Uploads, asked, kind_of
 from capsule.egress.model.call import readable
 from capsule.egress.story import Place, Story
 from capsule.egress.upgrade import request_problem
-from capsule.egress.verdict import Verdict, answer
+from capsule.egress.verdict import BLOCKED, Verdict, answer
 from capsule.rules.rewrite import (
     RewriteError,
     edit_body,
@@ -369,6 +369,6 @@ class Deciding:
         flow.response = http.Response.make(
             status,
             body,
-            {"content-type": media, "x-capsule-blocked": verdict.by, "cache-control": "no-store"},
+            {"content-type": media, BLOCKED: verdict.by, "cache-control": "no-store"},
         )
         self._session.record_http(flow, story, None)

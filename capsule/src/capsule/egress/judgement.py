@@ -10,7 +10,7 @@ body is come by, is its reader's business. Everything is decided before anything
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -58,6 +58,7 @@ class Judgement:
         edits: what the rules change.
         findings: rules with a level that held.
         entry: the host entry that lets it through.
+        further: others that ask, too; each must be answered.
     """
 
     verdict: Verdict
@@ -66,14 +67,20 @@ class Judgement:
     edits: tuple[Edit, ...] = ()
     findings: tuple[Noted, ...] = ()
     entry: Host | None = None
+    further: tuple[Judgement, ...] = ()
 
 
 class Judge:
-    """What one session may do."""
+    """What one session may do.
+
+    Attributes:
+        also_known: by host, the further names of the MCP servers there; a rule on `mcp` holds under each.
+    """
 
     def __init__(self, plan: Egress, rules: RuleSet) -> None:
         self.rules = rules
         self.unlisted = plan.unlisted
+        self.also_known: Mapping[str, tuple[str, ...]] = {}
         self._grants: Grants[Host, SecretPlan] = Grants(plan)
         self._read_by: RuleSet | None = None
         self._reads_method = False
@@ -122,11 +129,26 @@ class Judge:
 
     def decides_messages(self, server: str) -> bool:
         """Whether a rule on `mcp` could hold for this server."""
-        return self.rules.may_hold("mcp", {"event": {"type": "mcp"}, "mcp": {"server": server}})
+        names = (server, *self.also_known.get(server, ()))
+        return any(
+            self.rules.may_hold("mcp", {"event": {"type": "mcp"}, "mcp": {"server": name}}) for name in names
+        )
 
     def message(self, event: Mapping[str, Any], verdict: Verdict, entry: Host | None) -> Judgement:
-        """Whether a message of MCP goes on, in a request that `verdict` lets through: rules on `mcp`."""
-        return _ruled(self.rules.decide(event), verdict, entry)
+        """Whether a message goes on, in a request that `verdict` lets through: rules on its kind, as on `mcp`."""
+        section = event.get("mcp")
+        names = () if section is None else self.also_known.get(section["server"], ())
+        return self.message_to(names, event, verdict, entry)
+
+    def message_to(
+        self, names: Iterable[str], event: Mapping[str, Any], verdict: Verdict, entry: Host | None
+    ) -> Judgement:
+        """The same of a server that has further names: the strictest of what is decided under each."""
+        judged = _ruled(self.rules.decide(event), verdict, entry)
+        for name in names:
+            named = {**event, "mcp": {**event["mcp"], "server": name}}
+            judged = _stricter(judged, _ruled(self.rules.decide(named), verdict, entry))
+        return judged
 
     def never(self, event: Mapping[str, Any]) -> Verdict | None:
         """Why no event of which this is known goes on, whatever else it has; None when one might."""
@@ -271,6 +293,22 @@ def _ruled(decision: Decision, verdict: Verdict, entry: Host | None) -> Judgemen
     elif decision.edits and verdict.allowed:
         verdict = Verdict("rewrite", "rule", decision.reason, rule=_rule(decision))
     return Judgement(verdict, edits=decision.edits, findings=decision.findings, entry=entry)
+
+
+def _stricter(one: Judgement, other: Judgement) -> Judgement:
+    """What both let through; where both ask, but by different rules, both have to be answered."""
+    known = {noted.rule.id for noted in one.findings}
+    findings = one.findings + tuple(noted for noted in other.findings if noted.rule.id not in known)
+    if one.asks is not None and other.asks is not None:
+        asked = {_asking(each) for each in (one, *one.further)}
+        further = one.further if _asking(other) in asked else (*one.further, other)
+        return replace(one, further=further, findings=findings)
+    strictness = [0 if each.verdict.allowed else 2 if each.asks is None else 1 for each in (one, other)]
+    return replace(other if strictness[1] > strictness[0] else one, findings=findings)
+
+
+def _asking(judged: Judgement) -> Any:
+    return judged.verdict.rule["id"] if judged.verdict.rule is not None else None
 
 
 def _blocked(decision: Decision) -> Verdict:

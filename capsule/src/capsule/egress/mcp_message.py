@@ -107,6 +107,10 @@ class McpExchange:
         found = [self._told(message, "in") for message in _messages(untrusted_body)]
         return [event for event in found if event is not None]
 
+    def forget(self, identity: str | int) -> None:
+        """No answer to this request is waited for any more."""
+        self._calls.pop(_identity(identity), None)
+
     def _told(self, message: Mapping[str, Any], direction: str) -> Event | None:
         method, identity = message.get("method"), _identity(message.get("id"))
         if isinstance(method, str):

@@ -383,8 +383,12 @@ class Session:
             self.recorder.write("egress.finding", {"rule": rule, "events": events, "count": 1})
 
     async def ask(self, event: dict[str, Any], judged: Judgement) -> Verdict:
-        """Asks a person."""
-        return await self.asking.ask(event, judged)
+        """Asks a person, about each rule that asks."""
+        verdict = await self.asking.ask(event, judged)
+        for further in judged.further:
+            if verdict.allowed:
+                verdict = await self.asking.ask(event, further)
+        return verdict
 
     def name_program(self, event: dict[str, Any], place: Place) -> None:
         """Adds who made the connection, when it is known."""

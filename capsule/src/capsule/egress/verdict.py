@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Action = Literal["allow", "block", "rewrite"]
+BLOCKED = "x-capsule-blocked"
+"""The header that says that an answer is a refusal of ours, and by what."""
 By = Literal["grant", "rule", "ask", "budget", "secret", "address", "name", "protocol", "default"]
 
 

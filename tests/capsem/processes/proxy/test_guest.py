@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from capsem.processes.proxy.guest import reported
+from capsem.processes.proxy.relaying import declared
 from capsem.wire import proxy
 from capsem.wire.frame import Credit, Data
 from capsem.wire.frame import encode as encode_frame
@@ -92,3 +93,37 @@ async def test_mcp_over_a_programs_own_https_is_decided_and_recorded_and_lists_p
         assert (decided["delete"], decided["read"]) == ("block", "allow")
         assert {entry["mcp"]["server"] for entry in entries} == {HOST}
         assert {entry["program"]["path"] for entry in entries} == {"/usr/bin/curl"}
+
+
+def test_the_names_of_a_host_are_all_that_are_declared_there() -> None:
+    urls = ("https://mcp.example/a", "", "https://MCP.example:8443/b", "http://10.0.0.7/")
+    servers = [proxy.Server(f"s-{number}", "/mcp.yaml", 3, url=url) for number, url in enumerate(urls)]
+    assert declared(servers) == {HOST: ("s-0", "s-2"), "10.0.0.7": ("s-3",)}
+
+
+NAMED = """
+version: 1
+rules:
+  - id: of-that-server
+    on: mcp
+    when: mcp.server == "forge" && mcp.method == "tools/call" && mcp.tool == "delete"
+    action: block
+"""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+async def test_a_rule_by_a_declared_name_holds_for_what_a_program_sends_there_by_itself(kind: str) -> None:
+    async with Web(usual) as web, web.spoken(rules=NAMED) as (stand, _), over_https(stand, HOST) as caller:
+
+        async def said(message: dict[str, Any]) -> bytes:
+            fields = {"content-type": kind, "accept": "application/json, text/event-stream"}
+            async with caller.asked("POST", "/mcp", fields, json.dumps(message).encode()) as reply:
+                return await reply.whole(1 << 16)
+
+        refused = json.loads(await said(call(1, "delete")))
+        assert refused["error"]["data"]["rule"] == "of-that-server"
+        assert b"done" in await said(call(2, "read")), "the control"
+        assert [one["params"]["name"] for one in web.said()] == ["read"]
+        servers = {entry["mcp"]["server"] for entry in stand.entries if entry["type"] == "egress.mcp"}
+        assert servers == {HOST}

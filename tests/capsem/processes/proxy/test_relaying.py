@@ -11,6 +11,7 @@ from capsem.processes.proxy import lines, relaying
 from capsem.wire import guest, proxy
 from capsem.wire.frame import FrameReader, Reset
 from capsem.wire.frame import encode as encode_frame
+from capsule.egress import mcp_message
 from tests.capsem.processes.proxy.speaking import call, opened, relayed, send, served, told
 from tests.capsem.processes.proxy.standing import Standing
 
@@ -231,7 +232,10 @@ async def test_what_a_server_asks_is_decided_too_and_answered_by_the_program_alo
             {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}},
         )
         refused = await server.heard()
-        assert (refused["id"], refused["error"]["data"]["rule"]) == (1, "no-sampling")
+        assert (refused["id"], refused["error"]) == (
+            1,
+            {"code": -32000, "message": "capsule: it is not let through here"},
+        )
         assert (await program.heard())["method"] == "roots/list"
         assert (await program.heard())["method"] == "notifications/progress"
         await program.say({"jsonrpc": "2.0", "id": 2, "result": {"roots": []}})
@@ -411,10 +415,76 @@ async def test_what_is_taken_back_keeps_no_other_request_waiting() -> None:
             await taken_back(number)
         await program.say(call(1000, "read"))
         assert (await server.heard())["id"] == 1000
+        await program.say(call(1, "read"))
+        assert "was taken back" in (await program.heard())["error"]["message"]
         # The oldest are given up; another one's answer, which was on its way already, is one still.
-        await stand.until(lambda: len([one for one in told(stand) if "error" in one["mcp"]]) == 2)
+        lost = [one["mcp"]["error"] for one in told(stand) if "error" in one["mcp"]]
+        assert lost == ["no answer: it was taken back"] * 2
         await server.say({"jsonrpc": "2.0", "id": relaying.PENDING, "result": {"late": True}})
         assert (await program.heard())["result"] == {"late": True}
+
+
+async def test_a_late_answer_to_what_was_given_up_is_no_other_requests_and_no_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relaying, "PENDING", 1)
+    async with relayed(rules=RULES) as (stand, program):
+        server = await served(stand)
+        for number in range(relaying.FAULTS + 2):
+            back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
+            await program.say({**LISTED, "id": number}, back)
+            assert (await server.heard())["id"] == number
+            assert (await server.heard())["method"] == "notifications/cancelled"
+        # A list under the id of a ping would pass as it is, with the tools that are hidden.
+        await program.say({"jsonrpc": "2.0", "id": 0, "method": "ping"})
+        assert "was taken back" in (await program.heard())["error"]["message"]
+        for number in range(relaying.FAULTS + 1):
+            await server.say(tools(number, "delete"))
+        changed = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+        await server.say(tools(str(number + 1), "delete"), changed)
+        assert await program.heard() == changed, "none of them goes anywhere"
+        await program.say({"jsonrpc": "2.0", "id": 0, "method": "ping"})
+        assert (await server.heard())["method"] == "ping", "its answer has come: the id is free"
+        await server.say({"jsonrpc": "2.0", "id": 0, "result": {}})
+        assert await program.heard() == {"jsonrpc": "2.0", "id": 0, "result": {}}
+        said = [one["mcp"] for one in told(stand) if one["mcp"]["direction"] == "in"]
+        assert [one.get("error") for one in said] == ["an answer to nothing that was asked", None]
+
+
+async def test_failures_are_told_however_many_requests_were_taken_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcp_message, "CALLS", 3)
+    monkeypatch.setattr(relaying, "PENDING", 1)
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        for number in range(5):
+            back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
+            await program.say(call(number, "read"), back)
+            await server.heard()
+            await server.heard()
+        await program.say(call(9, "read"))
+        await server.heard()
+        await server.say({"jsonrpc": "2.0", "id": 9, "result": {"isError": True}})
+        await program.heard()
+        [entry] = [one for one in told(stand) if one["mcp"].get("request_id") == "9"]
+        assert entry["mcp"]["error"] == "the tool failed"
+
+
+async def test_taking_back_without_end_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relaying, "PENDING", 1)
+    monkeypatch.setattr(relaying, "GIVEN_UP", 2)
+    async with relayed() as (stand, program):
+        server = await served(stand)
+        for number in range(4):
+            back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
+            await program.say(call(number, "read"), back)
+        while (await server.heard()) is not None:
+            pass
+        last = await program.heard()
+        assert (last["id"], "more than 2 requests were taken back" in last["error"]["message"]) == (3, True)
+        await program.end()
+        assert await program.heard() is None
 
 
 async def test_an_answer_of_a_server_to_what_a_person_is_asked_about_goes_nowhere() -> None:

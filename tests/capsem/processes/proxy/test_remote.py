@@ -344,6 +344,59 @@ async def test_a_stream_that_breaks_off_is_taken_up_where_it_was(monkeypatch: py
         assert [one.headers.get("last-event-id") for one in web.said("GET")].count("e-7") == 1
 
 
+async def test_a_stream_that_breaks_off_again_and_again_is_taken_up_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "SOONEST", 0.01)
+    monkeypatch.setattr(remote, "SLOWEST", 0.05)
+
+    async def breaking(asked: Asked) -> None:
+        if asked.method == "POST" and asked.message.get("id") == 1:
+            await asked.events()
+            await asked.event("", "e-7")
+            await asked.end()
+        elif asked.method == "GET" and "last-event-id" in asked.headers:
+            await asked.events()
+            if len(web.said("GET")) < 4:
+                await asked.write(b": still here\n")
+                await asyncio.sleep(0.05)
+                asked.drop()
+            else:
+                await asked.event({"jsonrpc": "2.0", "id": 1, "result": {"late": True}}, "e-8")
+                await asked.end()
+        else:
+            await usual(asked)
+
+    async with Web(breaking) as web, web.spoken() as (_, program):
+        await program.say(BEGIN)
+        await program.heard()
+        await program.say(call(1, "read"))
+        assert (await program.heard())["result"] == {"late": True}
+        assert [one.headers["last-event-id"] for one in web.said("GET")] == ["e-7"] * 4
+
+
+async def test_where_a_name_and_its_host_are_asked_about_both_are() -> None:
+    rules = """
+version: 1
+rules:
+  - {id: by-name, on: mcp, when: 'mcp.server == "forge" && mcp.method == "tools/call"', action: ask}
+  - {id: by-host, on: mcp, when: 'mcp.server == "mcp.example" && mcp.method == "tools/call"', action: ask}
+"""
+    async with Web(usual) as web, web.spoken(rules=rules) as (stand, program):
+        await begin(program)
+        for number, answers in enumerate(((True, False), (False,), (True, True))):
+            await program.say(call(number, "read"))
+            for allow, rule in zip(answers, ("by-name", "by-host"), strict=False):
+                await stand.until(lambda: any(isinstance(one, proxy.Ask) for one in stand.said))
+                [ask] = [one for one in stand.said if isinstance(one, proxy.Ask)]
+                assert ask.ask["rule"]["id"] == rule
+                stand.said.clear()
+                stand.handover.send(proxy.encode(proxy.Answer(ask.ask["id"], allow)))
+            heard = await program.heard()
+            assert ("error" in heard) is not all(answers)
+        assert len([one for one in web.said() if one.get("method") == "tools/call"]) == 1
+
+
 async def test_what_is_taken_back_holds_no_stream_open() -> None:
     gone = asyncio.Event()
 
@@ -421,5 +474,7 @@ async def test_the_budget_holds() -> None:
         for number in range(3):
             await program.say({**LIST, "id": number})
         answers = [await program.heard() for _ in range(3)]
-        assert any("error" in one and "3" in one["error"]["message"] for one in answers)
+        refused = [one["error"]["message"] for one in answers if "error" in one]
+        assert refused
+        assert all("budget" in one and "requests" in one for one in refused)
         assert len(web.asked) <= 3

@@ -17,7 +17,6 @@ import json
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from capsem.errors import CapsemError, MachineError
@@ -49,6 +48,8 @@ PATIENCE = 10.0
 """Seconds for the first line."""
 LINGER = 30.0
 """Seconds for answers, of the server and of a person, after the program has said all that it will."""
+GIVEN_UP = 4096
+"""Requests that were taken back and never answered, before the stream ends."""
 _TAKEN_BACK = "taken back"
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -87,7 +88,9 @@ class Relay:
         try:
             sock, close = await self._begun(server, stream)
         except MachineError as error:
-            await talk.refuse_all(lines, Verdict("block", "protocol", error.message))
+            await talk.refuse_all(
+                lines, Verdict("block", "protocol", error.message, allow=error.next_step or "")
+            )
             return
         try:
             await talk.carry(lines, sock)
@@ -124,6 +127,16 @@ def _changed(server: Server) -> Verdict | None:
     )  # fmt: skip
 
 
+def declared(servers: Sequence[Server]) -> dict[str, tuple[str, ...]]:
+    """By host, the names under which servers there are declared."""
+    found: dict[str, tuple[str, ...]] = {}
+    for server in servers:
+        if server.url:
+            host = parse_address(server.url).host
+            found[host] = (*found.get(host, ()), server.name)
+    return found
+
+
 def _granting(server: Server) -> dict[str, Any]:
     return {"id": f"mcp.servers {server.name}", "file": server.file, "line": server.line}
 
@@ -139,6 +152,8 @@ class _Way:
         """What a person is asked about, by id; a notification's is its event's."""
         self.taken_back: dict[str, None] = {}
         """Which of those that wait their side has taken back; an answer may come all the same."""
+        self.given_up: dict[str, Identity] = {}
+        """What was taken back and waits no more: no other request has its id until its answer has come."""
         self.tasks: set[asyncio.Task[None]] = set()
         """The same, until what was decided has gone on."""
         self.write = write
@@ -257,6 +272,9 @@ class _Talk:
         if key is not None and (key in waiting or len(waiting) - len(way.taken_back) >= PENDING):
             held = "another request with its id waits" if key in waiting else f"{PENDING} requests wait"
             refused = refused or Verdict("block", "protocol", held)
+        if key in way.given_up:
+            held = "another request with its id was taken back, and its answer may come still"
+            refused = refused or Verdict("block", "protocol", held, allow="take another id")
         if way is self._out and spoken.method == "tools/call":
             refused = refused or self._tools.refused(message.section["tool"])
         if refused is not None:
@@ -277,15 +295,8 @@ class _Talk:
 
     def _judged(self, message: Message) -> Judgement:
         """What the rules say of a message; of a server at an address, also those that know it by its host."""
-        event, judge = self._event(message), self._session.judge
-        judged = judge.message(event, self._granted, None)
-        if self._host is None or (not judged.verdict.allowed and judged.asks is None):
-            return judged
-        by_host = judge.message({**event, "mcp": {**event["mcp"], "server": self._host}}, self._granted, None)
-        known = {noted.rule.id for noted in judged.findings}
-        findings = judged.findings + tuple(one for one in by_host.findings if one.rule.id not in known)
-        stricter = not by_host.verdict.allowed and (judged.asks is None or by_host.asks is None)
-        return replace(by_host if stricter else judged, findings=findings)
+        names = () if self._host is None else (self._host,)
+        return self._session.judge.message_to(names, self._event(message), self._granted, None)
 
     def _event(self, message: Message) -> dict[str, Any]:
         return {**message.event(), "run": self._session.run, **self._program}
@@ -335,9 +346,13 @@ class _Talk:
         if len(way.taken_back) > PENDING:
             oldest = next(iter(way.taken_back))
             del way.taken_back[oldest]
-            _, message = way.waiting.pop(oldest)
+            identity, message = way.waiting.pop(oldest)
             message.section["error"] = "no answer: it was taken back"
             self._record(message)
+            way.exchange.forget(identity)
+            way.given_up[oldest] = identity
+            if len(way.given_up) > GIVEN_UP:
+                way.cut = f"more than {GIVEN_UP} requests were taken back and never answered"
 
     async def _pass_or_refuse(
         self, message: Message, spoken: Spoken, verdict: Verdict, way: _Way, back: _Way
@@ -357,6 +372,10 @@ class _Talk:
         """An answer to what the other side asked; one to nothing goes nowhere."""
         key = str(spoken.id)
         found = asked.waiting.get(key)
+        late = asked.given_up.get(key)
+        if late is not None and late == spoken.id and type(late) is type(spoken.id):
+            del asked.given_up[key]  # on its way when it was taken back, and recorded then
+            return
         if found is None or found[0] != spoken.id or type(found[0]) is not type(spoken.id):
             raise SpokenError("an answer to nothing that was asked")
         del asked.waiting[key]
@@ -408,8 +427,11 @@ class _Talk:
     async def _refuse(self, message: Message, spoken: Spoken, verdict: Verdict, back: _Way) -> None:
         message.verdict = verdict
         await self._recorded(message)
-        answer = refusal(verdict, message.section, [] if spoken.id is None else [spoken.id])
-        if answer is not None:
+        if spoken.id is None:
+            return
+        if back is self._out:  # a server is told neither whose rule it is nor where it stands
+            await back.write(failure(ERROR, "capsule: it is not let through here", spoken.id))
+        elif (answer := refusal(verdict, message.section, [spoken.id])) is not None:
             await back.write(answer)
 
     async def _fault(self, way: _Way, back: _Way, error: SpokenError) -> None:

@@ -24,8 +24,8 @@ from typing import Literal
 from capsem.processes.proxy.guest import RefusedError
 from capsem.processes.proxy.lines import Lines
 from capsem.vm.remote import Address
-from capsem.wire.jsonrpc import LINE, Spoken, SpokenError, failure, parse
-from capsem.wire.streamable import AnswerError, Speaking, begun, content, resolved, told
+from capsem.wire.jsonrpc import LINE, Identity, Spoken, SpokenError, failure, parse
+from capsem.wire.streamable import AnswerError, Speaking, begun, content, printable, resolved, told
 from capsule.egress.caller import Caller, CallError, Reply
 from capsule.egress.mcp_call import ERROR, refusal
 from capsule.egress.model.sse import Event, EventStream
@@ -36,6 +36,8 @@ TAKEN = 60.0
 """Seconds for the answer to `initialize`, and for what has no answer to be taken."""
 ANSWER = 3600.0
 """Seconds for an answer; egress ends a connection on which nothing moves for a sixth of them."""
+EVENT = LINE + 1024
+"""Bytes of one event, its field names and ids included."""
 STREAM = 64 << 20
 """Bytes of one answer's events."""
 LAST = 0.5
@@ -77,6 +79,9 @@ class Remote:
         self._old = transport == "sse"
         self._posts = address
         self._speaking = Speaking()
+        self._first: Identity | None = None
+        """The id of `initialize`."""
+        self._begun = False
         self._room = asyncio.Semaphore(AT_ONCE)
         self._one = asyncio.Lock()
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -193,6 +198,8 @@ class Remote:
         return failure(ERROR, f"capsule: {why}", spoken.id) if spoken.kind == "request" else b""
 
     async def _carried(self, spoken: Spoken) -> None:
+        if spoken.method == "initialize":
+            self._first = spoken.id
         speaking = Speaking() if spoken.method == "initialize" else self._speaking
         fields = {**self._fields, **speaking.fields(posts=True)}
         asks = spoken.kind == "request"
@@ -233,7 +240,7 @@ class Remote:
         try:
             came = parse(line)
         except SpokenError as error:
-            if own:
+            if own or len(line) > LINE:
                 raise AnswerError(f"no message: {error.reason}") from None
             await self._say(line + b"\n")  # the relay says what it is, and how often is too often
             return False
@@ -242,25 +249,54 @@ class Remote:
             raise AnswerError("a message that does not answer it")
         if answers and spoken.method == "initialize":
             self._speaking = begun(reply.fields, json.loads(came.line))
+        self._in_its_place(came)
         await self._say(came.line)
         return answers
 
+    async def _said_by_itself(self, line: bytes) -> None:
+        """A message that comes on a stream of the server's own goes to the program.
+
+        Raises:
+            AnswerError: it is too long, or too early.
+        """
+        try:
+            came = parse(line)
+        except SpokenError as error:
+            if len(line) > LINE:
+                raise AnswerError(f"no message: {error.reason}") from None
+        else:
+            self._in_its_place(came)
+        await self._say(line + b"\n")
+
+    def _in_its_place(self, came: Spoken) -> None:
+        """Nothing but a ping is asked by who has not said yet who it is (lifecycle of the protocol).
+
+        Raises:
+            AnswerError: it is.
+        """
+        if came.kind == "answer" and came.id is not None and came.id == self._first:
+            self._begun = True
+        if came.kind == "request" and came.method != "ping" and not self._begun:
+            raise AnswerError(f"{printable(came.method)}, before its answer to initialize")
+
     async def _events(self, spoken: Spoken, reply: Reply) -> None:
         """The events of an answer; a stream that ends before it is taken up where it was."""
-        stream, idle = EventStream(), 0
+        stream, idle = EventStream(EVENT), 0
         if await self._followed(spoken, reply, stream):
             return
         while (last := stream.last_id) and idle < AGAIN:
             await asyncio.sleep(_pause(stream, 1.0))
+            stream = stream.resumed()
             fields = {**self._fields, **self._speaking.fields(posts=False, last=last)}
-            async with self._caller.asked("GET", self._address.target, fields) as again:
-                if await self._content(again) != "events":
-                    break
-                stream = EventStream()
-                if await self._followed(spoken, again, stream):
-                    return
-            idle = idle + 1 if stream.last_id in ("", last) else 0
-            stream.last_id = stream.last_id or last
+            if "last-event-id" not in fields:
+                break  # an id that no head can have
+            with contextlib.suppress(CallError):  # it broke off again: once more
+                async with self._caller.asked("GET", self._address.target, fields) as again:
+                    if await self._content(again) != "events":
+                        break
+                    if await self._followed(spoken, again, stream):
+                        return
+            idle = idle + 1 if stream.last_id == last else 0
         raise CallError("the stream of events ended before it came")
 
     async def _followed(self, spoken: Spoken, reply: Reply, stream: EventStream) -> bool:
@@ -282,10 +318,10 @@ class Remote:
 
     async def _listen(self) -> None:
         """Events on a GET, which a server need not offer."""
-        last, idle = "", 0
+        stream, idle = EventStream(EVENT), 0
         while idle < AGAIN:
-            stream, idle = EventStream(), idle + 1
-            fields = {**self._fields, **self._speaking.fields(posts=False, last=last)}
+            stream, idle = stream.resumed(), idle + 1
+            fields = {**self._fields, **self._speaking.fields(posts=False, last=stream.last_id)}
             try:
                 async with self._caller.asked("GET", self._address.target, fields) as reply:
                     if content(reply.status, reply.fields) != "events":
@@ -293,12 +329,11 @@ class Remote:
                     async for event in _each(reply, stream):
                         if event.name == "message" and (line := _flat(event.data.encode())):
                             idle = 0
-                            await self._say(line + b"\n")
+                            await self._said_by_itself(line)
             except (AnswerError, RefusedError):
                 return
             except CallError:
                 pass  # it broke off: once more, later
-            last = stream.last_id or last
             await asyncio.sleep(_pause(stream, 2.0**idle))
 
     async def _attend(self) -> str | None:
@@ -317,13 +352,13 @@ class Remote:
             async with self._caller.asked("GET", self._address.target, fields) as reply:
                 if await self._content(reply) != "events":
                     raise AnswerError("no stream of events")
-                async for event in _each(reply, EventStream()):
+                async for event in _each(reply, EventStream(EVENT)):
                     if event.name == "endpoint" and not ready.done():
                         # The first it says: where it wants its messages.
                         self._posts = resolved(self._address, event.data.strip())
                         ready.set_result(None)
                     elif event.name == "message" and ready.done() and (line := _flat(event.data.encode())):
-                        await self._say(line + b"\n")
+                        await self._said_by_itself(line)
         except AnswerError as error:
             why = f"the server answers with {error.reason}"
         except RefusedError as error:

@@ -27,7 +27,7 @@ from capsem.processes.proxy.carrying import Carrying
 from capsem.processes.proxy.guest import GuestSession
 from capsem.processes.proxy.monitor import MonitorLink
 from capsem.processes.proxy.reaching import Reaching
-from capsem.processes.proxy.relaying import Relay
+from capsem.processes.proxy.relaying import Relay, declared
 from capsem.wire.frame import Message
 from capsem.wire.guest import MCP, NETWORK
 from capsem.wire.proxy import (
@@ -90,6 +90,7 @@ class _Proxy:
         beginning = decode_beginning(self.monitor.take_file())
         frame = msgspec.convert(beginning.session, frames.Session)
         self.session = GuestSession(frame, self.monitor, _minter(beginning.signer), own=beginning.names)
+        self.session.judge.also_known = declared(beginning.servers)
         self.servers, self.authority = beginning.servers, beginning.signer.certificate
         self.begun.set_result((self.session, ports))
 

@@ -1,6 +1,6 @@
 r"""Server-sent events, as bytes come (WHATWG HTML, section 9.2.6). Sans I/O.
 
-Refuses to hold more than `MAX_EVENT` bytes of one event: such a stream is `overflown` and yields nothing more.
+Refuses to hold more than `most` bytes of one event: such a stream is `overflown` and yields nothing more.
 
     stream = EventStream()
     stream.feed(b"event: ping\\ndata: {}\\n\\n")      # [Event("ping", "{}")]
@@ -27,13 +27,17 @@ class Event:
 class EventStream:
     """Takes bytes in any portions and gives the events that are complete.
 
+    Args:
+        most: bytes of one event, its field names included.
+
     Attributes:
         overflown: an event was too long.
         last_id: of the last event that had one, for `Last-Event-ID`; empty: none.
         retry_ms: how long the server would have a client wait before it comes again; None: it does not say.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_EVENT) -> None:
+        self._most = most
         self.overflown = False
         self.last_id = ""
         self.retry_ms: int | None = None
@@ -44,6 +48,13 @@ class EventStream:
         self._name = ""
         self._data: list[bytes] = []
         self._held = 0
+
+    def resumed(self) -> EventStream:
+        """The stream that takes this one up where it broke off."""
+        found = EventStream(self._most)
+        found.last_id = found._id = self.last_id
+        found.retry_ms = self.retry_ms
+        return found
 
     def feed(self, untrusted_bytes: bytes) -> list[Event]:
         """The events that these bytes complete."""
@@ -66,8 +77,12 @@ class EventStream:
             self._after_cr = self._rest.endswith(b"\r")
             lines = self._rest.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
             self._rest = lines.pop()
-            events = [event for line in lines if (event := self._line(bytes(line))) is not None]
-        if self._held + len(self._rest) > MAX_EVENT:
+            for line in lines:
+                if (event := self._line(bytes(line))) is not None:
+                    events.append(event)
+                if self._held > self._most:
+                    break
+        if self._held + len(self._rest) > self._most:
             self.overflown, self._rest, self._data = True, bytearray(), []
         return events
 
@@ -75,7 +90,7 @@ class EventStream:
         if not line:
             return self._dispatch()
         self._held += len(line)
-        if self._held > MAX_EVENT:
+        if self._held > self._most:
             return None
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
@@ -92,8 +107,8 @@ class EventStream:
     def _dispatch(self) -> Event | None:
         name, data = self._name or "message", self._data
         self._name, self._data = "", []
-        held, self._held = self._held, 0
+        self._held = 0
         self.last_id = self._id
-        if not data or held > MAX_EVENT:
+        if not data:
             return None
         return Event(name, b"\n".join(data).decode("utf-8", "replace"))
