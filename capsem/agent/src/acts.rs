@@ -18,7 +18,7 @@ const JOB_LIMIT: usize = 64;
 /// Streams of a port that live at once: those of jobs, and what descendants keep open.
 const STREAM_LIMIT: usize = 256;
 /// Bytes that a file operation may tell.
-const REPORT_LIMIT: usize = 512 << 10;
+pub(crate) const REPORT_LIMIT: usize = 512 << 10;
 
 impl Agent {
     pub(crate) fn message(&mut self, port: u16, untrusted: &[u8]) -> Result<(), String> {
@@ -349,7 +349,7 @@ impl Agent {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let (pid, Some(report)) = (job.pid, &mut job.report) else {
+        let (pid, alive, Some(report)) = (job.pid, job.alive, &mut job.report) else {
             return;
         };
         let mut into = [0; 4096];
@@ -360,12 +360,18 @@ impl Agent {
             }
             Ok(count) => {
                 report.text.extend_from_slice(&into[..count]);
-                if report.text.len() > REPORT_LIMIT {
-                    report.over = true;
+                let full = report.text.len() > REPORT_LIMIT;
+                report.over |= full;
+                if full && alive {
+                    // Nobody reads what else it tells: it would wait for that without end.
+                    let _ = sys::kill(pid, libc::SIGKILL);
                 }
                 if report.text.starts_with(b"started\n") {
                     report.text.drain(..8);
                     self.say(5000, &Guest::Started { id, pid });
+                }
+                if full {
+                    self.conclude(id);
                 }
             }
             Err(_) => {}

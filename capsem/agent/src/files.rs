@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::message::{File, FileOp};
 use crate::{errno, sys};
 
-/// Entries that a list has at most, and bytes of their names and of what is told of them.
+/// Entries that a list has at most, and bytes of their names, as JSON has them, and of what is told of them.
 const LIST_LIMIT: usize = 4096;
 const LIST_BYTES: usize = 480 << 10;
 const NAME_COST: usize = 100;
@@ -207,15 +207,15 @@ fn list(path: &Path, after: Option<&str>) -> Result<Value> {
         if after.is_some_and(|after| shown.as_str() <= after) {
             continue;
         }
-        bytes += shown.len() + NAME_COST;
+        bytes += cost(&shown);
         if let Some(twin) = first.insert(shown, name) {
-            bytes -= escaped(twin.as_bytes()).len() + NAME_COST;
+            bytes -= cost(&escaped(twin.as_bytes()));
         }
         while first.len() > LIST_LIMIT || bytes > LIST_BYTES {
             let Some((last, _)) = first.pop_last() else {
                 break;
             };
-            bytes -= last.len() + NAME_COST;
+            bytes -= cost(&last);
             truncated = true;
         }
     }
@@ -232,6 +232,11 @@ fn list(path: &Path, after: Option<&str>) -> Result<Value> {
         })
         .collect();
     Ok(json!({ "entries": entries, "truncated": truncated, "last": last }))
+}
+
+// A quote is two bytes of JSON, a control character six.
+fn cost(shown: &str) -> usize {
+    json!(shown).to_string().len() + NAME_COST
 }
 
 fn kind(about: &fs::Metadata) -> &'static str {
@@ -270,4 +275,35 @@ pub fn escaped(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_names_that_grow_as_json_fits_its_report() {
+        let directory = std::env::temp_dir().join(format!("capsem-list-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let count = 600;
+        for number in 0..count {
+            fs::write(
+                directory.join(format!("{number:04}{}", "\u{1}".repeat(250))),
+                "",
+            )
+            .unwrap();
+        }
+        let (mut seen, mut after) = (0, None);
+        loop {
+            let told = list(&directory, after.as_deref()).unwrap();
+            assert!(json!({ "value": told }).to_string().len() <= crate::acts::REPORT_LIMIT);
+            seen += told["entries"].as_array().unwrap().len();
+            if told["truncated"] == false {
+                break;
+            }
+            after = told["last"].as_str().map(str::to_owned);
+        }
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(seen, count);
+    }
 }

@@ -119,6 +119,26 @@ def test_a_writer_waits_for_credit(sizes: list[int]) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("room", [0, WINDOW], ids=["without room", "with room"])
+def test_nothing_is_sent_after_an_end_that_somebody_else_said(room: int) -> None:
+    async def run() -> None:
+        sent: list[Frame] = []
+        drained = asyncio.Event()
+        drained.set()
+        flow = Outgoing(1, WINDOW, sent.append, lambda: drained)
+        writers = [asyncio.create_task(flow.write(bytes(WINDOW))) for _ in range(3)]
+        await asyncio.sleep(0)
+        flow.end()
+        if room:
+            flow.credit(room)
+        async with asyncio.timeout(5):
+            told = await asyncio.gather(*writers, return_exceptions=True)
+        assert [str(one) for one in told] == ["None", *["the stream was ended meanwhile"] * 2]
+        assert [type(frame) for frame in sent] == [Data, End]
+
+    asyncio.run(run())
+
+
 def test_credit_from_nowhere_is_refused() -> None:
     async def run() -> None:
         flow = Outgoing(1, WINDOW, lambda _: None, asyncio.Event)

@@ -87,6 +87,41 @@ async def test_a_machine_that_never_comes_to_the_last_name_is_not_asked_for_ever
             await sandbox.files.list("/")
 
 
+@pytest.mark.parametrize("most", ["NAMES", "_PAGES"])
+async def test_a_machine_that_has_ever_more_names_is_not_listened_to_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: str
+) -> None:
+    asked = 0
+
+    async def more(self: object, what: object) -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        assert asked < 100
+        entry = {"name": "a", "kind": "file", "size": 0, "mode": 0, "mtime_ns": 0}
+        return {"entries": [entry] if most == "NAMES" else [], "truncated": True, "last": f"{asked:09d}"}
+
+    monkeypatch.setattr(files.Files, "_ask", more)
+    monkeypatch.setattr(files, most, 20, raising=False)
+    async with box(tmp_path) as sandbox:
+        with pytest.raises(MachineError, match="more than"):
+            await sandbox.files.list("/")
+
+
+@pytest.mark.parametrize(
+    "untrusted", [{}, {"entries": 7}, {"entries": [7]}, {"entries": [{}]}, {"entries": None}]
+)
+async def test_what_a_guest_says_of_a_directory_may_be_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrusted: dict[str, Any]
+) -> None:
+    async def odd(self: object, what: object) -> dict[str, Any]:
+        return untrusted
+
+    monkeypatch.setattr(files.Files, "_ask", odd)
+    async with box(tmp_path) as sandbox:
+        with pytest.raises(MachineError, match="does not say what"):
+            await sandbox.files.list("/")
+
+
 async def test_files_are_written_one_after_the_other_and_read_as_they_come(tmp_path: Path) -> None:
     content = bytes(range(256)) * 8192
     async with box(tmp_path) as sandbox:

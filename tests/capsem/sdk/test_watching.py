@@ -139,7 +139,9 @@ async def test_who_takes_nothing_holds_no_more_than_so_much(
 @pytest.mark.parametrize(
     "line",
     [b"", b"{", b"[]", b"null", b'"x"', b"{}", b'{"what": "eat", "path": "/a", "from": null}',
-     b'{"what": "create", "path": 7, "from": null}', b'{"lost": "x"}', b"[" * 100_000, b"\xff"],
+     b'{"what": "create", "path": 7, "from": null}', b'{"lost": "x"}', b"[" * 100_000, b"\xff",
+     b'{"what": "create", "path": "/w/' + b"a" * 4093 + b'", "from": null}',
+     b'{"what": "rename", "path": "/w/a", "from": "/w/' + b"a" * 4093 + b'"}'],
 )  # fmt: skip
 async def test_a_guest_may_tell_anything(line: bytes) -> None:
     with pytest.raises(MachineError, match="what is none"):

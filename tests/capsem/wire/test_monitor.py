@@ -95,6 +95,11 @@ def test_what_can_be_done_is_not(said: Exec) -> None:
     assert refusal(said) is None
 
 
+def test_a_monitor_from_before_a_field_is_not_told_of_it() -> None:
+    body = message(encode(File("read", "/x"))).body
+    assert body == b'{"type":"file","op":"read","path":"/x"}'
+
+
 @given(st.binary(min_size=2, max_size=200))
 def test_any_bytes_are_a_message_or_a_refusal(body: bytes) -> None:
     for decode in (decode_client, decode_monitor):

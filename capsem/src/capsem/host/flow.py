@@ -169,17 +169,20 @@ class Outgoing:
         Raises:
             StreamResetError: the guest takes no more.
             CapsemError: the channel is gone.
-            ValueError: `end` was called before.
+            ValueError: `end` was called before, or while it waited for room.
         """
         if self._ended:
             raise ValueError("the stream was ended before")
         view = memoryview(content)
         while view:
-            while self._credit == 0 and self._error is None:
+            while self._credit == 0 and self._error is None and not self._ended:
                 self._change.clear()
                 await self._change.wait()
             if self._error is not None:
                 raise self._error
+            if self._ended:
+                # Somebody else who writes here said so; a guest ends the machine over data after that.
+                raise ValueError("the stream was ended meanwhile")
             size = min(self._credit, CHUNK, len(view))
             self._credit -= size
             self._send(Data(self._stream, bytes(view[:size])))
@@ -192,3 +195,4 @@ class Outgoing:
         # Whoever sends it looks whether the other direction is over too: then the stream is forgotten.
         if not ended and self._error is None:
             self._send(End(self._stream))
+        self._change.set()

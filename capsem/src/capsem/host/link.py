@@ -71,6 +71,10 @@ class Link:
                     pass
         await self.close()
 
+    def abort(self) -> None:
+        """Hang up at once; what the other side has not read is lost, and who waits to send does not any more."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         """Hang up."""
         self._writer.close()

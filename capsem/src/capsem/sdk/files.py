@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from capsem.sdk.watching import AsyncWatchHandle, FilesystemEvent
 
 _CHUNK = 1 << 18
+NAMES, _PAGES = 1_000_000, 10_000
+"""Names of one directory that are held at once; a machine tells some hundreds of the longest at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,24 @@ def entry_of(path: str, name: str, untrusted: Mapping[str, Any]) -> EntryInfo:
     except (KeyError, TypeError, ValueError) as error:
         raise MachineError(
             f"the machine does not say what {path} is: {error!r}",
+            next_step="see capsem exec MACHINE -- ls -l",
+        ) from None
+
+
+def _page(path: str, untrusted: Mapping[str, Any]) -> list[EntryInfo]:
+    """Some of the names of a directory.
+
+    Raises:
+        MachineError: they are not of the documented form.
+    """
+    try:
+        return [
+            entry_of(f"{path.rstrip('/')}/{one['name']}", str(one["name"]), one)
+            for one in untrusted["entries"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise MachineError(
+            f"the machine does not say what is in {path}: {error!r}",
             next_step="see capsem exec MACHINE -- ls -l",
         ) from None
 
@@ -133,17 +153,17 @@ class Files:
         """What is in a directory, in order of names, however much it is.
 
         Raises:
-            MachineError: it is more than the agent of an older image tells.
+            MachineError: it is more than the agent of an older image tells,
+                or than a million names.
         """
         found: list[EntryInfo] = []
         after: str | None = None
-        while True:
+        for _ in range(_PAGES):
             value = await self._ask(File("list", path, after=after))
-            page = [
-                entry_of(f"{path.rstrip('/')}/{one['name']}", str(one["name"]), one)
-                for one in value["entries"]
-            ]
+            page = _page(path, value)
             found += page
+            if len(found) > NAMES:
+                break
             if not value.get("truncated"):
                 return found
             last = value.get("last")
@@ -154,6 +174,9 @@ class Files:
                     next_step="capsem image build, then create the machine again",
                 )
             after = last
+        raise MachineError(
+            f"{path} has more than {NAMES} names", next_step="list it in the machine: capsem exec"
+        )
 
     async def exists(self, path: str) -> bool:
         """Whether there is something of that name."""

@@ -25,6 +25,8 @@ from capsem.wire.monitor import File
 
 EVENTS = 10_000
 _LINE_LIMIT = 64 << 10
+# A guest of the form has no longer one, and ten thousand changes are held.
+_PATH_BYTES = 4095
 
 
 class FilesystemEventType(enum.StrEnum):
@@ -95,6 +97,8 @@ def root_of(untrusted_line: bytes) -> str:
 
 
 def _below(root: str, path: str) -> str:
+    if len(path.encode("utf-8", "surrogatepass")) > _PATH_BYTES:
+        raise ValueError("no path is that long")
     return path.removeprefix(root.rstrip("/")).removeprefix("/")
 
 

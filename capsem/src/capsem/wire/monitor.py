@@ -68,11 +68,12 @@ class Resize(_Said, frozen=True):
     columns: Cells
 
 
-class File(_Said, frozen=True):
+class File(_Said, frozen=True, omit_defaults=True):
     """One operation on one path of the machine; `write` takes INPUT, `read` gives OUTPUT.
 
     `pack` gives a directory as an archive, `unpack` takes one; `recursive` empties the directory before. `watch` gives
-    what changes in a directory, `recursive`: and below it. `rename` has `to`; `list` may begin `after` a name.
+    what changes in a directory, `recursive`: and below it. `rename` has `to`; `list` may begin `after` a name. What is
+    not asked for is not said: a machine may run on under a monitor that does not know the field.
     """
 
     op: Literal["stat", "list", "mkdir", "remove", "read", "write", "pack", "unpack", "rename", "watch"]

@@ -146,6 +146,47 @@ async def test_another_client_may_signal(tmp_path: Path) -> None:
             assert ended.signal == signal.SIGTERM
 
 
+LONG = 1_200_000
+"""Bytes: more than all buffers on the way hold but the stream's window, so the command ends before they are read."""
+
+
+async def test_its_own_client_gets_everything_however_late_it_reads(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    async with standing(tmp_path):
+        own, _ = await begun(shell(f"head -c {LONG} /dev/zero; touch {mark}; exit 5"))
+        async with asyncio.timeout(10):
+            while not mark.exists():
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(5 * attending._LINGER_SECONDS)
+        async with asyncio.timeout(10):
+            out, ended = await rest(own)
+        assert len(out) == LONG
+        assert ended is not None
+        assert ended.code == 5
+
+
+async def test_another_client_that_does_not_read_keeps_nothing_from_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attending, "_BEHIND_SECONDS", 0.5)
+    async with standing(tmp_path):
+        own, pid = await begun(shell(f"read x; head -c {LONG} /dev/zero; exit 5", stdin=True))
+        idle = []
+        for _ in range(3):
+            idle.append(await connect(places.monitor_socket(ID)))
+            await idle[-1].send(encode(Attach(pid)))
+            assert isinstance(await idle[-1].receive(), Message)
+        await own.write(b"\n")
+        async with asyncio.timeout(30):
+            out, ended = await rest(own)
+        assert len(out) == LONG
+        assert ended is not None
+        assert ended.code == 5
+        for link in idle:
+            await link.close()
+        await none_left()
+
+
 async def test_a_command_that_is_let_go_runs_on_and_takes_what_it_was_given(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     line = f"read a; echo $a >>{mark}; read b; head -c 3000000 /dev/zero; read c; echo $b$c; exit 6"

@@ -37,6 +37,20 @@ def test_with_rules_what_none_allows_is_refused() -> None:
 
 
 @pytest.mark.needs("egress")
+def test_a_path_that_may_not_be_written_is_no_new_name_either() -> None:
+    text = """
+version: 1
+rules:
+  - {id: kept, on: file, when: 'file.operation == "write" && file.path == "/etc/kept"', action: block, priority: 10}
+  - {id: rest, on: file, when: "true", action: allow}
+"""
+    rules = Rules.of((RuleText("rules.yaml", text),), now)
+    assert not rules.file("write", "/etc/kept").allowed
+    assert [one.allowed for one in rules.rename("/tmp/x", "/etc/kept")] == [True, True, False, True]
+    assert all(one.allowed for one in rules.rename("/tmp/x", "/etc/other"))
+
+
+@pytest.mark.needs("egress")
 def test_rules_that_do_not_compile_are_refused_by_their_place() -> None:
     with pytest.raises(CapsuleError, match=r"rules\.yaml:"):
         Rules.of((RuleText("rules.yaml", RULES.replace("process.name", "process.nmae")),), now)

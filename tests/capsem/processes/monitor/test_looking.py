@@ -49,6 +49,41 @@ async def test_a_watch_is_decided_as_reading_and_recorded(
     assert refused["decision"]["action"] == "block"
 
 
+async def test_one_that_ends_its_output_and_runs_on_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "agent"
+    program.write_text("#!/bin/sh\nexec >&-\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(looking, "AGENT", str(program))
+    monkeypatch.setattr(looking, "KILL_SECONDS", 0.5, raising=False)
+    async with standing(tmp_path):
+        async with asyncio.timeout(10):
+            with pytest.raises(MachineError, match="did not say why"):
+                await first(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("echo why >&2; exit 3", "why"),
+        ("exit 3", "exit 3"),
+        ("echo why >&2; kill -9 $$", "why"),
+        ("kill -9 $$", "signal 9"),
+    ],
+)
+async def test_it_is_told_why_nothing_more_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    program = tmp_path / "agent"
+    program.write_text(f"#!/bin/sh\n{line}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(looking, "AGENT", str(program))
+    async with standing(tmp_path):
+        with pytest.raises(MachineError, match=f"any more: {said};"):
+            await first(str(tmp_path))
+
+
 async def test_the_agent_of_an_older_image_is_not_asked(tmp_path: Path) -> None:
     async with standing(tmp_path) as machine:
         ready = machine.channel._ready

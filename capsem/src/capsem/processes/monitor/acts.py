@@ -194,18 +194,21 @@ async def _ended(machine: Machine, channel: Channel, attended: Attended, act: st
     Raises:
         MachineError: that is not known.
     """
+
+    async def record(ended: Exited) -> None:
+        how = {
+            "code": ended.code, "signal": ended.signal, "timed_out": ended.timed_out, "cpu_ms": ended.cpu_ms,
+        }  # fmt: skip
+        await machine.evidence.write("machine.exit", {"exec": act, **how})
+
     silent = asyncio.create_task(machine.patience.silent(channel))
     try:
-        ended = await attended.until_over(silent)
+        ended = await attended.until_over(silent, record)
     finally:
         silent.cancel()
     if isinstance(ended, str):
         await machine.evidence.write("machine.exit", {"exec": act, "errno": "ETIMEDOUT", "reason": ended})
         raise MachineError(ended, next_step=NO_ANSWER)
-    how = {
-        "code": ended.code, "signal": ended.signal, "timed_out": ended.timed_out, "cpu_ms": ended.cpu_ms,
-    }  # fmt: skip
-    await machine.evidence.write("machine.exit", {"exec": act, **how})
     return ended
 
 

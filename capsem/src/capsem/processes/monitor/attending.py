@@ -1,7 +1,8 @@
 """A command that runs, and the clients that attend to it: its output goes to each of them, and each may give it input.
 
 Its own client ends it by hanging up, unless that has let it go on; others come and go. A client that does not read
-holds the command up, as its own does: nothing is dropped for one that is there. With nobody there, output is let go.
+holds the command up, as its own does: nothing is dropped for one that is there. Once the command has ended, one that
+keeps its own client from the rest is hung up on. With nobody there, output is let go.
 Refuses more input than a client was given room for, and frames that have no place.
 
     with machine.commands.begin(Attended(job, link, asked, about)) as attended:
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -46,6 +47,8 @@ from capsem.wire.monitor import (
 
 # After its end, a command's children may hold its output open; what has come by then is passed on.
 _LINGER_SECONDS = 0.3
+# After that one who does not read may keep the others from the rest for so long, or is hung up on.
+_BEHIND_SECONDS = 5.0
 # After a command's time, or its client, is over the guest has killed it within this, or is not waited for.
 KILL_SECONDS = 20.0
 
@@ -119,6 +122,7 @@ class Attended:
         self._asked = asked
         self._own: Link | None = link
         self._links = [link]
+        self._sending: list[Link] = []
         self._over: asyncio.Future[Exited] = asyncio.get_running_loop().create_future()
 
     @property
@@ -129,7 +133,11 @@ class Attended:
     async def tell(self, frame: bytes) -> None:
         """A frame to whoever is there."""
         for link in tuple(self._links):
-            await link.send(frame)
+            self._sending.append(link)
+            try:
+                await link.send(frame)
+            finally:
+                self._sending.remove(link)
 
     def finish(self, how: Exited | CapsemError) -> None:
         """It is over; whoever else attends to it is told."""
@@ -141,11 +149,14 @@ class Attended:
         else:
             self._over.set_result(how)
 
-    async def until_over(self, silent: asyncio.Task[None]) -> Exited | str:
+    async def until_over(
+        self, silent: asyncio.Task[None], record: Callable[[Exited], Awaitable[None]]
+    ) -> Exited | str:
         """Pass its streams on until it has ended: how it did, or why nobody knows.
 
         Args:
             silent: done when the agent does not answer any more.
+            record: told how it ended, before what is left is passed on: that may take as long as a client likes.
         """
         passages = [_Passage(self, self._job.stdout, OUTPUT)]
         if self._asked.tty is None:
@@ -156,12 +167,10 @@ class Attended:
             ended = await self._ended(client, silent)
             if isinstance(ended, str):
                 return ended
-            passed = -1
-            while not all(task.done() for task in tasks) and passed != (
-                now := sum(one.passed for one in passages)
-            ):
-                passed = now
-                await asyncio.wait(tasks, timeout=_LINGER_SECONDS)
+            how = Exited(ended.code, ended.signal, ended.timed_out, ended.cpu_ms, ended.max_rss_bytes)
+            await record(how)
+            await self._rest(passages, silent)
+            return how
         except asyncio.CancelledError:
             self._job.signal(signal.SIGKILL)
             raise
@@ -171,7 +180,26 @@ class Attended:
             await asyncio.gather(client, *tasks, return_exceptions=True)
             with contextlib.suppress(CapsemError):
                 self._job.abandon()
-        return Exited(ended.code, ended.signal, ended.timed_out, ended.cpu_ms, ended.max_rss_bytes)
+
+    async def _rest(self, passages: list[_Passage], silent: asyncio.Task[None]) -> None:
+        """After its end: returns when everything was passed on, or nothing more comes of what is only held open."""
+        tasks, passed, behind = [one.task for one in passages], -1, 0.0
+        while not all(task.done() for task in tasks) and not silent.done():
+            now = sum(one.passed for one in passages)
+            if passed == now:
+                if not self._sending:
+                    return
+                behind += _LINGER_SECONDS
+            passed = now
+            if behind >= _BEHIND_SECONDS:
+                self._hang_up_on_who_does_not_read()
+            await asyncio.wait(tasks, timeout=_LINGER_SECONDS)
+
+    def _hang_up_on_who_does_not_read(self) -> None:
+        """But for its own client, or the eldest where that has let it go: nobody waits behind that."""
+        for link in tuple(self._sending):
+            if link not in self._links[:1]:
+                link.abort()
 
     async def _ended(self, client: asyncio.Task[None], silent: asyncio.Task[None]) -> guest.Exited | str:
         """How it ended, or why nobody knows. The time is kept here, whatever the guest does with it.

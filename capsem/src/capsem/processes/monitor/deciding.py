@@ -95,12 +95,14 @@ class Rules:
         return self._decided("file", subject)
 
     def rename(self, before: str, after: str) -> list[Verdict]:
-        """May a file have another name? Where there are rules it must be free to read and to remove, too.
+        """May a file have another name? Where there are rules it must be free to read and to remove, the new to write.
 
-        Else what they keep under one name could be had under another.
+        Else what they keep under one name could be had, or put there, under another.
         """
-        source = [] if self._rules is None else [self.file(what, before) for what in ("read", "remove")]
-        return [*source, self.file("rename", after, source=before)]
+        renamed = self.file("rename", after, source=before)
+        if self._rules is None:
+            return [renamed]
+        return [*(self.file(what, before) for what in ("read", "remove")), self.file("write", after), renamed]
 
     def _decided(self, kind: str, subject: dict[str, Any]) -> Verdict:
         event = {

@@ -16,7 +16,7 @@ from capsem.errors import CapsemError, MachineError, NotFoundError
 from capsem.host.channel import PATH, Channel
 from capsem.host.jobs import Job
 from capsem.host.link import Link
-from capsem.processes.monitor.attending import pieces
+from capsem.processes.monitor.attending import KILL_SECONDS, pieces
 from capsem.wire.frame import Data
 from capsem.wire.frame import encode as encode_frame
 from capsem.wire.monitor import OUTPUT, File
@@ -43,7 +43,13 @@ async def watch(channel: Channel, link: Link, asked: File, user: int) -> dict[st
         if not passing.done():
             return None
         passing.result()
-        ended, why = await job.wait(), await words
+        async with asyncio.timeout(KILL_SECONDS):
+            ended, why = await job.wait(), await words
+    except TimeoutError:
+        raise MachineError(
+            f"{asked.path} is not watched any more, and within {KILL_SECONDS:g} s the machine did not say why",
+            next_step="see what is there: capsem exec",
+        ) from None
     finally:
         for task in (passing, gone, words):
             task.cancel()
@@ -52,7 +58,7 @@ async def watch(channel: Channel, link: Link, asked: File, user: int) -> dict[st
         with contextlib.suppress(CapsemError):
             job.signal(signal.SIGKILL)
             job.abandon()
-    said = why or f"exit {ended.code}" if ended.code is not None else f"signal {ended.signal}"
+    said = why or (f"exit {ended.code}" if ended.code is not None else f"signal {ended.signal}")
     if "(os error 2)" in why or "(os error 20)" in why:
         raise NotFoundError(
             f"{asked.path} is no directory that can be watched: {said}", next_step="is the name right?"

@@ -233,10 +233,19 @@ class Machine(Running):
 
     async def _end_in(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        # What is kept of it, or copied, is whole first. Somebody may be ending it already.
-        async with self._one_copy:
-            with contextlib.suppress(ConflictError):
-                await self.stop(force=False, why=f"its time of {seconds:g} s was over")
+        # What is kept of it, or copied, is whole first; a client that holds a copy does not hold it beyond that.
+        held = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SUSPEND_SECONDS):
+                held = await self._one_copy.acquire()
+        try:
+            # Who ends it already does so in order, and is not hurried.
+            if self._life.state in {State.RUNNING, State.SUSPENDING}:
+                with contextlib.suppress(ConflictError):
+                    await self.stop(force=False, why=f"its time of {seconds:g} s was over")
+        finally:
+            if held:
+                self._one_copy.release()
 
     def fields(self) -> dict[str, Any]:
         """What identifies it in an entry."""
