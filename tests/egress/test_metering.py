@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -187,6 +188,13 @@ def test_calls_side_by_side_that_say_no_maximum() -> None:
         ("/v1/responses", {"input": "x", "max_output_tokens": 10}, 10),
         ("/v1beta/models/gemini-x:generateContent",
          {"contents": [], "generationConfig": {"maxOutputTokens": 10, "candidateCount": 4}}, 40),
+        ("/v1beta/models/gemini-x:generateContent",
+         {"contents": [], "generation_config": {"max_output_tokens": 10, "candidate_count": 4}}, 40),
+        ("/v1beta/models/gemini-x:generateContent",
+         {"contents": [], "generationConfig": {"maxOutputTokens": 1, "max_output_tokens": 9, "candidate_count": 2}},
+         18),
+        ("/v1/chat/completions", {"messages": [], "max_completion_tokens": 1, "max_tokens": 10}, 10),
+        ("/v1/chat/completions", {"messages": [], "max_completion_tokens": 10, "max_tokens": 1}, 10),
         ("/v1/chat/completions", {"messages": [], "max_tokens": 10, "n": -5}, 10),
         ("/v1/chat/completions", {"messages": [], "n": 3}, 1 + 3 * USUAL),
     ],
@@ -218,6 +226,8 @@ def test_what_goes_on_in_the_background_is_not_counted_and_not_let_go() -> None:
 def test_a_websocket_to_a_model_needs_a_budget_without_tokens(session: Any, upstream: Upstream) -> None:
     assert meter(tokens=9).uncounted("api.openai.com", "/v1/realtime?model=x") is not None
     assert meter(microdollars=9).uncounted("a.example", "/v1/responses") is not None
+    assert meter(tokens=9).uncounted("a.example", "/openai/Realtime/?model=x") is not None
+    assert meter(tokens=9).uncounted("a.example", "/openai/%72ealtime") is not None
     assert meter(tokens=9).uncounted("a.example", "/chat") is None
     assert meter(requests=9, bytes=9).uncounted("api.openai.com", "/v1/realtime") is None
     inside = session(
@@ -232,6 +242,35 @@ def test_a_websocket_to_a_model_needs_a_budget_without_tokens(session: Any, upst
     entry = inside.run.record("egress.http")
     assert (entry["decision"]["action"], entry["decision"]["by"]) == ("block", "budget"), entry
     assert len(upstream.seen) == before
+
+
+@pytest.mark.parametrize("how", ["refused", "no TLS", "no name"])
+def test_a_call_that_never_had_a_connection_is_not_paid_for(session: Any, plain: Upstream, how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        nobody = f"127.0.0.1:{sock.getsockname()[1]}"
+    name = "nowhere.invalid" if how == "no name" else "a.example"
+    address = plain.address if how == "no TLS" else nobody
+    places = [] if how == "no name" else [{"host": name, "address": address, "origin": None}]
+    inside = session(host(name, 443), upstreams=places, **budget(tokens=200, requests=3))
+    url = f"https://{name}/v1/chat/completions"
+    codes = [
+        inside.curl(*HEADERS, "-o", "/dev/null", "-w", "%{http_code}", "-d", ask("x" * 400), url).out
+        for _ in range(2)
+    ]
+    assert codes == ["502", "502"], "the second would not fit beside the first"
+    call = inside.run.records("egress.model")[0]["model"]
+    assert (call["priced"], call.get("cost_microdollars")) == (False, None)
+
+
+def test_an_upgrade_that_is_refused_when_it_is_answered_is_paid_for(session: Any, plain: Upstream) -> None:
+    inside = session(host("a.example", 80), **to(plain), **budget(requests=1))
+    codes = [
+        inside.curl("-o", "/dev/null", "-w", "%{http_code}", "http://a.example/unasked-upgrade").out
+        for _ in range(2)
+    ]
+    assert codes == ["502", "403"]
+    reason = inside.run.record("egress.http", path="/unasked-upgrade")["decision"]["reason"]
+    assert "no upgrade but WebSocket's is carried" in reason
 
 
 TELLING = {"id": "r", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant",

@@ -11,6 +11,7 @@ import pytest
 from capsule.egress.methods import (
     FORM,
     MULTIPART,
+    READ,
     UNPACKED,
     Names,
     UnclearError,
@@ -21,6 +22,7 @@ from capsule.egress.methods import (
 )
 
 PARTS = f"{MULTIPART}; boundary=x"
+ASKS = b'{"_method": "DELETE"}'
 
 
 def part(head: str, value: str = "delete", line: str = "\r\n") -> bytes:
@@ -100,9 +102,99 @@ def test_json() -> None:
     )
     for other in ({"method": "x"}, {"a": {"_method": "delete"}}, [{"_method": "delete"}], "_method"):
         assert asked("application/json", json.dumps(other).encode()) == ()
-    assert asked("application/json", b'{"_method": ') == ()
+    assert asked("application/json", b'{"method": ') == ()
     assert asked("application/json", None) == ()
-    assert kind_of("application/connect+json") is None
+    assert asked("application/json; charset=UTF-8", b'{"a": "\xc3\xa9 \\u0000"}') == ()
+    assert asked("application/octet-stream", b"\0_method") == ()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "text/json",
+        "text/plain; a=/json",
+        "Application/JSON-patch+JSON",
+        "application/json, text/plain",
+        "x/y+json",
+    ],
+)
+def test_whatever_says_json_is_json(said: str) -> None:
+    """Laravel asks whether `/json` or `+json` stands anywhere in the type."""
+    assert asked(said, b'{"_method": "delete"}') == ("DELETE",)
+    assert kind_of(said) == "json"
+
+
+@pytest.mark.parametrize("said", [f"{FORM}; a=/json", f"{MULTIPART}; a=+json", f"{FORM}, {PARTS}"])
+def test_a_body_of_more_than_one_type_is_refused(said: str) -> None:
+    with pytest.raises(UnclearError, match="more than one type"):
+        asked(said, b"{}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"_method": "DELETE", "n": ' + b"1" * 5000 + b"}",
+        b'{"_method": "DELETE", "n": "\xff"}',
+        b'{"_method": "DELETE", "n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"_method": "DELETE" /* a */}',
+        b'{"_meth\\u006fd": "DELETE",}',
+        b"{'_method': 'DELETE'}",
+        b'{_method: "DELETE"}',
+        b'{"_method": "DELETE"} {}',
+    ],
+    ids=["number", "byte", "depth", "comment", "comma", "quotes", "bare", "two"],
+)
+def test_json_that_only_others_read_is_said(body: bytes) -> None:
+    with pytest.raises(UnclearError, match="cannot be read here"):
+        asked("application/json", body)
+    harmless = body.replace(b"_meth", b"http_meth")
+    assert asked("application/json", harmless) == ()
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-32-be"])
+def test_json_in_wide_letters_is_said(coding: str) -> None:
+    body = ASKS.decode().encode(coding)
+    with pytest.raises(UnclearError, match="not UTF-8"):
+        asked("application/json", body)
+    with pytest.raises(UnclearError, match="not UTF-8"):
+        asked(f"application/json; Charset = '{coding}'", ASKS)
+    names = Names()
+    assert any([names.feed(body[at : at + 1]) for at in range(len(body))])  # noqa: C419 - all
+
+
+@pytest.mark.parametrize("said", ["application/json", FORM, PARTS])
+@pytest.mark.parametrize(
+    "charset", ["utf-7", "UTF7", '"utf-16le"', "ibm037", "iso-2022-jp", "unicode_escape"]
+)
+def test_a_charset_of_other_letters_is_said(said: str, charset: str) -> None:
+    with pytest.raises(UnclearError, match="not UTF-8"):
+        asked(f"{said}; charset={charset}", b"{}")
+    for plain in ("utf-8", '"UTF8"', "us-ascii", "ISO-8859-15", "windows-1252", ""):
+        assert asked(f"{said}; charset={plain}", b"{}") == ()
+
+
+@pytest.mark.parametrize("said", ["application/connect+json", "application/grpc+json; charset=utf-8"])
+def test_what_is_spoken_is_not_waited_for_and_still_looked_at(said: str) -> None:
+    """Laravel takes it for JSON too."""
+    assert kind_of(said) == "spoken"
+    assert asked(said, None) == ()
+    assert asked(said, b"\0\0\0\0\x08" + b'{"a": 1}') == ()
+    with pytest.raises(UnclearError, match="has a field _method"):
+        asked(said, b'{"_method": "DELETE"}')
+    with pytest.raises(UnclearError, match="content coding"):
+        asked(said, None, "gzip")
+    names = Names(framed=True)
+    assert not names.feed(b"\0\0\0\0\x02{}")
+    assert names.feed(b'{"_method": "DELETE"}')
+    assert kind_of("application/connect+proto") is None
+    assert kind_of("application/grpc") is None
+
+
+def test_much_unpacked_json_is_not_read_whole() -> None:
+    filler = b'{"a": "' + b"y" * READ
+    assert asked("application/json", gzip.compress(filler + b'"}'), "gzip") == ()
+    with pytest.raises(UnclearError, match="this length"):
+        asked("application/json", gzip.compress(filler + b'", "_method": "DELETE"}'), "gzip")
 
 
 def test_what_cannot_be_looked_at_is_said() -> None:
@@ -117,9 +209,6 @@ def test_what_cannot_be_looked_at_is_said() -> None:
         asked(FORM, b"&".join(b"_method=M%d" % number for number in range(9)))
     with pytest.raises(UnclearError, match="no end"):
         asked(PARTS, b'--x\r\nContent-Disposition: form-data; name="_method"\r\n')
-
-
-ASKS = b'{"_method": "DELETE"}'
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from capsule.egress.certificates import Issuer, SessionIssuer, make_authority
-from capsule.egress.trust import PASSWORD, blocks, bundle, java_truststore
+from capsule.egress.trust import PASSWORD, blocks, bundle, java_truststore, unsound
 
 NOW = datetime.datetime.now(datetime.UTC)
 PEM = serialization.Encoding.PEM
@@ -73,6 +74,43 @@ def test_what_cannot_be_read_is_named() -> None:
     assert len(problems) == 1
     assert problems[0].startswith("certificate 3 of the host's bundle")
     assert BROKEN in bundle(HOST + BROKEN, OURS.certificate), "the bundle is as the host has it"
+
+
+def _certificate(*extensions: x509.ExtensionType, edits: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
+    """One that another signed and that may sign, with bytes of its DER replaced."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.oid.NameOID.COMMON_NAME
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(name, "between")]))
+        .issuer_name(x509.Name([x509.NameAttribute(name, "root")]))
+        .public_key(key.public_key())
+        .serial_number(5)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + datetime.timedelta(days=1))
+    )
+    for extension in (x509.BasicConstraints(ca=True, path_length=None), *extensions):
+        builder = builder.add_extension(extension, critical=False)
+    der = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    for old, new in edits:
+        assert old in der
+        der = der.replace(old, new)
+    return ssl.DER_cert_to_PEM_cert(der).encode()
+
+
+def _unknown(last: int, value: bytes = b"\x05\x00", above: str = "1.2.3") -> x509.UnrecognizedExtension:
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier(f"{above}.{last}"), value)
+
+
+def test_odd_certificates_of_authorities() -> None:
+    """OpenSSL reads more kinds of names than the library; a version that there is none of, nobody should."""
+    assert unsound(_certificate()) is None, "the control"
+    x400 = _unknown(17, bytes.fromhex("3006a30430020500"), above="2.5.29")
+    assert unsound(_certificate(x400)) is None
+    twice = _certificate(_unknown(4), _unknown(5), edits=((b"\x2a\x03\x05", b"\x2a\x03\x04"),))
+    version = _certificate(edits=((b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"),))
+    for odd in (twice, version):
+        assert "number 2 that cannot be read" in (unsound(_certificate() + odd) or "")
+    assert len(java_truststore(HOST + version, OURS.certificate)[1]) == 1
 
 
 @pytest.mark.needs("java")

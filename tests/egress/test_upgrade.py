@@ -22,6 +22,7 @@ AGREED = {
 def test_the_example_of_the_rfc() -> None:
     assert accepting(ASKED["sec-websocket-key"]) == AGREED["sec-websocket-accept"]
     assert request_problem("GET", "HTTP/1.1", ASKED) is None
+    assert request_problem("GET", "HTTP/1.1", {**ASKED, "content-length": "0"}) is None
     assert answer_problem(ASKED, AGREED) is None
 
 
@@ -39,6 +40,8 @@ def test_the_example_of_the_rfc() -> None:
         ("GET", "HTTP/1.1", {"sec-websocket-key": "c2hvcnQ="}),
         ("GET", "HTTP/1.1", {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ=="}),
         ("GET", "HTTP/1.1", {"sec-websocket-key": "\xe9" * 24}),
+        ("GET", "HTTP/1.1", {"content-length": "40"}),
+        ("GET", "HTTP/1.1", {"transfer-encoding": "chunked"}),
     ],
 )
 def test_what_asks_for_none(method: str, version: str, changed: dict[str, str]) -> None:

@@ -167,6 +167,8 @@ def test_a_line_without_end_ends_the_stream() -> None:
         (Edit("set_header", "x y", "a"), "not a header's name"),
         (Edit("set_header", "Transfer-Encoding", "a"), "frames the message"),
         (Edit("remove_header", "Host"), "says where it goes"),
+        (Edit("remove_header", "content_length"), "frames the message"),
+        (Edit("set_header", "Transfer.Encoding", "a"), "frames the message"),
         (Edit("redact", "(?=a)", ""), "not RE2"),
         (Edit("redact", "a*", ""), "matches the empty text"),
         (Edit("redact", "((a{100}){100}){100}", ""), "not RE2"),

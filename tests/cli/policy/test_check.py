@@ -174,6 +174,21 @@ def test_authorities_through_which_nobody_can_be_trusted_are_refused_with_their_
     assert (problem["line"], problem["column"]) == (5, 17)
 
 
+def test_a_leaf_beside_its_authority_does_no_harm(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    (workspace / "capsule.yaml").write_text(
+        "version: 1\nextends: [workspace]\nnetwork: {hosts: [a.example], authorities: [./ours.pem]}\n"
+    )
+    leaf, authority = certificate(signs=False, issuer="root"), certificate(signs=True)
+    (workspace / "ours.pem").write_bytes(leaf + authority)
+    assert invoke(capsys, "policy", "check", "capsule.yaml").code == 0
+    (workspace / "ours.pem").write_bytes(leaf + leaf)
+    assert (
+        "certificate number 1 that is no authority's" in invoke(capsys, "policy", "check", "capsule.yaml").err
+    )
+
+
 def test_a_server_s_own_certificate_is_trusted_as_itself(
     capsys: pytest.CaptureFixture[str], workspace: Path
 ) -> None:

@@ -139,7 +139,7 @@ class Deciding:
         # A body that is at hand anyway is looked through before anything goes out: then the answer can say why.
         short = self._filling is not None and may_be_short(flow.request)
         needed = filling or modelled or spoken or edits_body(story.edits, "request")
-        needed = needed or self._heeds_methods(flow.request, story)
+        needed = needed or self._heeded(flow.request, story) not in {None, "spoken"}
         if body is None and (needed or short):
             flow.metadata[LIMIT] = None if needed else SHORT
             self._wait(flow, story, pending=False)
@@ -169,19 +169,21 @@ class Deciding:
             return self._decide_messages(flow, story, story.mcp, body)
         return self._decide_kinds(flow, story, body)
 
-    def _heeds_methods(self, request: http.Request, story: Story) -> bool:
-        """Whether the body may ask for a method, and that decides something."""
+    def _heeded(self, request: http.Request, story: Story) -> str | None:
+        """What kind the body is of, when it may ask for a method and that decides something."""
         kind = kind_of(request.headers.get("content-type", ""))
-        return kind is not None and self._session.judge.heeds_methods(story.event, story.entry)
+        heeds = kind is not None and self._session.judge.heeds_methods(story.event, story.entry)
+        return kind if heeds else None
 
     def _names(self, request: http.Request, story: Story) -> Uploads | Names | None:
-        """What looks at the names in a body that is too long to be looked at whole, where one decides anything."""
-        if not self._heeds_methods(request, story):
+        """What looks at the names in a body that nobody looks at whole, where one decides anything."""
+        kind = self._heeded(request, story)
+        if kind is None:
             return None
-        return Names() if kind_of(request.headers.get("content-type", "")) == "json" else Uploads()
+        return Uploads() if kind == "multipart" else Names(framed=kind == "spoken")
 
     def _asked_in_body(self, request: http.Request, story: Story, body: bytes | None) -> Verdict | None:
-        if not self._heeds_methods(request, story):
+        if self._heeded(request, story) is None:
             return None
         coding = request.headers.get("content-encoding", "")
         try:
@@ -296,7 +298,7 @@ class Deciding:
                 self._abort(reason)
                 return []
             if names is not None and names.feed(data):
-                reason = "it has a field _method, in a body that is too long to know what that asks for"
+                reason = "it may have a field _method, in a body that is too long to know what that asks for"
                 story.verdict = Verdict("block", "grant", reason)
                 self._abort(reason)
                 return []

@@ -192,12 +192,12 @@ class Exchange:
         story = self.stories.get(flow.id)
         if story is None or story.refused or flow.response is None:
             return None
-        if flow.response.status_code == 101 and (problem := _not_agreed(flow, story)) is not None:
-            self.deciding.refuse(flow, story, Verdict("block", "protocol", problem), status=502)
-            return None
         story.first_byte = time.monotonic()
         story.redacted = flow.metadata.get(REDACTED, 0)
         story.address = self._address.get(flow.server_conn)
+        if flow.response.status_code == 101 and (problem := _not_agreed(flow, story)) is not None:
+            self.deciding.refuse(flow, story, Verdict("block", "protocol", problem), status=502)
+            return None
         return self.deciding.answers.answered(flow, story)
 
     def on_response(self, hook: HttpResponseHook) -> None:
@@ -216,6 +216,8 @@ class Exchange:
         story = self.stories.get(flow.id)
         if story is None or story.done:
             return
+        # A flow has the connection that it goes out on only when that has come about, TLS and all.
+        story.unreached = flow.server_conn not in self._address
         message = _said(flow.error.msg) if flow.error is not None else "it ended"
         if flow.server_conn in self._slow:
             message = f"the upstream took more than {HEAD:.0f} s for the head of its answer"
@@ -320,7 +322,7 @@ def _not_agreed(flow: http.HTTPFlow, story: Story) -> str | None:
     """Why an answer of 101 does not change what is spoken; None when it does."""
     assert flow.response is not None
     if not story.event["http"].get("websocket"):
-        return "the upstream changed to another protocol, and nobody had asked for that"
+        return "the upstream changed to another protocol; no upgrade but WebSocket's is carried"
     problem = upgrade.answer_problem(flow.request.headers, flow.response.headers)
     return None if problem is None else f"the upstream did not agree to a WebSocket: {problem}"
 

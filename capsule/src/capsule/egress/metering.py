@@ -21,6 +21,7 @@ from capsule.egress.model.shape import Answer
 from capsule.egress.model.turns import Turns
 from capsule.egress.recording import Recorder
 from capsule.egress.verdict import Verdict
+from capsule.policy.urlpath import readings
 
 if TYPE_CHECKING:
     from capsule.egress.story import Story
@@ -86,7 +87,8 @@ class Meter:
 
     def uncounted(self, host: str, path: str) -> Exhausted | None:
         """Why a WebSocket to a model is not opened: what is used over it is not seen, and tokens are limited."""
-        if self.budget.of_calls and (provider_of(host) is not None or dialect_of(path) is not None):
+        spoken = any(reading.lower().endswith("/realtime") for reading in readings(path))
+        if self.budget.of_calls and (spoken or provider_of(host) is not None or dialect_of(path) is not None):
             return Exhausted(
                 "tokens",
                 "what a model is asked over a WebSocket is not counted, and the run's tokens or dollars are limited",

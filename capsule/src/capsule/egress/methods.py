@@ -2,8 +2,10 @@
 
 Pure. Rails, Laravel and others take a POST whose form (or, some, whose JSON) has that field for a DELETE. Refuses, by
 saying so, what cannot be looked at: a form longer than a decision may look at, or under a content coding; JSON under
-one that is not undone here (gzip and deflate are, as far as `UNPACKED`). What is too long and has a way to be looked at
-as it passes is: names of the parts of a `multipart/form-data` (`Uploads`), names in JSON (`Names`).
+one that is not undone here (gzip and deflate are, as far as `UNPACKED`); a body of two of these types at once, or in a
+charset in which letters are other bytes; JSON with the name in it that is not read here, for others read comments, deep
+nesting, long numbers. What is too long and has a way to be looked at as it passes is: names of the parts of a
+`multipart/form-data` (`Uploads`), names in JSON (`Names`).
 
     asked("application/x-www-form-urlencoded", b"_method=DELETE&a=1")      # ("DELETE",)
 """
@@ -22,6 +24,18 @@ MOST = 8
 """Such fields of one body; more are too many."""
 UNPACKED = 8 << 20
 """Bytes of JSON that a content coding may unpack to."""
+READ = 1 << 20
+"""Bytes of unpacked JSON that are read; in more the names are looked for."""
+# What a type has in it somewhere: Laravel takes `text/plain; a=/json` for JSON, and some join two headers.
+_SAID = {
+    "form": re.compile(re.escape(FORM), re.IGNORECASE),
+    "multipart": re.compile(re.escape(MULTIPART), re.IGNORECASE),
+    "json": re.compile(r"[/+]json", re.IGNORECASE),
+}
+_SPOKEN = re.compile(r"\s*application/(?:connect|grpc|grpc-web)\+json\s*(?:;|\Z)", re.IGNORECASE)
+_CHARSET = re.compile(r"charset\s*=[\s\"']*([^\s\"';,]*)", re.IGNORECASE)
+_ALIKE = re.compile(r"|utf-?8|(?:us-)?ascii|iso-8859-\d+|latin-?1|windows-125\d", re.IGNORECASE)
+"""Charsets in which a letter of ASCII is one byte, its own, and nothing else is."""
 _FIELD = b"_method"
 _DISPOSITION = re.compile(
     rb"(?:\A|\n)content-disposition:(?P<said>[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
@@ -43,15 +57,16 @@ class UnclearError(ValueError):
 
 
 def kind_of(content_type: str) -> str | None:
-    """`form`, `multipart` or `json` when a body of this type may ask for a method, else None."""
-    media = content_type.partition(";")[0].strip().lower()
-    if media == FORM:
-        return "form"
-    if media == MULTIPART:
-        return "multipart"
-    if media.startswith("application/connect+"):
-        return None  # spoken while it is answered
-    return "json" if media == "application/json" or media.endswith("+json") else None
+    """What a body of this type may be read as, where that may ask for a method, else None.
+
+    `form`, `multipart`, `json`; `several`: more than one of these; `spoken`: JSON that is spoken while it is answered,
+    so that nobody can wait for all of it.
+    """
+    if _SPOKEN.match(content_type):
+        kinds = ["spoken", *(kind for kind in ("form", "multipart") if _SAID[kind].search(content_type))]
+    else:
+        kinds = [kind for kind, said in _SAID.items() if said.search(content_type)]
+    return "several" if len(kinds) > 1 else kinds[0] if kinds else None
 
 
 def is_field(untrusted_name: bytes) -> bool:
@@ -76,24 +91,42 @@ def asked(content_type: str, untrusted_body: bytes | None, coding: str = "") -> 
     coded = coding not in {"", "identity"}
     if kind is None:
         return ()
-    if kind == "json" and coded:
-        untrusted_body = _unpacked(coding, untrusted_body)
-    elif coded:
+    if kind == "several":
+        raise UnclearError(
+            "a body of more than one type may have a field _method that only some servers read"
+        )
+    if not all(_ALIKE.fullmatch(charset) for charset in _CHARSET.findall(content_type)):
+        raise UnclearError("a body that is not UTF-8 may have a field _method that nobody can look at")
+    if kind in {"json", "spoken"}:
+        return _methods(_asked_in_json(untrusted_body, coding if coded else "", spoken=kind == "spoken"))
+    if coded:
         raise UnclearError("a form under a content coding may have a field _method that nobody can look at")
     if untrusted_body is None and kind == "form":
         raise UnclearError("a form of this length may have a field _method that nobody has looked at")
     if untrusted_body is None:
         return ()
-    if kind == "form":
-        found = _of_form(untrusted_body)
-    elif kind == "multipart":
-        found = _of_parts(untrusted_body)
-    else:
-        found = _of_json(untrusted_body)
+    return _methods(_of_form(untrusted_body) if kind == "form" else _of_parts(untrusted_body))
+
+
+def _methods(found: list[str]) -> tuple[str, ...]:
     methods = tuple(dict.fromkeys(value.strip().upper() for value in found if value.strip()))
     if len(methods) > MOST:
         raise UnclearError("it has too many fields _method")
     return methods
+
+
+def _asked_in_json(untrusted_body: bytes | None, coding: str, *, spoken: bool) -> list[str]:
+    if coding and spoken:
+        raise UnclearError("messages under a content coding may have a field _method that nobody can look at")
+    if coding:
+        untrusted_body = _unpacked(coding, untrusted_body)
+    if untrusted_body is None:
+        return []
+    if not spoken and len(untrusted_body) <= READ:
+        return _of_json(untrusted_body)
+    if Names(framed=spoken).feed(untrusted_body):
+        raise UnclearError("JSON of this length, or in pieces, has a field _method or is not UTF-8")
+    return []
 
 
 def _unpacked(coding: str, untrusted_body: bytes | None) -> bytes:
@@ -142,12 +175,18 @@ def _names_it(said: bytes) -> bool:
 
 
 def _of_json(body: bytes) -> list[str]:
+    if b"\0" in body:  # UTF-16 or UTF-32, which some servers find out by themselves
+        raise UnclearError("JSON that is not UTF-8 may have a field _method that nobody can look at")
     if b"ethod" not in body.lower() and b"\\u" not in body:
         return []
     try:
         untrusted = json.loads(body, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
-        return []  # no server reads a field there
+        if _WRITTEN.search(body) is None:
+            return []
+        raise UnclearError(
+            "JSON that cannot be read here has a name _method, and others may read it"
+        ) from None
     if not isinstance(untrusted, _Pairs):
         return []
     return [str(value) for name, value in untrusted if is_field(name.encode("utf-8", "replace"))]
@@ -163,14 +202,10 @@ def _spelled(character: str) -> str:
     return "(?:" + "|".join(f"{re.escape(form)}|\\\\u00{ord(form):02x}" for form in sorted(forms)) + ")"
 
 
-_NAMED = re.compile(
-    (
-        rf'(?:"| |\\u0020)(?:{_spelled("_")}|{_spelled(".")}|{_spelled("[")})'
-        + "".join(map(_spelled, "method"))
-        + r'(?:"|\\u0000)'
-    ).encode(),
-    re.IGNORECASE,
-)
+_FIELDS = f"(?:{_spelled('_')}|{_spelled('.')}|{_spelled('[')})" + "".join(map(_spelled, "method"))
+_NAMED = re.compile(rf'(?:"| |\\u0020){_FIELDS}(?:"|\\u0000)'.encode(), re.IGNORECASE)
+_WRITTEN = re.compile(rf"(?:(?<!\w)|\\u0020){_FIELDS}(?!\w)".encode(), re.IGNORECASE)
+"""The name as those may have it who read more than JSON: in other quotes, in none."""
 _LONGEST = len(r"\u0020") + len("_method") * len(r"\u0000") + len(r"\u0000")
 
 
@@ -179,13 +214,19 @@ class Names:
 
     A text that is that word alone counts too: what a string is for is not known from a piece. One within a longer text,
     where its quotes are escaped, does not.
+
+    Args:
+        framed: lengths stand between the messages, so a NUL says nothing; else it says that this is not UTF-8.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, framed: bool = False) -> None:
+        self._framed = framed
         self._held = b""
 
     def feed(self, untrusted_data: bytes) -> bool:
-        """Whether one is whole by now."""
+        """Whether one is whole by now, or what came is in no charset that is looked at."""
+        if not self._framed and b"\0" in untrusted_data:
+            return True
         data = self._held + untrusted_data
         self._held = data[-_LONGEST:]
         return _NAMED.search(data) is not None

@@ -426,7 +426,8 @@ class Session:
         if story.mcp is not None:
             story.mcp.finish(story.verdict, refused=story.refused, error=error)
         # What was refused when it was answered had gone out, and is paid for.
-        kept, cut = story.refused and story.first_byte is None, story.refused or error is not None
+        kept = story.unreached or (story.refused and story.first_byte is None)
+        cut = story.refused or error is not None
         if story.model is not None:
             program = {"program": fields["program"]} if "program" in fields else {}
             told = {**program, "decision": fields["decision"]}

@@ -67,6 +67,7 @@ class Story:
         waits: the body is collected, because a decision or an edit needs it.
         pending: the rules are asked again with the body.
         refused: the answer is ours.
+        unreached: there never was a connection that it could have gone out on.
         kinds: what else it is, of that what the rules are still to be asked about; None: that is not known yet.
         taken: of the budget.
         sent: bytes of the request's body that went out.
@@ -84,6 +85,7 @@ class Story:
     waits: bool = False
     pending: bool = False
     refused: bool = False
+    unreached: bool = False
     done: bool = False
     sent: int = 0
     received: int = 0

@@ -23,6 +23,8 @@ _NOT_IN_TARGET = re.compile(rb"[\x00-\x20\x7f]")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 # What frames a message or says who it is for is no affair of one connection (RFC 9110 §7.6.1).
 _FRAMING = frozenset({b"content-length", b"host", b"transfer-encoding"})
+# What says how the body is read, which is decided on.
+_BODY = frozenset({b"content-type", b"content-encoding"})
 # `identity`, which is none, stands in answers of old servers.
 _PLAIN = (b"chunked", b"identity")
 Fields = Iterable[tuple[bytes, bytes]]
@@ -52,10 +54,9 @@ def request_problem(
     for name, _ in fields:
         if not name.replace(b"-", b"").isalnum():
             plain = gateway_name(name.decode("latin-1"))
-            if plain.encode("latin-1") in _FRAMING and plain != name.decode("latin-1").lower():
-                return (
-                    f"header {name[:40]!r} is one about framing to servers that take '_' and its like for '-'"
-                )
+            if plain.encode("latin-1") in _FRAMING | _BODY and plain != name.decode("latin-1").lower():
+                about = f"header {name[:40]!r} is one about framing or the body"
+                return f"{about} to servers that take '_' and its like for '-'"
     return fields_problem(fields)
 
 

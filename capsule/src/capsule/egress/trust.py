@@ -35,36 +35,38 @@ def blocks(pem: bytes) -> Iterator[bytes]:
 def unsound(pem: bytes) -> str | None:
     """Why nobody can be trusted through these certificates, in a clause behind the file's name; None when one can.
 
-    A certificate that somebody else signed and that may sign nothing is at neither end of a chain. One that signed
-    itself is trusted as the server's own, whatever it says of signing.
+    A certificate that somebody else signed and that may sign nothing is at neither end of a chain: beside one of an
+    authority it does no harm, alone it is of no use. One that signed itself is trusted as the server's own, whatever it
+    says of signing. One that cannot be read is refused wherever it stands: none of the file would be loaded.
     """
     found = list(blocks(pem))
     if not found:
         return "holds no certificate"
+    useless = []
     for number, block in enumerate(found, 1):
         which = "" if len(found) == 1 else f" number {number}"
         try:
             certificate = x509.load_pem_x509_certificate(block)
             own = certificate.issuer == certificate.subject
             signs = _may_sign(certificate)
-        except ValueError:  # its words are those of a program: what stood where in the encoding
+        except (ValueError, x509.InvalidVersion, x509.DuplicateExtension):  # in words of the encoding
             return (
                 f"holds a certificate{which} that cannot be read: between BEGIN and END stands none of X.509"
             )
         if not own and not signs:
             name = certificate.subject.rfc4514_string()[:80]
-            return (
+            useless.append(
                 f"holds a certificate{which} that is no authority's: {name!r} was signed by another, and may sign "
                 "none itself (CA:FALSE)"
             )
-    return None
+    return useless[0] if len(useless) == len(found) else None
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
-    """Whether it may be an authority's; one that says nothing of it (version 1) may."""
+    """Whether it may be an authority's; one that says nothing of it (version 1) may, or what is not read here."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, x509.UnsupportedGeneralNameType):
         return True
 
 
@@ -81,7 +83,7 @@ def java_truststore(host_pem: bytes, authority: x509.Certificate) -> tuple[bytes
     for number, block in enumerate(blocks(host_pem), 1):
         try:
             certificate = x509.load_pem_x509_certificate(block)
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             problems.append(
                 f"certificate {number} of the host's bundle is not in the Java trust store: {error}"
             )

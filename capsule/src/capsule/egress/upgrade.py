@@ -34,6 +34,8 @@ def request_problem(method: str, version: str, untrusted_fields: Fields) -> str 
         return f"Sec-WebSocket-Version {said[:20]!r} is not {VERSION}"
     if _decoded(untrusted_fields.get("sec-websocket-key", "")) is None:
         return f"Sec-WebSocket-Key is not {_KEY} bytes in base64"
+    if "transfer-encoding" in untrusted_fields or untrusted_fields.get("content-length", "0").strip() != "0":
+        return "a WebSocket is asked for without a body"
     return None
 
 

@@ -81,7 +81,7 @@ def problem_of(edit: Edit) -> str | None:
     if edit.kind in {"remove_header", "set_header"}:
         if not TOKEN.fullmatch(edit.name):
             return f"{edit.name[:80]!r} is not a header's name"
-        if edit.name.lower() in FIXED_HEADERS:
+        if gateway_name(edit.name) in FIXED_HEADERS:  # `edit_headers` takes all of these for one
             return f"the header {edit.name} frames the message or says where it goes, and stays"
         if isinstance(edit.value, str) and not _fits_a_header(edit.value):
             return "a header's value may not hold line breaks, control characters or blanks at its ends"

@@ -26,6 +26,10 @@ from capsule.egress.model.shape import (
 from capsule.egress.model.tools import declared
 
 PATH = re.compile(r"/models/([^/:?]{1,200}):(generateContent|streamGenerateContent)$", re.IGNORECASE)
+# Servers read both spellings of a name; of two that differ the larger one may hold.
+_SETTINGS = ("generationConfig", "generation_config")
+_MOST = ("maxOutputTokens", "max_output_tokens")
+_ANSWERS = ("candidateCount", "candidate_count")
 
 
 class Generate:
@@ -40,6 +44,7 @@ class Generate:
         tools = declared(untrusted)
         if found is None or not isinstance(contents, list) or tools is None:
             return None
+        settings = [under(untrusted, name) for name in _SETTINGS]
         system = under(untrusted, "systemInstruction") or under(untrusted, "system_instruction")
         answered = (
             text(part, "functionResponse", "id") or text(part, "functionResponse", "name")
@@ -54,9 +59,10 @@ class Generate:
             messages=tuple(contents),
             tools=tools.names,
             servers=tools.servers,
-            max_tokens=count(untrusted, "generationConfig", "maxOutputTokens"),
+            max_tokens=max((count(asked, name) or 0 for asked in settings for name in _MOST), default=0)
+            or None,
             answered=tuple(name for name in answered if name),
-            answers=several(untrusted, "generationConfig", "candidateCount"),
+            answers=max(several(asked, name) for asked in settings for name in _ANSWERS),
         )
 
     def whole(self, untrusted: Mapping[str, Any], answer: Answer) -> None:

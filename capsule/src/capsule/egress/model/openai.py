@@ -30,7 +30,8 @@ class Chat:
             return None
         system = [m for m in items(untrusted, "messages") if text(m, "role") in {"system", "developer"}]
         answered = [text(m, "tool_call_id") for m in items(untrusted, "messages") if m.get("role") == "tool"]
-        most = count(untrusted, "max_completion_tokens")
+        # Servers take either one where both are there.
+        most = [count(untrusted, name) for name in ("max_completion_tokens", "max_tokens")]
         return Request(
             name=text(untrusted, "model"),
             stream=under(untrusted, "stream") is True,
@@ -38,7 +39,7 @@ class Chat:
             messages=tuple(messages),
             tools=tools.names,
             servers=tools.servers,
-            max_tokens=most if most is not None else count(untrusted, "max_tokens"),
+            max_tokens=max((found for found in most if found is not None), default=None),
             answered=tuple(found for found in answered if found),
             answers=several(untrusted, "n"),
         )
