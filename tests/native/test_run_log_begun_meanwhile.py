@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -228,3 +229,26 @@ class TestWithoutMonitor:
         assert "audit/two.log" in ran.exit["reason"]
         (capsule.workspace / "audit" / "two.log").unlink()
         assert without.run("true", options=options).code == 0
+
+
+LOCK = """
+import fcntl, os, sys
+for name in ("named-logs", "going", "going-unwatched", "control"):
+    try: file = os.open(sys.argv[1] + "/" + name, os.O_RDONLY)
+    except OSError as why: print(name, why.errno); continue
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print(name, "locked")
+"""
+
+
+def test_what_all_runs_wait_for_is_locked_by_no_command(capsule: Capsule) -> None:
+    state = Path(os.environ["XDG_STATE_HOME"]) / "capsule"
+    policy = capsule.workspace / "all.yaml"
+    policy.write_text(f"version: 1\nname: all\nextends: [workspace]\nfilesystem: {{read: ['{state}']}}\n")
+    (state / "going-unwatched").parent.mkdir(parents=True, exist_ok=True)
+    for name in ("going-unwatched", "control"):
+        (state / name).touch(0o600)
+    options = ["--policy", "./all.yaml", "--log", "audit/two.log"]
+    ran = capsule.run("/usr/bin/python3", "-c", LOCK, str(state), options=options)
+    assert ran.code == 0, (ran.err, ran.exit)
+    assert ran.out.split("\n")[:4] == ["named-logs 13", "going 13", "going-unwatched 13", "control locked"]

@@ -55,3 +55,12 @@ def test_what_nobody_named_is_a_file_like_any(capsule: Capsule) -> None:
     assert capsule.run("sh", "-c", WIDEN).code == 0
     assert texts(capsule)[2] is False
     assert not (capsule.workspace / "p.yaml").exists()
+
+
+def test_of_one_behind_a_link_the_link_is_kept_and_what_it_leads_to(capsule: Capsule) -> None:
+    (capsule.workspace / "link.yaml").symlink_to("p.yaml")
+    assert capsule.run("true", options=["--policy", "./link.yaml"]).code == 0
+    ran = capsule.run("sh", "-c", f"{WIDEN}; ln -sf free.yaml link.yaml; rm -f link.yaml; true")
+    assert ran.code == 0, ran.err
+    assert texts(capsule) == [True, True, False]
+    assert (capsule.workspace / "link.yaml").readlink() == Path("p.yaml")

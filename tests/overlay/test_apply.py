@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -183,3 +184,47 @@ def test_what_a_file_of_the_host_has_beside_its_content_stays(make: Callable[[],
     kept = {name: os.getxattr(made.root / "old", name) for name in os.listxattr(made.root / "old")}
     assert kept == {"user.kept": b"mine", "system.posix_acl_access": listed}
     assert (made.root / "old").stat().st_mode & 0o777 == 0o640
+
+
+def _replaced(made: Made, mode: int = 0o644) -> None:
+    (made.root / "old").write_text("1")
+    (made.root / "old").chmod(mode)
+    made.begin()
+    (made.upper / "old").write_text("2")
+    (made.upper / "old").chmod(0o640)
+    apply(made)
+    assert (made.root / "old").read_text() == "2"
+
+
+def test_a_file_without_an_access_list_gets_none_from_the_directory(make: Callable[[], Made]) -> None:
+    made = make()
+    entries = [(1, 7, -1), (2, 7, 7), (4, 0, -1), (16, 7, -1), (32, 0, -1)]
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    (made.root / "old").write_text("1")
+    os.setxattr(made.root, "system.posix_acl_default", listed)
+    _replaced(made)
+    assert os.listxattr(made.root / "old") == []
+    assert (made.root / "old").stat().st_mode & 0o777 == 0o640
+
+
+def test_where_a_file_cannot_be_read_there_is_nothing_to_keep(make: Callable[[], Made]) -> None:
+    _replaced(make(), 0o200)
+
+
+def test_a_file_system_without_attributes_has_none_to_keep(
+    make: Callable[[], Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    made = make()
+    (made.root / "old").write_text("1")
+    made.begin()
+    (made.upper / "old").write_text("2")
+    with Application(made.root, made.upper) as application:
+        (change,) = changes(made)
+        for name in ("listxattr", "removexattr"):
+            monkeypatch.setattr(os, name, none)
+        application.stage(change)
+        application.commit()
+    assert (made.root / "old").read_text() == "2"

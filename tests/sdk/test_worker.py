@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -89,6 +91,24 @@ class TestWallTime:
         assert time.monotonic() - began < 10
         assert tools.sleep(0.01) == 0.01
         assert POOL.session(POOL.key(None, "sleep")) is before
+
+    def test_it_bounds_the_import_of_a_module_too(
+        self, tools: ModuleType, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Outside it is there at once; inside, where that file is not, its import has no end.
+        outside = workspace.parent / "outside"
+        outside.touch()
+        (workspace / "endless_import.py").write_text(
+            "import os, time, capsule\n"
+            f"while not os.path.exists({str(outside)!r}): time.sleep(0.1)\n"
+            "@capsule.tool\ndef sleep() -> None: pass\n"
+        )
+        monkeypatch.setitem(sys.modules, "endless_import", importlib.import_module("endless_import"))
+        began = time.monotonic()
+        with pytest.raises(capsule.CapsuleError, match="not imported within the policy's wall_time"):
+            sys.modules["endless_import"].sleep()
+        assert time.monotonic() - began < 10
+        assert tools.sleep(0.01) == 0.01
 
     def test_where_both_say_something_the_less_counts(self, workspace: Path) -> None:
         policy = workspace / "capsule.yaml"

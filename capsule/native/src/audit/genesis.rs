@@ -4,11 +4,15 @@
 //! `log.created`, and an emptied file where a log is remembered.
 
 use std::fs::{File, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use ed25519_dalek::VerifyingKey;
+
 use super::block::{self, Split};
 use super::chain::{hex, unhex};
+use super::checkpoint::{VKey, origin};
 use super::error::Error;
 use super::heads::{self, At, Memory};
 use super::json;
@@ -17,6 +21,9 @@ use super::lock::{Hurry, LogLock};
 use super::named;
 use super::recovery;
 use super::value::{Entry, Value};
+
+/// Bytes of a log that came from elsewhere which this machine need not know.
+const UNKNOWN: u64 = 64 << 20;
 
 /// What a log's first entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +87,7 @@ impl Genesis {
 pub(super) fn open(
     path: &Path,
     places: &Places,
+    signer: &VerifyingKey,
 ) -> Result<(File, LogLock, Option<Genesis>), Error> {
     for attempt in 0.. {
         let (mut file, created) = open_file(path)?;
@@ -102,7 +110,17 @@ pub(super) fn open(
             _ => read(&file, path)?,
         };
         if !created && named::is_named(path) && !is_ours(places, &file, path, found.as_ref()) {
-            (file, lock) = renewed(places, &file, path)?;
+            if lock.attended()? {
+                // A run that has begun to go on with it is about to remember that.
+                if attempt < 20 {
+                    drop((file, lock));
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    continue;
+                }
+                return Err(elsewhere(path));
+            }
+            let length = fitting(places, path, found.as_ref(), signer, meta.len())?;
+            (file, lock) = renewed(places, &file, path, length)?;
         }
         if found.is_some() {
             return Ok((file, lock, found));
@@ -131,9 +149,53 @@ fn is_ours(places: &Places, file: &File, path: &Path, found: Option<&Genesis>) -
     head.is_some_and(|head| head.at.is_some() && head.at == At::of(file, path))
 }
 
+fn elsewhere(path: &Path) -> Error {
+    Error::Unsafe {
+        path: path.to_owned(),
+        why: "is being written by a run that knows it under another name".into(),
+        next: "wait for its end, or choose another log with --log".into(),
+    }
+}
+
+/// How long a log that came from elsewhere is, where it could be gone on with: signed by this key, and not longer than
+/// can have been written since it was last seen.
+fn fitting(
+    places: &Places,
+    path: &Path,
+    found: Option<&Genesis>,
+    signer: &VerifyingKey,
+    length: u64,
+) -> Result<u64, Error> {
+    let mut known = 0;
+    if let Some(Genesis { log, key }) = found {
+        if *key != VKey::of(&origin(log), signer).render() {
+            return Err(Error::Foreign {
+                path: path.to_owned(),
+                key: key.clone(),
+            });
+        }
+        if let Some(mut memory) = Memory::existing(places, log)? {
+            known = memory.read()?.map_or(0, |head| head.place.offset);
+        }
+    }
+    if length > known.saturating_add(UNKNOWN) {
+        return Err(Error::Unsafe {
+            path: path.to_owned(),
+            why: format!("has {length} bytes, of which {known} are known here"),
+            next: "look at it with `capsule verify`, and choose another log with --log".into(),
+        });
+    }
+    Ok(length)
+}
+
 /// A file with the same content in the place of one that came from elsewhere, and its lock: somebody, a command that runs
 /// in a sandbox too, may have that one open for writing.
-fn renewed(places: &Places, file: &File, path: &Path) -> Result<(File, LogLock), Error> {
+fn renewed(
+    places: &Places,
+    file: &File,
+    path: &Path,
+    length: u64,
+) -> Result<(File, LogLock), Error> {
     let new = recovery::beside(path, &format!(".new-{}", std::process::id()));
     let failed = |source| Error::io("replacing", &new, source);
     let mode = file.metadata().map_err(failed)?.mode() & 0o777;
@@ -150,8 +212,7 @@ fn renewed(places: &Places, file: &File, path: &Path) -> Result<(File, LogLock),
     let lock = LogLock::of(places, &made, path)?;
     lock.take(libc::F_WRLCK, Hurry::default())?;
     keys::flock(&made, libc::LOCK_EX, path, Hurry::default())?;
-    let mut from = file;
-    let copied = std::io::copy(&mut from, &mut &made)
+    let copied = std::io::copy(&mut file.take(length), &mut &made)
         .and_then(|_| made.sync_all())
         .and_then(|()| std::fs::rename(&new, path));
     if let Err(source) = copied {
@@ -289,7 +350,50 @@ pub(super) fn entry(path: &Path, places: &Places, id: &str, key: &str) -> Entry 
 
 #[cfg(test)]
 mod tests {
+    use super::super::writer::{Seal, Writer};
     use super::*;
+
+    fn own(root: &Path) -> Places {
+        Places {
+            data: root.join("data"),
+            state: root.join("state"),
+        }
+    }
+
+    #[test]
+    fn a_log_is_not_replaced_under_a_run_that_writes_it() {
+        let here = tempfile::tempdir().unwrap();
+        let places = own(here.path());
+        let [first, second] = ["a.log", "b.log"].map(|name| here.path().join(name));
+        let mut writer = Writer::open(&first, &places).unwrap();
+        std::fs::rename(&first, &second).unwrap();
+        let why = Writer::open(&second, &places).err().unwrap().to_string();
+        assert!(why.contains("another name; wait for its end"), "{why}");
+        let event = Entry::new("event", Some("r-1"));
+        writer.append(&[event], Seal::Sync).unwrap();
+        drop(writer);
+        let mut writer = Writer::open(&second, &places).unwrap();
+        assert_eq!(writer.append(&[], Seal::No).unwrap().first, 2);
+        // Under its own name any number go on with it.
+        Writer::open(&second, &places).unwrap();
+    }
+
+    #[test]
+    fn what_came_from_elsewhere_is_looked_at_before_it_is_copied() {
+        let here = tempfile::tempdir().unwrap();
+        let (places, others) = (own(here.path()), own(&here.path().join("other")));
+        let [log, copy] = ["a.log", "b.log"].map(|name| here.path().join(name));
+        drop(Writer::open(&log, &others).unwrap());
+        std::fs::copy(&log, &copy).unwrap();
+        let file = OpenOptions::new().write(true).open(&copy).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let why = |places| Writer::open(&copy, places).err().unwrap();
+        let foreign = why(&places);
+        assert!(matches!(foreign, Error::Foreign { .. }), "{foreign}");
+        let long = why(&others).to_string();
+        assert!(long.contains("1099511627776 bytes, of which"), "{long}");
+        assert_eq!(file.metadata().unwrap().nlink(), 1);
+    }
 
     #[test]
     fn other_versions_and_algorithms_are_named() {

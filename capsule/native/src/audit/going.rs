@@ -3,8 +3,8 @@
 //! One file in the state directory has a page for each. A page is its run's while that holds a lock on one byte of the
 //! file, which the kernel takes away with the run. It says where the run may write, and whether its monitor is within a
 //! call: a number that is odd then. The first page counts what was added to the list of [`named`](super::named) logs: a
-//! monitor looks at that count at the beginning of every call, from mapped memory. Who begins a log adds its name,
-//! counts, and waits until no monitor is still within a call that began before: from then on its name is kept from all
+//! monitor looks at that count at the beginning of every call, from mapped memory. Who begins a log counts, adds its
+//! name, and waits until no monitor is still within a call that began before: from then on its name is kept from all
 //! of them. It refuses to begin one where a run may write that has no monitor, or whose monitor does not come out of a
 //! call.
 //!
@@ -54,7 +54,7 @@ pub struct Page {
 
 /// One of the files; whether it may be made.
 fn open(path: &Path, make: bool) -> Result<Option<File>, Error> {
-    let open = || {
+    let open = |make| {
         OpenOptions::new()
             .read(true)
             .write(true)
@@ -63,10 +63,11 @@ fn open(path: &Path, make: bool) -> Result<Option<File>, Error> {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
     };
-    let opened = match open() {
+    let opened = match open(false) {
+        // In nobody else's directory: there it would keep its owner out.
         Err(why) if why.kind() == io::ErrorKind::NotFound && make => {
             path.parent().map_or(Ok(()), keys::private_dir)?;
-            open()
+            open(true)
         }
         other => other,
     };
@@ -238,13 +239,18 @@ pub fn watched(state: &Path) -> Result<Option<File>, Error> {
     open(&state.join(NAMES[0]), false)
 }
 
-/// Count that a name was added to the list, whose lock is held.
+/// Count that a name is about to be added to the list, whose lock is held: a monitor that sees it waits for the name.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn count(file: &File) -> io::Result<()> {
+    let before = match integer(file, 0) {
+        // Who made it has yet to write its page.
+        Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => 0,
+        before => before?,
+    };
     // With what stands there, so that there is room for it before it is written through memory.
-    file.write_all_at(&integer(file, 0)?.to_ne_bytes(), 0)?;
+    file.write_all_at(&before.to_ne_bytes(), 0)?;
     Mapped::new(file, 0, true)?
         .number()
         .fetch_add(1, Ordering::SeqCst);
@@ -388,6 +394,10 @@ mod tests {
         let here = tempfile::tempdir().unwrap();
         let state = here.path().join("state");
         assert!(watched(&state).unwrap().is_none());
+        // Made by somebody who died before it wrote its page.
+        let empty = open(&state.join(NAMES[0]), true).unwrap().unwrap();
+        count(&empty).unwrap();
+        assert_eq!(integer(&empty, 0).unwrap(), 1);
         let runs = [
             enter(&state, "/a", true),
             enter(&state, "/b", true),

@@ -34,6 +34,8 @@ pub struct Hurry {
 pub struct LogLock {
     file: File,
     place: i64,
+    /// The byte that stands for its being open.
+    open: i64,
     log: PathBuf,
 }
 
@@ -66,6 +68,7 @@ impl LogLock {
         Ok(LogLock {
             file,
             place: place("capsule log lock v1", &identity),
+            open: place("capsule open log v1", &identity),
             log: name.to_owned(),
         })
     }
@@ -77,6 +80,25 @@ impl LogLock {
     /// When the system refuses.
     pub fn hold(&self, run: &str) -> Result<(), Error> {
         self.set(libc::F_RDLCK, place("capsule run lock v1", run.as_bytes()))
+            .map_err(|source| Error::io("locking", &self.log, source))
+    }
+
+    /// Let others see that this file is being written, for as long as this lives, whatever name it is given meanwhile.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn attend(&self) -> Result<(), Error> {
+        self.set(libc::F_RDLCK, self.open)
+            .map_err(|source| Error::io("locking", &self.log, source))
+    }
+
+    /// Whether somebody else lets us see that.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn attended(&self) -> Result<bool, Error> {
+        self.byte(libc::F_OFD_GETLK, libc::F_WRLCK, self.open)
+            .map(|found| found != libc::F_UNLCK)
             .map_err(|source| Error::io("locking", &self.log, source))
     }
 
@@ -98,6 +120,11 @@ impl LogLock {
     }
 
     fn set(&self, kind: libc::c_int, place: i64) -> io::Result<()> {
+        self.byte(libc::F_OFD_SETLK, kind, place).map(drop)
+    }
+
+    /// Set a lock on a byte, or ask for one that would be in its way; its kind.
+    fn byte(&self, act: libc::c_int, kind: libc::c_int, place: i64) -> io::Result<libc::c_int> {
         // SAFETY: all-zero is a valid structure.
         let mut range: libc::flock = unsafe { std::mem::zeroed() };
         range.l_type = kind as libc::c_short;
@@ -105,10 +132,9 @@ impl LogLock {
         range.l_start = place;
         range.l_len = 1;
         // SAFETY: the descriptor is open for as long as `self` lives, and `range` outlives the call.
-        let done =
-            unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) };
+        let done = unsafe { libc::fcntl(self.file.as_raw_fd(), act, &raw mut range) };
         if done == 0 {
-            Ok(())
+            Ok(range.l_type.into())
         } else {
             Err(io::Error::last_os_error())
         }

@@ -25,6 +25,8 @@ use crate::plan::Pattern;
 
 /// The name that needs no remembering.
 pub const USUAL: &str = "capsule.log";
+/// Files of the state directory that all runs wait for, each other's.
+pub const SHARED: [&str; 3] = ["named-logs", "going", "going-unwatched"];
 /// What comes before the path of a policy; a log has nothing there.
 const POLICY: &[u8] = b"policy:";
 /// Bytes after which paths that are gone are taken out.
@@ -40,18 +42,19 @@ fn file(state: &Path) -> PathBuf {
 /// When it is unsafe, or cannot be opened.
 pub fn open(state: &Path, write: bool) -> Result<File, Error> {
     let path = file(state);
-    let open = || {
+    let open = |make| {
         OpenOptions::new()
             .read(true)
             .write(write)
             .mode(0o600)
-            .custom_flags(libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .custom_flags(make | libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&path)
     };
-    let opened = match open() {
+    let opened = match open(0) {
+        // In nobody else's directory: there it would keep its owner out.
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
             keys::private_dir(state)?;
-            open()
+            open(libc::O_CREAT)
         }
         other => other,
     };
@@ -64,7 +67,7 @@ pub fn open(state: &Path, write: bool) -> Result<File, Error> {
 }
 
 /// A path on the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Named {
     /// A log.
     Log(PathBuf),
@@ -130,9 +133,7 @@ pub fn is_named(log: &Path) -> bool {
 /// # Errors
 /// [`Error::Unsafe`] where one can; when that cannot be known, or the list cannot be written.
 pub fn claim(places: &Places, log: &Path) -> Result<(), Error> {
-    let Some(place) = absolute(log) else {
-        return Ok(());
-    };
+    let place = placed(log)?;
     let state = &places.state;
     going::unwatched(state, &place)?;
     if !is_named(&place) {
@@ -144,6 +145,7 @@ pub fn claim(places: &Places, log: &Path) -> Result<(), Error> {
     keys::flock(&list, libc::LOCK_EX, &path, Hurry::default())?;
     let mut bytes = Vec::new();
     list.read_to_end(&mut bytes).map_err(failed)?;
+    let watched = going::watched(state)?;
     let listed = Named::Log(place.clone());
     let new = entries(&bytes).all(|entry| Named::parse(entry) != listed);
     let there = place.symlink_metadata().is_ok();
@@ -155,11 +157,11 @@ pub fn claim(places: &Places, log: &Path) -> Result<(), Error> {
             // What can be no log is not kept from anybody.
             genesis::look(&place)?;
         }
+        // First, so that what is on the list was counted: who sees the count waits for the list.
+        if let Some(watched) = &watched {
+            going::count(watched).map_err(failed)?;
+        }
         add(&mut list, &bytes, &listed).map_err(failed)?;
-    }
-    let watched = going::watched(state)?;
-    if let (Some(watched), true) = (&watched, new) {
-        going::count(watched).map_err(failed)?;
     }
     // A monitor that has yet to read the list must not wait for us, who wait for it.
     drop(list);
@@ -173,6 +175,23 @@ pub fn claim(places: &Places, log: &Path) -> Result<(), Error> {
     }
 }
 
+/// Once the log is there: that no run without a monitor came where it may write it, since [`claim`] looked. One that
+/// comes later finds the log there.
+///
+/// # Errors
+/// [`Error::Unsafe`] where one did; when that cannot be known.
+pub fn alone(places: &Places, log: &Path) -> Result<(), Error> {
+    going::unwatched(&places.state, &placed(log)?)
+}
+
+/// Where a log lies.
+fn placed(log: &Path) -> Result<PathBuf, Error> {
+    absolute(log).ok_or_else(|| match log.symlink_metadata() {
+        Err(source) => Error::io("opening", log, source),
+        Ok(_) => Error::contradiction(log, "it has no name in a directory"),
+    })
+}
+
 /// Remembers policies that a run is under.
 ///
 /// # Errors
@@ -182,6 +201,10 @@ pub fn remember(state: &Path, policies: &[Named]) -> Result<(), Error> {
     let failed = |source| Error::io("remembering", &path, source);
     let mut list = open(state, true)?;
     keys::flock(&list, libc::LOCK_EX, &path, Hurry::default())?;
+    // As in `claim`: nothing is on the list that was not counted.
+    if let Some(watched) = going::watched(state)? {
+        going::count(&watched).map_err(failed)?;
+    }
     for policy in policies {
         let mut bytes = Vec::new();
         list.seek(SeekFrom::Start(0)).map_err(failed)?;
@@ -190,14 +213,18 @@ pub fn remember(state: &Path, policies: &[Named]) -> Result<(), Error> {
             add(&mut list, &bytes, policy).map_err(failed)?;
         }
     }
-    match going::watched(state)? {
-        Some(watched) => going::count(&watched).map_err(failed),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-/// Puts one more on the list, which holds `bytes` and was read to its end.
+/// What was written whole: what has its zero byte at the end.
+fn whole(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte == 0);
+    &bytes[..end.map_or(0, |end| end + 1)]
+}
+
+/// Puts one more on the list, which holds `bytes`; a path that was not written whole is written over.
 fn add(list: &mut File, bytes: &[u8], named: &Named) -> io::Result<()> {
+    let bytes = whole(bytes);
     let line = named.entry();
     if bytes.len() >= LONG {
         // Of the newest some may be logs that are only being begun.
@@ -215,12 +242,15 @@ fn add(list: &mut File, bytes: &[u8], named: &Named) -> io::Result<()> {
         list.write_all(&kept)?;
         list.set_len(length as u64)
     } else {
-        list.write_all(&line)
+        let at = bytes.len() as u64;
+        list.seek(SeekFrom::Start(at))?;
+        list.write_all(&line)?;
+        list.set_len(at + line.len() as u64)
     }
 }
 
 fn entries(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes
+    whole(bytes)
         .split(|byte| *byte == 0)
         .filter(|entry| !entry.is_empty())
 }
@@ -250,6 +280,7 @@ pub fn read(list: &File) -> Result<Vec<Named>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::writer::Writer;
     use super::*;
 
     #[test]
@@ -287,11 +318,86 @@ mod tests {
             many.last().map(PathBuf::as_path)
         );
         let policy = Named::Policy(root.join("p.yaml"));
+        // What was cut off in its middle is no path, and spoils none.
+        let mut list = open(&root, true).unwrap();
+        list.seek(SeekFrom::End(0)).unwrap();
+        list.write_all(root.as_os_str().as_bytes()).unwrap();
+        assert_eq!(known(), left);
         for _ in 0..2 {
             remember(&root, std::slice::from_ref(&policy)).unwrap();
         }
         let left = known();
         assert_eq!(left.iter().filter(|named| **named == policy).count(), 1);
         assert_eq!(policy.names().len() + left[0].names().len(), 3);
+        let nowhere = claim(&places, &root.join("none/x.log")).unwrap_err();
+        assert!(nowhere.to_string().contains("No such file"), "{nowhere}");
+    }
+
+    fn own() -> (tempfile::TempDir, Places) {
+        let here = tempfile::tempdir().unwrap();
+        let root = here.path().canonicalize().unwrap();
+        let places = Places {
+            data: root.join("data"),
+            state: root.join("state"),
+        };
+        (here, places)
+    }
+
+    #[test]
+    fn a_run_that_nothing_keeps_out_and_that_comes_meanwhile_is_seen() {
+        let (here, places) = own();
+        let work = here.path().canonicalize().unwrap().join("work");
+        std::fs::create_dir(&work).unwrap();
+        let list = open(&places.state, true).unwrap();
+        keys::flock(&list, libc::LOCK_EX, &work, Hurry::default()).unwrap();
+        std::thread::scope(|scope| {
+            let begun = scope.spawn(|| Writer::open(&work.join("x.log"), &places).map(drop));
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            // It has looked who is going, and waits for the list.
+            let roots = std::iter::once(work.as_path());
+            let _run = going::Going::enter(&places.state, roots, false).unwrap();
+            keys::flock(&list, libc::LOCK_UN, &work, Hurry::default()).unwrap();
+            let why = begun.join().unwrap().unwrap_err().to_string();
+            assert!(why.contains("no layer `supervisor`"), "{why}");
+        });
+        Writer::open(&work.join("x.log"), &places).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_on_the_list_that_was_not_counted() {
+        let (here, places) = own();
+        let (state, work) = (&places.state, here.path().canonicalize().unwrap());
+        let _run = going::Going::enter(state, std::iter::once(work.as_path()), true).unwrap();
+        let (list, runs) = (file(state), File::open(state.join("going")).unwrap());
+        open(state, true).unwrap();
+        std::thread::scope(|scope| {
+            let claims = scope.spawn(|| {
+                for n in 0..200 {
+                    claim(&places, &work.join(format!("{n}.log"))).unwrap();
+                }
+            });
+            // Whoever dies at any moment leaves no name that the runs that are going do not hear of.
+            while !claims.is_finished() {
+                let listed = entries(&std::fs::read(&list).unwrap()).count() as u64;
+                let mut counted = [0; 8];
+                runs.read_exact_at(&mut counted, 0).unwrap();
+                assert!(listed <= u64::from_ne_bytes(counted));
+            }
+        });
+        assert_eq!(read(&open(state, false).unwrap()).unwrap().len(), 200);
+    }
+
+    #[test]
+    fn no_list_is_begun_in_somebody_elses_directory() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_here, places) = own();
+        std::fs::create_dir(&places.state).unwrap();
+        let others = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(&places.state, others).unwrap();
+        let why = open(&places.state, true).unwrap_err().to_string();
+        assert!(why.contains("chmod 700"), "{why}");
+        let root = std::iter::once(places.state.as_path());
+        going::Going::enter(&places.state, root, true).unwrap_err();
+        assert_eq!(std::fs::read_dir(&places.state).unwrap().count(), 0);
     }
 }

@@ -92,7 +92,8 @@ impl Writer {
         let signer = keys::signing_key(places)?;
         let redactor = Redactor::with_salt(keys::salt(places)?);
         named::claim(places, path)?;
-        let (file, lock, found) = genesis::open(path, places)?;
+        let (file, lock, found) = genesis::open(path, places, &signer.verifying_key())?;
+        named::alone(places, path)?;
         let id = match &found {
             Some(genesis) => genesis.log.clone(),
             None => genesis::new_id(path)?,
@@ -147,6 +148,7 @@ impl Writer {
             }
             heads::remember_path(places, path, &id)?;
         }
+        writer.lock.attend()?;
         // Until here every early return closes the files, and with them releases the locks.
         writer.memory.lock(libc::LOCK_UN, Hurry::default())?;
         keys::flock(&writer.file, libc::LOCK_UN, path, Hurry::default())?;
@@ -349,6 +351,8 @@ impl Writer {
             &self.vkey,
         );
         let here = At::of(&self.file, &self.path);
+        // Under a name that is not kept by itself, others take it for this file only where that is remembered.
+        let moved = first && here.is_some() && here != at && named::is_named(&self.path);
         let due = due.map_err(|why| match (why, at) {
             // What was signed was signed in another file of another name: both began as this log.
             (Error::Contradiction { path, .. }, Some(at))
@@ -368,6 +372,9 @@ impl Writer {
         self.head.at = here;
         if !due.entries.is_empty() {
             self.write(&due.entries, Seal::Sign, Stamp::now())?;
+        } else if moved {
+            self.head.generation += 1;
+            self.memory.write(&self.head)?;
         }
         due.name
             .map_or(Ok(()), |name| recovery::settle(&self.path, &name))

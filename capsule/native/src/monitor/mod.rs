@@ -43,6 +43,7 @@ pub mod wire;
 mod workers;
 
 use crate::audit::going::Page;
+use crate::audit::named::Named;
 use crate::plan::{Access, Audit, Syscalls};
 use crate::sandbox::init::Watch;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -51,6 +52,17 @@ use std::path::PathBuf;
 pub use internet::Network;
 pub use notified::{Notified, notified};
 pub use serve::exited;
+
+/// The logs and policies of other runs, of which the monitor takes note while the command runs.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// This run among those that are going.
+    pub page: Page,
+    /// Where the command may write: absolute and resolved.
+    pub writable: Vec<PathBuf>,
+    /// Those there that are kept from it from the beginning.
+    pub known: Vec<Named>,
+}
 
 /// Everything the monitor is given. It owns the descriptors; none may be inherited by the command.
 #[derive(Debug)]
@@ -81,10 +93,10 @@ pub struct MonitorContext {
     pub network: Network,
     /// Where the heads of datagrams that reach nobody are read (`sandbox::network::datagrams`); `None` without hosts.
     pub datagrams: Option<OwnedFd>,
-    /// How it sees which logs are begun meanwhile; `None` where there is no state directory, and so no log.
-    pub noting: Option<(Watch, Page)>,
-    /// Where the command may write: absolute and resolved.
-    pub writable: Vec<PathBuf>,
+    /// What it takes note of; `None` where there is no state directory, and so no log.
+    pub watched: Option<Watched>,
+    /// The descriptors that it does so by.
+    pub watch: Option<Watch>,
     /// Tell each process's refusals before it goes on, instead of counting the same ones together.
     pub prompt: bool,
 }

@@ -6,6 +6,7 @@
 
 use super::broker::Broker;
 use crate::audit::{Error, going::Noting, named::Named};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// What is known of such logs.
@@ -15,16 +16,16 @@ pub struct Logs {
     /// Where the command may write.
     writable: Vec<PathBuf>,
     /// Those that are kept.
-    known: Vec<Named>,
+    known: HashSet<Named>,
 }
 
 impl Logs {
-    /// Of a command that may write there.
-    pub fn new(noting: Noting, writable: Vec<PathBuf>) -> Self {
+    /// Of a command that may write there, and from which those are kept that lie there already.
+    pub fn new(noting: Noting, writable: Vec<PathBuf>, known: Vec<Named>) -> Self {
         Self {
             noting,
             writable,
-            known: Vec::new(),
+            known: known.into_iter().collect(),
         }
     }
 
@@ -40,7 +41,7 @@ impl Logs {
                 .any(|root| named.path().starts_with(root))
         };
         new.retain(|named| within(named) && !self.known.contains(named));
-        self.known.extend_from_slice(&new);
+        self.known.extend(new.iter().cloned());
         Ok(new)
     }
 }
@@ -53,8 +54,10 @@ pub fn begin(broker: &mut Broker) -> Result<(), Error> {
     let Some(logs) = &mut broker.logs else {
         return Ok(());
     };
-    for named in logs.begin()? {
-        broker.access.protect(named.names(), named.reason());
+    let new = logs.begin()?;
+    if !new.is_empty() {
+        let each = new.iter().map(|named| (named.names(), named.reason()));
+        broker.access.protect(each);
     }
     Ok(())
 }

@@ -16,8 +16,10 @@ use super::sockets::Sockets;
 use super::table::Table;
 use super::wire::{Event, Order, decode};
 use super::workers::{self, TICK_MS, Workers};
-use super::{MonitorContext, dial, dispatch, noting};
+use super::{MonitorContext, Watched, dial, dispatch, noting};
 use crate::audit::going::Noting;
+use crate::sandbox::init::Watch;
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -62,12 +64,9 @@ pub fn serve(
     let terminal = context.terminal;
     let terminal = terminal.map(|path| path.into_os_string().into_vec());
     let observed = context.observed.map(Observed::new);
-    let noting = context
-        .noting
-        .map(|(watch, page)| Noting::new(watch.going, watch.list, page));
-    let logs = match noting.transpose() {
-        Ok(noting) => noting.map(|noting| Logs::new(noting, context.writable)),
-        Err(why) => fail(&mut events, &format!("watching for other logs: {why}")),
+    let logs = match context.watched.map(|of| watching(of, context.watch)) {
+        Some(Err(why)) => fail(&mut events, &format!("watching for other logs: {why}")),
+        logs => logs.and_then(Result::ok),
     };
     let Some(listener) = listener(events.socket()) else {
         return events.into_socket();
@@ -375,6 +374,12 @@ fn receive(socket: RawFd) -> Result<Option<Message>, Errno> {
     }
     bytes.truncate(got as usize);
     Ok(Some((bytes, descriptor)))
+}
+
+fn watching(of: Watched, watch: Option<Watch>) -> io::Result<Logs> {
+    let watch = watch.ok_or_else(|| io::Error::other("the descriptors for it did not come"))?;
+    let noting = Noting::new(watch.going, watch.list, of.page)?;
+    Ok(Logs::new(noting, of.writable, of.known))
 }
 
 fn fail(events: &mut Events, reason: &str) -> ! {

@@ -204,17 +204,19 @@ impl Access {
         Ok(access)
     }
 
-    /// Protect more names, of which was only heard now.
-    pub fn protect(&mut self, names: Vec<Pattern>, reason: &str) {
-        self.rules.push(Written {
-            field: "",
-            text: reason.to_owned(),
-            origin: None,
-            like: None,
-        });
-        let rule = (self.rules.len() - 1) as RuleId;
-        for pattern in names {
-            self.guard(pattern, rule, false, &Extras::default());
+    /// Protect more names, of which was only heard now, each for its reason.
+    pub fn protect<'a>(&mut self, each: impl Iterator<Item = (Vec<Pattern>, &'a str)>) {
+        for (names, reason) in each {
+            self.rules.push(Written {
+                field: "",
+                text: reason.to_owned(),
+                origin: None,
+                like: None,
+            });
+            let rule = (self.rules.len() - 1) as RuleId;
+            for pattern in names {
+                self.guard(pattern, rule, false, &Extras::default());
+            }
         }
         self.names.seal();
     }

@@ -1,14 +1,16 @@
 //! Names that no run may change, or see, whatever its plan says.
 //!
 //! The policy it is under, every policy that a later run would obey, the log with its companions, and capsule's own
-//! directories: their settings, cached plans and remembered heads may be read where granted, the key of the log not.
+//! directories: their settings, cached plans and remembered heads may be read where granted, the key of the log
+//! and what all runs wait for not.
 
 use super::access::{Guard, Kept};
 use super::directories::Directories;
 use super::find::FILE;
 use super::model::Plan;
 use super::pattern::Pattern;
-use crate::audit::named::{Named, USUAL};
+use crate::audit::heads::absolute;
+use crate::audit::named::{Named, SHARED, USUAL};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -79,6 +81,18 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
         "capsule's memory of the logs it has seen",
     );
     own(&directories.config, Guard::Protected, "capsule's settings");
+    // Who can open them can lock them, and every run waits for those locks.
+    let state = directories.state.as_deref();
+    for (file, name) in state
+        .into_iter()
+        .flat_map(|state| SHARED.map(|name| (state.join(name), name)))
+    {
+        let real = state
+            .and_then(|state| state.canonicalize().ok())
+            .map(|state| state.join(name));
+        own(&Some(file), Guard::Denied, "what all runs are told by");
+        own(&real, Guard::Denied, "what all runs are told by");
+    }
     own(
         &directories.data,
         Guard::Denied,
@@ -89,16 +103,25 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
 
 /// The files of a policy that are kept from other runs only where those know of them: not called as every policy is.
 pub fn named_sources(plan: &Plan) -> Vec<Named> {
-    let usual = |path: &&Path| path.file_name() == Some(OsStr::new(FILE));
     let sources = plan
         .policy
         .sources
         .iter()
         .map(|source| Path::new(&source.path));
-    sources
-        .filter(|path| path.is_absolute() && !usual(path))
-        .map(|path| Named::Policy(path.canonicalize().unwrap_or_else(|_| path.to_owned())))
-        .collect()
+    let mut named = Vec::new();
+    for path in sources.filter(|path| path.is_absolute()) {
+        // Of a link both: what it is called, and what it leads to.
+        let given = absolute(path).unwrap_or_else(|| path.to_owned());
+        let real = path.canonicalize().unwrap_or_else(|_| given.clone());
+        for path in [given, real] {
+            let usual = path.file_name() == Some(OsStr::new(FILE));
+            let policy = Named::Policy(path);
+            if !usual && !named.contains(&policy) {
+                named.push(policy);
+            }
+        }
+    }
+    named
 }
 
 /// A name, and the one it really has.
@@ -144,6 +167,10 @@ mod tests {
             guard("/nonexistent/u/.local/share/capsule/log.key"),
             Some(Guard::Denied)
         );
+        for name in SHARED {
+            let name = format!("/nonexistent/u/.local/state/capsule/{name}");
+            assert_eq!(guard(&name), Some(Guard::Denied), "{name}");
+        }
         for name in [
             "/w/x",
             "/w/r.log",
@@ -154,5 +181,51 @@ mod tests {
         ] {
             assert_eq!(guard(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn what_all_runs_wait_for_is_denied_under_its_real_name_too() {
+        let here = tempfile::tempdir().unwrap();
+        let root = here.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("disk/capsule")).unwrap();
+        std::os::unix::fs::symlink("disk", root.join("state")).unwrap();
+        let plan = parse(include_bytes!(
+            "../../../../tests/vectors/plan/good/full.json"
+        ))
+        .unwrap();
+        let directories = Directories {
+            state: Some(root.join("state/capsule")),
+            ..Directories::of(None, |_| None)
+        };
+        let kept = always(&plan, None, &directories);
+        for name in ["state/capsule/going", "disk/capsule/going"] {
+            let name = root.join(name);
+            let denied = |kept: &Kept| {
+                kept.guard == Guard::Denied && kept.names.covers(name.as_os_str().as_bytes())
+            };
+            assert!(kept.iter().any(denied), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_policy_behind_a_link_both_names_are_kept() {
+        let here = tempfile::tempdir().unwrap();
+        let root = here.path().canonicalize().unwrap();
+        std::fs::write(root.join("real.yaml"), "").unwrap();
+        let mut plan = parse(include_bytes!(
+            "../../../../tests/vectors/plan/good/full.json"
+        ))
+        .unwrap();
+        let source = plan.policy.sources[0].clone();
+        plan.policy.sources = ["team.yaml", FILE]
+            .map(|link| {
+                std::os::unix::fs::symlink("real.yaml", root.join(link)).unwrap();
+                let mut source = source.clone();
+                source.path = root.join(link).to_str().unwrap().to_owned();
+                source
+            })
+            .into();
+        let named = ["team.yaml", "real.yaml"].map(|name| Named::Policy(root.join(name)));
+        assert_eq!(named_sources(&plan), named);
     }
 }

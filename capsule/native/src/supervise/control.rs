@@ -91,6 +91,8 @@ pub struct Control {
     worker: Option<Peer>,
     owner: Option<OwnedFd>,
     lanes: HashMap<u64, Lane>,
+    /// Until when a module has to be imported, by the lane that asked.
+    loading: HashMap<u64, Instant>,
     slots: HashMap<u32, Slot>,
     queue: VecDeque<Box<Call>>,
     started: bool,
@@ -109,7 +111,7 @@ pub struct Control {
 
 impl Control {
     /// Take over the connection to the program and, when a worker is to be driven, the one to the worker. `longest`:
-    /// milliseconds that a call may take, whatever it asks for.
+    /// milliseconds that a call may take, whatever it asks for, and the import of a module.
     ///
     /// # Errors
     /// When the descriptors are not sockets, or the kernel gives no more.
@@ -133,6 +135,7 @@ impl Control {
             worker,
             owner: Some(owner),
             lanes: HashMap::new(),
+            loading: HashMap::new(),
             slots: HashMap::new(),
             queue: VecDeque::new(),
             started: false,
@@ -161,6 +164,7 @@ impl Control {
             .values()
             .filter_map(Slot::deadline)
             .chain(self.queue.iter().filter_map(|call| call.deadline))
+            .chain(self.loading.values().copied())
             .chain(self.collect_at)
             .min()
     }
@@ -373,6 +377,7 @@ impl Control {
     }
 
     fn loaded(&mut self, id: u64, envelope: &Value, body: &[u8]) {
+        self.loading.remove(&id);
         if let Some(lane) = self.lanes.remove(&id) {
             let Lane::Loading(peer) = lane else {
                 self.lanes.insert(id, lane);

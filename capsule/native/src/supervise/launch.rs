@@ -28,7 +28,7 @@ use super::unstarted;
 use crate::audit::named::USUAL;
 use crate::audit::{Places, Value, Writer};
 use crate::lent::Lent;
-use crate::monitor::wire;
+use crate::monitor::{Watched, wire};
 use crate::plan::{self, NetworkMode};
 use crate::sandbox::init::Ground;
 use crate::sandbox::namespaces;
@@ -248,7 +248,11 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     environment.set.retain(|name| set.contains(name));
     let mut watch = Vec::new();
     if let Some(others) = &others {
-        monitored.watch(others.going.page(), others.writable.clone());
+        monitored.watch(Watched {
+            page: others.going.page(),
+            writable: others.writable.clone(),
+            known: others.named.clone(),
+        });
         watch.extend([others.going.file().as_raw_fd(), others.list.as_raw_fd()]);
     }
     // The process ends soon: freeing what has no end of its own would only take time.

@@ -6,7 +6,6 @@ use super::places::{self, Places};
 use super::report::{Enforced, PolicyName};
 use super::tier::{self, Host, Tier};
 use super::{Request, environment, git, secrets};
-use crate::audit::going::Page;
 use crate::monitor::{self, notified};
 use crate::plan::{
     Access, Audit, Condition, Egress, Extras, Kept, NetworkMode, Op, Plan, Variables, Want,
@@ -57,15 +56,14 @@ pub struct Monitored {
     ports: Vec<u16>,
     unix: Vec<PathBuf>,
     network: monitor::Network,
-    page: Option<Page>,
-    writable: Vec<PathBuf>,
+    watched: Option<monitor::Watched>,
     prompt: bool,
 }
 
 impl Monitored {
     /// Have it take note of the logs that are begun meanwhile where the command may write.
-    pub fn watch(&mut self, page: Page, writable: Vec<PathBuf>) {
-        (self.page, self.writable) = (Some(page), writable);
+    pub fn watch(&mut self, watched: monitor::Watched) {
+        self.watched = Some(watched);
     }
 
     /// Serve with what the first process made; gives back the command and the socket to the supervisor when there is
@@ -90,8 +88,8 @@ impl Monitored {
             terminal: handover.terminal,
             datagrams: handover.datagrams,
             network: self.network,
-            noting: handover.watch.zip(self.page),
-            writable: self.writable,
+            watched: self.watched,
+            watch: handover.watch,
             prompt: self.prompt,
         };
         (
@@ -274,8 +272,7 @@ pub fn specify(
         ports: plan.network.ports.clone(),
         unix: places.sockets,
         network,
-        page: None,
-        writable: Vec::new(),
+        watched: None,
         prompt: request.worker,
     };
     Ok(Specified {

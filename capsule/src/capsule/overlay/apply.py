@@ -28,7 +28,9 @@ from capsule.overlay.layer import DIRECTORY, look, open_file, open_own, remove_t
 from capsule.overlay.manifest import OverlayError
 
 _PIECE = 1 << 20
-_KEPT_ATTRIBUTES = ("user.", "system.posix_acl_access", "security.selinux")
+_ACCESS = "system.posix_acl_access"
+_LABEL = "security.selinux"
+_KEPT_ATTRIBUTES = ("user.", _ACCESS, _LABEL)
 """Not among them: what gives the program in a file more than its user has (security.capability)."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -88,12 +90,24 @@ class Application:
 
     def _attributes(self, path: str, copy: int) -> None:
         """What the host's file has beside its content stays: access lists, its user's attributes."""
+        # Not what a new file gets from the directory it is staged in.
+        with _without({errno.ENODATA, errno.EOPNOTSUPP}):
+            os.removexattr(copy, _ACCESS)
         with contextlib.ExitStack() as stack:
             parent, last = stack.enter_context(self._parent(self._root_fd, path))
-            host = open_file(parent, last)
+            try:
+                host = open_file(parent, last)
+            except PermissionError:
+                return  # its user may replace it, and not know what it has
             stack.callback(os.close, host)
-            for name in os.listxattr(host):
-                if name.startswith(_KEPT_ATTRIBUTES):
+            names: list[str] = []
+            with _without({errno.EOPNOTSUPP}):
+                names = os.listxattr(host)
+            for name in names:
+                if not name.startswith(_KEPT_ATTRIBUTES):
+                    continue
+                # The host's own rules may say what a new file's label is.
+                with _without({errno.EPERM, errno.EACCES} if name == _LABEL else set()):
                     os.setxattr(copy, name, os.getxattr(host, name))
 
     def commit(self) -> None:
@@ -192,6 +206,16 @@ class Application:
         descriptor = os.open(name, DIRECTORY, dir_fd=at)
         self._stack.callback(os.close, descriptor)
         return descriptor
+
+
+@contextlib.contextmanager
+def _without(numbers: set[int]) -> Iterator[None]:
+    """Nothing is amiss where the system answers one of these error numbers."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise
 
 
 def _copy(source: int, copy: int) -> None:

@@ -259,6 +259,7 @@ class Session:
 
     def _checked(self, answer: Answer) -> Answer:
         if answer.envelope.get("kind") == "ended":
+            self._lost = True
             reason = answer.envelope.get("reason", "")
             raise SandboxError(f"the sandbox has ended: {reason}", next_step="call again for a new one")
         return answer

@@ -89,6 +89,9 @@ impl Control {
         let (envelope, timeout, limit, tool, function) = match request {
             FromLane::Load => {
                 self.become_state(lane, Lane::Loading);
+                if let Some(until) = deadline(Instant::now(), self.longest) {
+                    self.loading.insert(lane, until);
+                }
                 return self.tell_worker(
                     &json!({"kind": "load", "load": lane}),
                     frame.body(),
@@ -141,7 +144,7 @@ impl Control {
             lane: Some(lane),
             since,
             time: timeout,
-            deadline: timeout.map(|ms| since + Duration::from_millis(ms.min(MAX_TIME))),
+            deadline: deadline(since, timeout),
             room,
             envelope,
             body: body.to_vec(),
@@ -197,6 +200,11 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// When that many milliseconds are over.
+fn deadline(since: Instant, time: Option<u64>) -> Option<Instant> {
+    time.map(|ms| since + Duration::from_millis(ms.min(MAX_TIME)))
 }
 
 /// The beginning of the arguments as text, for the log's own redaction.

@@ -282,6 +282,10 @@ impl Control {
         if due(self.collect_at) {
             self.collected()?;
         }
+        // The worker imports in its own process, without which there is no sandbox.
+        if self.loading.values().any(|until| due(Some(*until))) {
+            return Err("a module was not imported within the policy's wall_time".into());
+        }
         let late: Vec<u32> = self
             .slots
             .values()

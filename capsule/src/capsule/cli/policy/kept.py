@@ -52,7 +52,7 @@ def why_kept(path: str, want: str, policy: Policy, access: Access) -> str | None
 def _listed(path: str) -> str | None:
     """What another run has at this path, as `capsule/native/src/audit/named.rs` lists it."""
     try:
-        entries = (state_directory() / "named-logs").read_bytes().split(b"\0")
+        entries = (state_directory() / "named-logs").read_bytes().split(b"\0")[:-1]
     except FileNotFoundError:
         return None
     for entry in map(os.fsdecode, filter(None, entries)):
