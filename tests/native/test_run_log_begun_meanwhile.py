@@ -233,7 +233,7 @@ class TestWithoutMonitor:
 
 LOCK = """
 import fcntl, os, sys
-for name in ("named-logs", "going", "going-unwatched", "control"):
+for name in ("named-logs", "going", "going-unwatched", "heads", "control"):
     try: file = os.open(sys.argv[1] + "/" + name, os.O_RDONLY)
     except OSError as why: print(name, why.errno); continue
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,4 +251,10 @@ def test_what_all_runs_wait_for_is_locked_by_no_command(capsule: Capsule) -> Non
     options = ["--policy", "./all.yaml", "--log", "audit/two.log"]
     ran = capsule.run("/usr/bin/python3", "-c", LOCK, str(state), options=options)
     assert ran.code == 0, (ran.err, ran.exit)
-    assert ran.out.split("\n")[:4] == ["named-logs 13", "going 13", "going-unwatched 13", "control locked"]
+    assert ran.out.split("\n")[:4] == [
+        "named-logs 13",
+        "going 13",
+        "going-unwatched 13",
+        "heads 13",
+    ]
+    assert ran.out.split("\n")[4] == "control locked"

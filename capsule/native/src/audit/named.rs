@@ -26,7 +26,7 @@ use crate::plan::Pattern;
 /// The name that needs no remembering.
 pub const USUAL: &str = "capsule.log";
 /// Files of the state directory that all runs wait for, each other's.
-pub const SHARED: [&str; 3] = ["named-logs", "going", "going-unwatched"];
+pub const SHARED: [&str; 4] = ["named-logs", "going", "going-unwatched", "heads"];
 /// What comes before the path of a policy; a log has nothing there.
 const POLICY: &[u8] = b"policy:";
 /// Bytes after which paths that are gone are taken out.
