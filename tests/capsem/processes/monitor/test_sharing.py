@@ -105,8 +105,8 @@ def test_a_share_is_recorded_with_what_it_refuses(
             handle = int.from_bytes(answer[128:136], "little")
             assert ask(port, Op.WRITE, 1, fuse.WRITE.pack(handle, 0, 4, 0, 0, 0, 0) + b"here")[0] == 0
             assert (root / "made").read_bytes() == b"here"
-            assert ask(port, Op.SYMLINK, 1, b"link\0/etc/passwd\0")[0] == 1
-            assert (await log.of("machine.share_refused"))["path"] == "link"
+            assert ask(port, Op.MKNOD, 1, fuse.MKNOD.pack(0o020666, 0x0103, 0, 0) + b"device\0")[0] == 1
+            assert (await log.of("machine.share_refused"))["path"] == "device"
             pid = one.pid
             assert pid is not None
         assert one.pid is None
