@@ -153,7 +153,7 @@ def test_after_a_call_that_was_told_so_the_next_has_another_sandbox(tools: Modul
         else:
             pytest.fail(f"no other sandbox: {told[-3:]}")
         # However long the old one takes to end.
-        assert sum("has gone" in words for words in told) <= 1
+        assert sum("has gone" in words for words in told) <= 1, told
         assert not any("Errno" in words for words in told)
 
 

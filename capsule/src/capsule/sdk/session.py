@@ -251,7 +251,7 @@ class Session:
 
     def _gone(self, error: Exception) -> SandboxError:
         # Whoever calls next gets another one, also where this one is still on its way down.
-        self._lost = self._lost or isinstance(error, ConnectionError)
+        self._lost = self._lost or isinstance(error, ConnectionError | wire.WireError)
         why = (isinstance(error, OSError) and error.strerror) or error
         return SandboxError(
             f"the sandbox has gone: {why}", next_step="read its log, and call again for a new one"

@@ -114,8 +114,8 @@ class Remote:
             if task is not None:
                 task.cancel()
         listening = [] if self._listening is None else [self._listening]
-        found = await asyncio.gather(running, *listening, return_exceptions=True)
         try:
+            found = await asyncio.gather(running, *listening, return_exceptions=True)
             if self._speaking.session is not None and not self._over.is_set():
                 await self._leave()
         finally:
