@@ -258,9 +258,12 @@ class Session:
         )
 
     def _checked(self, answer: Answer) -> Answer:
+        reason = answer.envelope.get("reason", "")
+        # The supervisor's own words: without its worker the sandbox is on its way down.
+        if isinstance(reason, str) and reason.startswith("the worker has gone"):
+            self._lost = True
         if answer.envelope.get("kind") == "ended":
             self._lost = True
-            reason = answer.envelope.get("reason", "")
             raise SandboxError(f"the sandbox has ended: {reason}", next_step="call again for a new one")
         return answer
 
