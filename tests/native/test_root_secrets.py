@@ -40,8 +40,8 @@ def test_password_hashes_and_host_keys_cannot_be_read(
 ) -> None:
     # The control: outside, root reads both; inside, their neighbours.
     assert "root:" in SHADOW.read_text()
-    # The log's key lies in the hidden home, as a user's does: below /tmp its deny would have every read brokered.
-    own = {"XDG_DATA_HOME": str(home / ".local/share")}
+    # What is capsule's own lies in the hidden home, as a user's does: below /tmp its denies have every read brokered.
+    own = {"XDG_DATA_HOME": str(home / ".local/share"), "XDG_STATE_HOME": str(home / ".local/state")}
     script = f"cat {SHADOW} {host_key} /proc/self/root{SHADOW}; head -1 /etc/passwd; ls /etc > /dev/null"
     ran = capsule.run("sh", "-c", script, options=capsule.policy(more), env=own)
     assert ran.out.splitlines() == Path("/etc/passwd").read_text().splitlines()[:1]

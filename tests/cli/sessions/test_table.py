@@ -20,7 +20,7 @@ def test_what_is_too_narrow_is_still_a_table() -> None:
 
 
 def test_text_is_harmless() -> None:
-    assert one_line("a\x1b[2J\nb\x9b\u202e") == "a\\x1b[2J\\nb\\x9b\\x202e"
+    assert one_line("a\x1b[2J\nb\x9b\u202e") == "a\\x1b[2J\\nb\\x9b\\u{202e}"
     assert clip("日本語", 5) == "日本…"
     assert clip("abc", 3) == "abc"
     assert clip("abc", 0) == ""
