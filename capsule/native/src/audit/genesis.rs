@@ -237,17 +237,10 @@ pub(super) fn look(path: &Path) -> Result<(), Error> {
         .read(true)
         .custom_flags(flags)
         .open(path)
-        .map_err(|source| unopened(path, source))?;
+        .map_err(|source| keys::unopened(path, source))?;
     match keys::check(&file, path, 0o022)?.len() {
         0 => Ok(()),
         _ => read(&file, path).map(drop),
-    }
-}
-
-fn unopened(path: &Path, source: std::io::Error) -> Error {
-    match source.raw_os_error() {
-        Some(libc::ELOOP) => keys::symlink(path),
-        _ => Error::io("opening", path, source),
     }
 }
 
@@ -273,7 +266,7 @@ fn open_file(path: &Path) -> Result<(File, bool), Error> {
     };
     opened
         .map(|file| (file, false))
-        .map_err(|source| unopened(path, source))
+        .map_err(|source| keys::unopened(path, source))
 }
 
 /// The genesis of an open log; `None` when the file ends within its first block.

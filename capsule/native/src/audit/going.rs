@@ -11,19 +11,19 @@
 //! `capsule run -- make &` and `capsule run --log audit/two.log -- true` → `make` cannot write `audit/two.log`
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::error::Error;
-use super::keys;
 use super::named::{self, Named};
+use super::{keys, lock};
 
 /// Bytes of a page of the file; a multiple of every page size in use.
 const PAGE: u64 = 64 * 1024;
@@ -52,35 +52,6 @@ pub struct Page {
     counted: u64,
 }
 
-/// One of the files; whether it may be made.
-fn open(path: &Path, make: bool) -> Result<Option<File>, Error> {
-    let open = |make| {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(make)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)
-    };
-    let opened = match open(false) {
-        // In nobody else's directory: there it would keep its owner out.
-        Err(why) if why.kind() == io::ErrorKind::NotFound && make => {
-            path.parent().map_or(Ok(()), keys::private_dir)?;
-            open(true)
-        }
-        other => other,
-    };
-    let file = match opened {
-        Ok(file) => file,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(why) if why.raw_os_error() == Some(libc::ELOOP) => return Err(keys::symlink(path)),
-        Err(why) => return Err(Error::io("opening", path, why)),
-    };
-    keys::check(&file, path, 0o077)?;
-    Ok(Some(file))
-}
-
 impl Going {
     /// Take a page for a run that may write beneath `roots`; `monitored`: whether a monitor keeps names from it.
     ///
@@ -93,8 +64,7 @@ impl Going {
     ) -> Result<Going, Error> {
         let path = state.join(NAMES[usize::from(!monitored)]);
         let failed = |source| Error::io("writing", &path, source);
-        let gone = || failed(io::ErrorKind::NotFound.into());
-        let file = open(&path, true)?.ok_or_else(gone)?;
+        let file = keys::made_private_file(&path, true)?;
         let number = free(&file).map_err(failed)?;
         let mut text = Vec::with_capacity(512);
         text.resize(HEAD, 0);
@@ -133,7 +103,13 @@ impl Going {
 /// Lock the first page that nobody has; its number.
 fn free(file: &File) -> io::Result<u64> {
     for page in 1..=MOST {
-        match lock(file, libc::F_OFD_SETLK, page, 1) {
+        match lock::range(
+            file,
+            libc::F_OFD_SETLK,
+            libc::F_WRLCK,
+            page.cast_signed(),
+            1,
+        ) {
             Ok(_) => return Ok(page),
             Err(why) if matches!(why.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {}
             Err(why) => return Err(why),
@@ -149,20 +125,12 @@ fn integer(file: &File, offset: u64) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Take a lock on bytes, or ask who would be in the way of one; the first byte that somebody has, and how many.
-fn lock(file: &File, act: libc::c_int, from: u64, length: u64) -> io::Result<Option<(u64, u64)>> {
-    // SAFETY: all-zero is a valid structure.
-    let mut range: libc::flock = unsafe { std::mem::zeroed() };
-    range.l_type = libc::F_WRLCK as libc::c_short;
-    range.l_whence = libc::SEEK_SET as libc::c_short;
-    range.l_start = from.cast_signed();
-    range.l_len = length.cast_signed();
-    // SAFETY: the descriptor is open, and `range` outlives the call.
-    if unsafe { libc::fcntl(file.as_raw_fd(), act, &raw mut range) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let taken = act == libc::F_OFD_GETLK && i32::from(range.l_type) != libc::F_UNLCK;
-    Ok(taken.then(|| (range.l_start.cast_unsigned(), range.l_len.cast_unsigned())))
+/// The first of `length` bytes from `from` on that somebody has locked, and how many from there.
+fn held(file: &File, from: u64, length: u64) -> io::Result<Option<(u64, u64)>> {
+    let (from, length) = (from.cast_signed(), length.cast_signed());
+    let found = lock::range(file, libc::F_OFD_GETLK, libc::F_WRLCK, from, length)?;
+    let taken = i32::from(found.l_type) != libc::F_UNLCK;
+    Ok(taken.then(|| (found.l_start.cast_unsigned(), found.l_len.cast_unsigned())))
 }
 
 /// The pages from `from` on, `length` of them, that runs have.
@@ -170,7 +138,7 @@ fn taken(file: &File, from: u64, length: u64, found: &mut Vec<u64>) -> io::Resul
     if length == 0 {
         return Ok(());
     }
-    let Some((first, count)) = lock(file, libc::F_OFD_GETLK, from, length)? else {
+    let Some((first, count)) = held(file, from, length)? else {
         return Ok(());
     };
     let (first, end) = (first.max(from), (first + count).min(from + length));
@@ -220,9 +188,10 @@ fn within_reach(log: &Path, why: &str, next: &str) -> Error {
 /// [`Error::Unsafe`] then; when it cannot be known.
 pub fn unwatched(state: &Path, log: &Path) -> Result<(), Error> {
     let path = state.join(NAMES[1]);
-    let Some(file) = open(&path, false)? else {
+    let Some(file) = keys::private_file(&path, true)? else {
         return Ok(());
     };
+    let log = &named::placed(log)?;
     let pages = reaching(&file, log).map_err(|source| Error::io("reading", &path, source))?;
     if pages.is_empty() {
         return Ok(());
@@ -236,7 +205,7 @@ pub fn unwatched(state: &Path, log: &Path) -> Result<(), Error> {
 /// # Errors
 /// When the file is unsafe or cannot be opened.
 pub fn watched(state: &Path) -> Result<Option<File>, Error> {
-    open(&state.join(NAMES[0]), false)
+    keys::private_file(&state.join(NAMES[0]), true)
 }
 
 /// Count that a name is about to be added to the list, whose lock is held: a monitor that sees it waits for the name.
@@ -268,8 +237,7 @@ pub fn settled(file: &File, state: &Path, log: &Path) -> Result<(), Error> {
         let turn = Mapped::new(file, page, false).map_err(failed)?;
         let before = turn.number().load(Ordering::SeqCst);
         while before % 2 == 1 && turn.number().load(Ordering::SeqCst) == before {
-            let held = lock(file, libc::F_OFD_GETLK, page, 1).map_err(failed)?;
-            if held.is_none() {
+            if held(file, page, 1).map_err(failed)?.is_none() {
                 break;
             }
             if Instant::now() > until {
@@ -395,7 +363,7 @@ mod tests {
         let state = here.path().join("state");
         assert!(watched(&state).unwrap().is_none());
         // Made by somebody who died before it wrote its page.
-        let empty = open(&state.join(NAMES[0]), true).unwrap().unwrap();
+        let empty = keys::made_private_file(&state.join(NAMES[0]), true).unwrap();
         count(&empty).unwrap();
         assert_eq!(integer(&empty, 0).unwrap(), 1);
         let runs = [
@@ -426,14 +394,19 @@ mod tests {
     #[test]
     fn where_nothing_keeps_a_log_it_is_refused() {
         let here = tempfile::tempdir().unwrap();
-        let state = here.path();
-        unwatched(state, Path::new("/a/x.log")).unwrap();
-        let run = enter(state, "/a", false);
-        let why = unwatched(state, Path::new("/a/x.log")).unwrap_err();
+        let root = here.path().canonicalize().unwrap();
+        let state = root.join("state");
+        let [log, other] = ["a", "b"].map(|name| root.join(name).join("x.log"));
+        for log in [&log, &other] {
+            std::fs::create_dir(log.parent().unwrap()).unwrap();
+        }
+        unwatched(&state, &log).unwrap();
+        let run = enter(&state, root.join("a").to_str().unwrap(), false);
+        let why = unwatched(&state, &log).unwrap_err();
         assert!(why.to_string().contains("no layer `supervisor`"), "{why}");
-        unwatched(state, Path::new("/b/x.log")).unwrap();
+        unwatched(&state, &other).unwrap();
         drop(run);
-        unwatched(state, Path::new("/a/x.log")).unwrap();
+        unwatched(&state, &log).unwrap();
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! in the middle of writing one leaves the other. The writer goes on from it without reading the log; the verifier
 //! finds cut and rolled-back logs by it. Refuses damaged memory rather than forgetting.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -172,36 +172,8 @@ impl Memory {
     /// # Errors
     /// When the file is unsafe or cannot be opened.
     pub fn open(places: &Places, id: &str) -> Result<Memory, Error> {
-        let dir = places.heads();
-        let path = dir.join(id);
-        let open = || {
-            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(flags)
-                .open(&path)
-        };
-        let file = match open() {
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
-                keys::private_dir(&dir)?;
-                open()
-            }
-            other => other,
-        };
-        let file = file.map_err(|source| match source.raw_os_error() {
-            Some(libc::ELOOP) => keys::symlink(&path),
-            _ => Error::io("remembering", &path, source),
-        })?;
-        keys::check(&file, &path, 0o077)?;
-        Ok(Memory {
-            file,
-            path,
-            seen: None,
-        })
+        let path = places.heads().join(id);
+        keys::made_private_file(&path, true).map(|file| Memory::new(file, path))
     }
 
     /// Opens the memory of log `id` if there is one.
@@ -209,10 +181,15 @@ impl Memory {
     /// # Errors
     /// When the file is there and is unsafe or cannot be opened.
     pub fn existing(places: &Places, id: &str) -> Result<Option<Memory>, Error> {
-        if fs::symlink_metadata(places.heads().join(id)).is_err() {
-            Ok(None)
-        } else {
-            Memory::open(places, id).map(Some)
+        let path = places.heads().join(id);
+        Ok(keys::private_file(&path, true)?.map(|file| Memory::new(file, path)))
+    }
+
+    fn new(file: File, path: PathBuf) -> Memory {
+        Memory {
+            file,
+            path,
+            seen: None,
         }
     }
 

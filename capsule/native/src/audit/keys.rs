@@ -130,19 +130,9 @@ fn secret(dir: &Path, path: &Path, label: &'static str) -> Result<[u8; 32], Erro
 }
 
 fn read(path: &Path, label: &'static str) -> Result<Option<[u8; 32]>, Error> {
-    let mut file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-    {
-        Ok(file) => file,
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) if source.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(not_ours(path, "is a symbolic link"));
-        }
-        Err(source) => return Err(Error::io("reading", path, source)),
+    let Some(mut file) = private_file(path, false)? else {
+        return Ok(None);
     };
-    check(&file, path, 0o077)?;
     let mut text = [0u8; 128];
     let length = file
         .read(&mut text)
@@ -210,9 +200,48 @@ fn not_ours(path: &Path, why: &str) -> Error {
     }
 }
 
-/// [`Error::Unsafe`] for a path that turned out to be a symbolic link.
-pub fn symlink(path: &Path) -> Error {
-    not_ours(path, "is a symbolic link")
+/// Why a path was not opened with `O_NOFOLLOW`.
+pub(super) fn unopened(path: &Path, source: std::io::Error) -> Error {
+    match source.raw_os_error() {
+        Some(libc::ELOOP) => not_ours(path, "is a symbolic link"),
+        _ => Error::io("opening", path, source),
+    }
+}
+
+/// A file of ours that nobody else may open; `None` where there is none.
+///
+/// # Errors
+/// When it is unsafe or cannot be opened.
+pub(super) fn private_file(path: &Path, write: bool) -> Result<Option<File>, Error> {
+    opened(path, write, 0)
+}
+
+/// As [`private_file`]; where there is none it is made, and its directory.
+///
+/// # Errors
+/// When it or its directory is unsafe, or it cannot be opened.
+pub(super) fn made_private_file(path: &Path, write: bool) -> Result<File, Error> {
+    if let Some(file) = private_file(path, write)? {
+        return Ok(file);
+    }
+    // In nobody else's directory: there it would keep its owner out.
+    path.parent().map_or(Ok(()), private_dir)?;
+    opened(path, write, libc::O_CREAT)?
+        .ok_or_else(|| unopened(path, std::io::ErrorKind::NotFound.into()))
+}
+
+fn opened(path: &Path, write: bool, make: libc::c_int) -> Result<Option<File>, Error> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(write)
+        .mode(0o600)
+        .custom_flags(make | libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
+    match opened {
+        Ok(file) => check(&file, path, 0o077).map(|_| Some(file)),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(unopened(path, why)),
+    }
 }
 
 /// Makes `dir` and what is above it, all new ones 0700; an existing `dir` must not be writable by others.

@@ -5,10 +5,10 @@
 //! Who writes a log holds its key, so all its writers meet here. It refuses to wait for ever: whoever holds the lock is
 //! waited for [`LONGEST`] at most, and less where a deadline or a signal comes first.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,19 +46,7 @@ impl LogLock {
     /// When the file of locks is unsafe or cannot be opened.
     pub fn of(places: &Places, log: &File, name: &Path) -> Result<LogLock, Error> {
         let path = places.data.join("log.lock");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open(&path)
-            .map_err(|source| match source.raw_os_error() {
-                Some(libc::ELOOP) => keys::symlink(&path),
-                _ => Error::io("opening", &path, source),
-            })?;
-        keys::check(&file, &path, 0o077)?;
+        let file = keys::made_private_file(&path, true)?;
         let meta = log
             .metadata()
             .map_err(|source| Error::io("looking at", name, source))?;
@@ -125,19 +113,29 @@ impl LogLock {
 
     /// Set a lock on a byte, or ask for one that would be in its way; its kind.
     fn byte(&self, act: libc::c_int, kind: libc::c_int, place: i64) -> io::Result<libc::c_int> {
-        // SAFETY: all-zero is a valid structure.
-        let mut range: libc::flock = unsafe { std::mem::zeroed() };
-        range.l_type = kind as libc::c_short;
-        range.l_whence = libc::SEEK_SET as libc::c_short;
-        range.l_start = place;
-        range.l_len = 1;
-        // SAFETY: the descriptor is open for as long as `self` lives, and `range` outlives the call.
-        let done = unsafe { libc::fcntl(self.file.as_raw_fd(), act, &raw mut range) };
-        if done == 0 {
-            Ok(range.l_type.into())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        range(&self.file, act, kind, place, 1).map(|range| range.l_type.into())
+    }
+}
+
+/// Set a lock on `length` bytes from `from` on (`F_OFD_SETLK`), or ask for one that would be in its way
+/// (`F_OFD_GETLK`): that one, as fcntl(2) tells it.
+pub(super) fn range(
+    file: &File,
+    act: libc::c_int,
+    kind: libc::c_int,
+    from: i64,
+    length: i64,
+) -> io::Result<libc::flock> {
+    // SAFETY: all-zero is a valid structure.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = kind as libc::c_short;
+    range.l_whence = libc::SEEK_SET as libc::c_short;
+    range.l_start = from;
+    range.l_len = length;
+    // SAFETY: the descriptor is open for as long as `file` lives, and `range` outlives the call.
+    match unsafe { libc::fcntl(file.as_raw_fd(), act, &raw mut range) } {
+        0 => Ok(range),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -9,10 +9,10 @@
 //! `capsule run --log audit/one.log -- make` → no other run in the same directory can write `audit/one.log`
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
@@ -41,29 +41,7 @@ fn file(state: &Path) -> PathBuf {
 /// # Errors
 /// When it is unsafe, or cannot be opened.
 pub fn open(state: &Path, write: bool) -> Result<File, Error> {
-    let path = file(state);
-    let open = |make| {
-        OpenOptions::new()
-            .read(true)
-            .write(write)
-            .mode(0o600)
-            .custom_flags(make | libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(&path)
-    };
-    let opened = match open(0) {
-        // In nobody else's directory: there it would keep its owner out.
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {
-            keys::private_dir(state)?;
-            open(libc::O_CREAT)
-        }
-        other => other,
-    };
-    let list = opened.map_err(|source| match source.raw_os_error() {
-        Some(libc::ELOOP) => keys::symlink(&path),
-        _ => Error::io("opening", &path, source),
-    })?;
-    keys::check(&list, &path, 0o077)?;
-    Ok(list)
+    keys::made_private_file(&file(state), write)
 }
 
 /// A path on the list.
@@ -133,12 +111,12 @@ pub fn is_named(log: &Path) -> bool {
 /// # Errors
 /// [`Error::Unsafe`] where one can; when that cannot be known, or the list cannot be written.
 pub fn claim(places: &Places, log: &Path) -> Result<(), Error> {
-    let place = placed(log)?;
     let state = &places.state;
-    going::unwatched(state, &place)?;
-    if !is_named(&place) {
+    going::unwatched(state, log)?;
+    if !is_named(log) {
         return Ok(());
     }
+    let place = placed(log)?;
     let path = file(state);
     let failed = |source| Error::io("remembering", &path, source);
     let mut list = open(state, true)?;
@@ -181,11 +159,11 @@ pub fn claim(places: &Places, log: &Path) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Unsafe`] where one did; when that cannot be known.
 pub fn alone(places: &Places, log: &Path) -> Result<(), Error> {
-    going::unwatched(&places.state, &placed(log)?)
+    going::unwatched(&places.state, log)
 }
 
 /// Where a log lies.
-fn placed(log: &Path) -> Result<PathBuf, Error> {
+pub(super) fn placed(log: &Path) -> Result<PathBuf, Error> {
     absolute(log).ok_or_else(|| match log.symlink_metadata() {
         Err(source) => Error::io("opening", log, source),
         Ok(_) => Error::contradiction(log, "it has no name in a directory"),

@@ -64,9 +64,10 @@ pub fn serve(
     let terminal = context.terminal;
     let terminal = terminal.map(|path| path.into_os_string().into_vec());
     let observed = context.observed.map(Observed::new);
-    let logs = match context.watched.map(|of| watching(of, context.watch)) {
-        Some(Err(why)) => fail(&mut events, &format!("watching for other logs: {why}")),
-        logs => logs.and_then(Result::ok),
+    let watched = context.watched.map(|of| watching(of, context.watch));
+    let logs = match watched.transpose() {
+        Err(why) => fail(&mut events, &format!("watching for other logs: {why}")),
+        Ok(logs) => logs,
     };
     let Some(listener) = listener(events.socket()) else {
         return events.into_socket();

@@ -31,8 +31,8 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
         .iter()
         .filter(|s| s.path.starts_with('/'))
     {
-        for names in both(Path::new(&source.path)) {
-            keep(names, Guard::Protected, "the policy of this run");
+        for path in both(Path::new(&source.path)) {
+            keep(literal(&path), Guard::Protected, "the policy of this run");
         }
     }
     let planted = "the name of a policy, which a later run would obey";
@@ -53,51 +53,49 @@ pub fn always(plan: &Plan, log: Option<&Path>, directories: &Directories) -> Vec
         another,
     );
     if let Some(log) = log {
+        keep(literal(log), Guard::Protected, "the log of this run");
         let log = log.as_os_str().as_bytes();
-        keep(
-            Pattern::literal(log),
-            Guard::Protected,
-            "the log of this run",
-        );
         keep(
             Pattern::beginning(&[log, b"."].concat()),
             Guard::Protected,
             "a companion of the log of this run",
         );
     }
-    let mut own = |directory: &Option<PathBuf>, guard, reason: &str| {
-        for names in directory.iter().flat_map(|directory| both(directory)) {
-            keep(names, guard, reason);
+    let names = |directory: &Option<PathBuf>| directory.as_deref().map(both).unwrap_or_default();
+    let state = names(&directories.state);
+    for (paths, guard, reason) in [
+        (
+            names(&directories.cache),
+            Guard::Protected,
+            "capsule's cache of compiled policies",
+        ),
+        (
+            state.clone(),
+            Guard::Protected,
+            "capsule's memory of the logs it has seen",
+        ),
+        (
+            names(&directories.config),
+            Guard::Protected,
+            "capsule's settings",
+        ),
+        (
+            names(&directories.data),
+            Guard::Denied,
+            "the key that signs the log",
+        ),
+    ] {
+        for path in paths {
+            keep(literal(&path), guard, reason);
         }
-    };
-    own(
-        &directories.cache,
-        Guard::Protected,
-        "capsule's cache of compiled policies",
-    );
-    own(
-        &directories.state,
-        Guard::Protected,
-        "capsule's memory of the logs it has seen",
-    );
-    own(&directories.config, Guard::Protected, "capsule's settings");
-    // Who can open them can lock them, and every run waits for those locks.
-    let state = directories.state.as_deref();
-    for (file, name) in state
-        .into_iter()
-        .flat_map(|state| SHARED.map(|name| (state.join(name), name)))
-    {
-        let real = state
-            .and_then(|state| state.canonicalize().ok())
-            .map(|state| state.join(name));
-        own(&Some(file), Guard::Denied, "what all runs are told by");
-        own(&real, Guard::Denied, "what all runs are told by");
     }
-    own(
-        &directories.data,
-        Guard::Denied,
-        "the key that signs the log",
-    );
+    // Who can open them can lock them, and every run waits for those locks.
+    for path in state
+        .iter()
+        .flat_map(|state| SHARED.map(|name| state.join(name)))
+    {
+        keep(literal(&path), Guard::Denied, "what all runs are told by");
+    }
     kept
 }
 
@@ -125,12 +123,13 @@ pub fn named_sources(plan: &Plan) -> Vec<Named> {
 }
 
 /// A name, and the one it really has.
-fn both(path: &Path) -> Vec<Pattern> {
+fn both(path: &Path) -> Vec<PathBuf> {
     let real = path.canonicalize().ok().filter(|real| real != path);
-    let literal = |path: &Path| Pattern::literal(path.as_os_str().as_bytes());
-    std::iter::once(literal(path))
-        .chain(real.as_deref().map(literal))
-        .collect()
+    std::iter::once(path.to_owned()).chain(real).collect()
+}
+
+fn literal(path: &Path) -> Pattern {
+    Pattern::literal(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]
