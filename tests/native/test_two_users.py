@@ -255,8 +255,9 @@ def test_what_one_lays_out_for_the_other_is_not_used(people: tuple[Person, Perso
     first, second = people
     trap = Path(tempfile.mkdtemp(prefix="capsule-trap-", dir="/var/tmp"))
     trap.chmod(0o777)
-    before = len(outside.requests)
     ask = f'{CURL} -H "Authorization: $TOKEN" https://a.example/trapped; echo " $?"'
+    assert second.tell(second.run(ask, MINE="value-of-second")).stdout == "hello /trapped 0\n"  # the control
+    before = len(outside.requests)
     squatter = first.start(
         first.words(
             str(first.binary.with_name("python3")), "-c", SQUAT, str(trap / "socket"), str(trap / "over")
