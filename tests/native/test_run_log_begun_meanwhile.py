@@ -230,6 +230,19 @@ class TestWithoutMonitor:
         (capsule.workspace / "audit" / "two.log").unlink()
         assert without.run("true", options=options).code == 0
 
+    def test_it_does_not_start_where_a_log_of_the_usual_name_lies(
+        self, capsule: Capsule, without: Capsule, options: tuple[str, ...]
+    ) -> None:
+        (capsule.workspace / "below").mkdir()
+        usual = capsule.workspace / "below" / "capsule.log"
+        assert begin(capsule, str(usual))[0] == 0
+        ran = without.run("true", options=options)
+        assert ran.code == 125
+        assert "below/capsule.log" in ran.exit["reason"]
+        assert "the log of another run" in ran.exit["reason"]
+        usual.unlink()
+        assert without.run("true", options=options).code == 0
+
 
 LOCK = """
 import fcntl, os, sys

@@ -20,6 +20,8 @@ use super::pass::fill;
 use super::scan::Place;
 
 const SLOT: usize = 4096;
+/// Their directory in the state directory.
+pub(super) const HEADS: &str = "heads";
 
 /// What is remembered of one log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,6 +266,33 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// Where every log lay that is remembered, when it was last written.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn logs(state: &Path) -> Result<Vec<PathBuf>, Error> {
+    let dir = state.join(HEADS);
+    let failed = |source| Error::io("reading", &dir, source);
+    let names = match fs::read_dir(&dir) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names.map_err(failed)?,
+    };
+    let mut logs = Vec::new();
+    for name in names {
+        let path = name.map_err(failed)?.path();
+        let Some(file) = keys::private_file(&path, false)? else {
+            continue;
+        };
+        // What is damaged names no log, and no run goes on with that one either.
+        let head = Memory::new(file, path).read().ok().flatten();
+        logs.extend(
+            head.and_then(|head| head.at)
+                .map(|at| PathBuf::from(at.path)),
+        );
+    }
+    Ok(logs)
 }
 
 fn path_file(places: &Places, log: &Path) -> PathBuf {

@@ -59,7 +59,7 @@ impl Places {
 
     /// The directory of remembered heads.
     pub fn heads(&self) -> PathBuf {
-        self.state.join("heads")
+        self.state.join(super::heads::HEADS)
     }
 }
 

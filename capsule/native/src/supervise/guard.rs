@@ -5,6 +5,7 @@
 
 use crate::audit::Error;
 use crate::audit::going::Going;
+use crate::audit::heads;
 use crate::audit::named::{self, Named};
 use crate::plan::{Guard, Kept, Pattern, Plan, Variables};
 use crate::sandbox::view::{Place, Use};
@@ -82,9 +83,14 @@ impl Others {
             // First the place, then the list: who adds a log sees the one, or is seen in the other.
             let going = Going::enter(state, roots, monitored)?;
             let list = named::open(state, false)?;
-            let named = named::read(&list)?;
+            let mut named = named::read(&list)?;
             if policies.iter().any(|policy| !named.contains(policy)) {
                 named::remember(state, policies)?;
+            }
+            if !monitored {
+                // Those of the usual name are on no list: a monitor keeps them wherever they are.
+                let usual = heads::logs(state)?.into_iter();
+                named.extend(usual.filter(|log| !named::is_named(log)).map(Named::Log));
             }
             Ok((going, list, named))
         };
