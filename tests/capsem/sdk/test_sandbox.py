@@ -10,10 +10,16 @@ import pytest
 
 from capsem.errors import CommandTimeoutError, MachineError, NotFoundError, UsageError
 from capsem.host import places
+from capsem.host.link import Link
 from capsem.processes.monitor import looking
 from capsem.sdk.async_sandbox import AsyncSandbox
 from capsem.sdk.command import Piece
-from capsem.sdk.sandbox import Sandbox
+from capsem.sdk.files import Files as AsyncFiles
+from capsem.sdk.sandbox import Files, Sandbox
+from capsem.wire.frame import Data
+from capsem.wire.frame import encode as encode_frame
+from capsem.wire.monitor import OUTPUT
+from tests.capsem.host.test_operation import monitor
 from tests.capsem.processes.monitor.standing import ID, USER, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
@@ -81,3 +87,23 @@ async def test_the_same_names_without_await(tmp_path: Path, monkeypatch: pytest.
         async with asyncio.timeout(5):
             while Path(f"/proc/{pid}").exists():
                 await asyncio.sleep(0.01)
+
+
+async def test_leaving_the_stream_of_a_file_hangs_up(tmp_path: Path) -> None:
+    hung_up = asyncio.Event()
+
+    async def endless(link: Link) -> None:
+        await link.send(encode_frame(Data(OUTPUT, b"x")))
+        assert await link.receive() is None
+        hung_up.set()
+
+    def used(path: Path) -> None:
+        coming = Files(AsyncFiles(path)).read("/x", format="stream")
+        for piece in coming:
+            assert piece == b"x"
+            break
+        coming.close()  # type: ignore[attr-defined]  # what leaving the loop does where nothing else has it
+
+    async with monitor(tmp_path / "s", endless) as path, asyncio.timeout(20):
+        await asyncio.to_thread(used, path)
+        await hung_up.wait()

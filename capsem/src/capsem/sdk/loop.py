@@ -3,13 +3,15 @@
 Refuses to be called from its own thread, which would wait for itself for ever.
 
     LOOP.run(coroutine)
+    for one in LOOP.each(async_iterator): ...
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,6 +47,33 @@ class Loop:
         except BaseException:
             future.cancel()
             raise
+
+    def each(self, coming: AsyncIterator[T]) -> Iterator[T]:
+        """What an async iterator brings, one at a time; it is closed when the caller's loop is left.
+
+        Raises:
+            RuntimeError: iterated in a callback, which runs on this loop.
+        """
+        turn = asyncio.Lock()
+
+        async def following() -> tuple[T, ...]:
+            async with turn:
+                try:
+                    return (await anext(coming),)
+                except StopAsyncIteration:
+                    return ()
+
+        async def close(generator: AsyncGenerator[T]) -> None:
+            async with turn:  # a step that was interrupted ends first
+                await generator.aclose()
+
+        try:
+            while one := self.run(following()):
+                yield from one
+        finally:
+            # At the program's end the loop turns no more, and everything is let go.
+            if isinstance(coming, AsyncGenerator) and not sys.is_finalizing():
+                self.run(close(coming))
 
 
 LOOP = Loop()

@@ -188,13 +188,7 @@ class PtyHandle:
         self.pid = handle.pid
 
     def __iter__(self) -> Iterator[bytes]:
-        coming = self._handle.__aiter__()
-
-        async def following() -> bytes | None:
-            return await anext(coming, None)
-
-        while (data := LOOP.run(following())) is not None:
-            yield data
+        return LOOP.each(self._handle.__aiter__())
 
     def send_stdin(self, data: str | bytes) -> None:
         """What is typed."""

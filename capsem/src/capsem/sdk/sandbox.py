@@ -148,16 +148,7 @@ class Commands:
         user: int | None = None, timeout: float | None = 60.0,
     ) -> Iterator[Piece]:  # fmt: skip
         """Run a command and give its output as it comes; leaving the loop kills it."""
-        coming = self._commands.stream(cmd, envs=envs, cwd=cwd, user=user, timeout=timeout)
-
-        async def following() -> Piece | None:
-            return await anext(coming, None)
-
-        try:
-            while (piece := LOOP.run(following())) is not None:
-                yield piece
-        finally:
-            LOOP.run(coming.aclose())
+        yield from LOOP.each(self._commands.stream(cmd, envs=envs, cwd=cwd, user=user, timeout=timeout))
 
 
 class Files:
@@ -189,13 +180,7 @@ class Files:
         return LOOP.run(self._files.read(path))
 
     def _streamed(self, path: str) -> Iterator[bytes]:
-        coming = LOOP.run(self._files.read(path, format="stream"))
-
-        async def following() -> bytes | None:
-            return await anext(coming, None)
-
-        while (piece := LOOP.run(following())) is not None:
-            yield piece
+        yield from LOOP.each(LOOP.run(self._files.read(path, format="stream")))
 
     def write(self, path: str, data: str | bytes, *, mode: int | None = None) -> None:
         """Make a file, or put other content into it."""
