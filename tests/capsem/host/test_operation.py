@@ -9,7 +9,7 @@ import pytest
 
 from capsem.errors import MachineError, NotFoundError, RefusedError, UsageError
 from capsem.host.link import Link
-from capsem.host.operation import Output, ask, begin, raised, read_file, told, write_file
+from capsem.host.operation import Output, answer, ask, begin, raised, read_file, told, write_file
 from capsem.wire.frame import Credit, Data, End, Message, Reset
 from capsem.wire.frame import encode as encode_frame
 from capsem.wire.monitor import (
@@ -89,6 +89,19 @@ async def test_what_went_wrong_comes_as_the_error_it_was_and_as_no_other_thing(
             await ask(path, Stop())
     assert type(caught.value) is kind
     assert told(raised(failed)).message == "m"
+
+
+async def test_an_answer_is_of_the_one_kind_that_was_asked_for(tmp_path: Path) -> None:
+    async with monitor(tmp_path / "right", says(Result({"size": 1}))) as path:
+        assert (await answer(path, File("stat", "/x"), Result, "say what it is")).value == {"size": 1}
+    async with monitor(tmp_path / "other", says(Done())) as path:
+        with pytest.raises(MachineError) as caught:
+            await answer(path, File("stat", "/x"), Result, "say what it is")
+    assert caught.value.message == "the monitor did not say what it is"
+    assert caught.value.next_step == "are both sides of one version?"
+    async with monitor(tmp_path / "not", says(Failed("NotFoundError", "m", "n"))) as path:
+        with pytest.raises(NotFoundError):
+            await answer(path, File("stat", "/x"), Result, "say what it is")
 
 
 async def test_a_monitor_that_goes_or_lies_is_an_error(tmp_path: Path) -> None:

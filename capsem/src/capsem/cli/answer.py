@@ -42,12 +42,11 @@ def command(*, ask: str, action: str, scope: str, duration: str | None, as_json:
     if place is None:
         raise NotFoundError(f"no ask {ask[:80]!r} waits", next_step="see capsem asks")
     given = Answer(ask, action, scope, for_ms)  # type: ignore[arg-type]
-    said = asyncio.run(operation.ask(place, given))
-    if isinstance(said, Result):
-        if as_json:
-            terminal.say_json({"id": ask, "action": action, "scope": scope, "for_ms": for_ms, **said.value})
-        else:
-            terminal.say(f"{ask}: {said.value['outcome']}")
+    said = asyncio.run(operation.answer(place, given, Result, "say what became of the answer"))
+    if as_json:
+        terminal.say_json({"id": ask, "action": action, "scope": scope, "for_ms": for_ms, **said.value})
+    else:
+        terminal.say(f"{ask}: {said.value['outcome']}")
 
 
 def _milliseconds(text: str) -> int | None:

@@ -66,7 +66,6 @@ async def _of_all(sockets: list[Path], wait_ms: int) -> list[tuple[Path, dict[st
 
 async def _of(socket: Path, wait_ms: int) -> tuple[dict[str, Any], ...]:
     try:
-        said = await operation.ask(socket, Asks(wait_ms))
+        return (await operation.answer(socket, Asks(wait_ms), Waiting, "say what waits")).asks
     except CapsemError:
         return ()  # it has ended meanwhile
-    return said.asks if isinstance(said, Waiting) else ()

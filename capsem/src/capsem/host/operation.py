@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from capsem import errors
 from capsem.errors import CapsemError, MachineError, WireError
@@ -46,6 +46,7 @@ from capsem.wire.monitor import (
     refusal,
 )
 
+T = TypeVar("T", bound=MonitorMessage)
 _LAST = Exited | Result | Done | Status | Copied | Waiting | Listed
 READ_LIMIT = 256 << 20
 """Bytes of a file that are read into memory."""
@@ -196,6 +197,25 @@ async def ask(path: Path, asked: ClientMessage) -> MonitorMessage:
         await operation.close()
 
 
+async def answer(path: Path, asked: ClientMessage, kind: type[T], what: str) -> T:
+    """An operation without streams: its last word, of the one kind that answers it.
+
+    Args:
+        path: the monitor's socket.
+        asked: of it.
+        kind: of the answer.
+        what: the monitor did not do where it answers otherwise; for the error.
+
+    Raises:
+        MachineError: it answers otherwise.
+        CapsemError: it could not be done.
+    """
+    said = await ask(path, asked)
+    if not isinstance(said, kind):
+        raise MachineError(f"the monitor did not {what}", next_step="are both sides of one version?")
+    return said
+
+
 async def read_file(path: Path, asked: File, limit: int = READ_LIMIT) -> bytes:
     """The content of a file of the machine.
 
@@ -252,5 +272,5 @@ async def write_file(path: Path, asked: File, pieces: AsyncIterator[bytes]) -> d
 
 
 __all__ = [
-    "Exec", "Operation", "Output", "Started", "ask", "begin", "raised", "read_file", "told", "write_file",
+    "Exec", "Operation", "Output", "Started", "answer", "ask", "begin", "raised", "read_file", "told", "write_file",
 ]  # fmt: skip

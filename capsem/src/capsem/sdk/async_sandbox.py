@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from capsem.errors import MachineError, NotFoundError, UsageError
 from capsem.host.mcp import servers_of
-from capsem.host.operation import ask
+from capsem.host.operation import answer
 from capsem.host.progress import Silent
 from capsem.host.rulefiles import rules_of
 from capsem.host.service import call
@@ -131,11 +131,7 @@ class Commands:
 
     async def list(self) -> list[ProcessInfo]:
         """The commands and terminals that run, whoever began them, since the machine's last start."""
-        said = await ask(self._socket, monitor.Commands())
-        if not isinstance(said, monitor.Listed):
-            raise MachineError(
-                "the monitor did not say what runs", next_step="are both sides of one version?"
-            )
+        said = await answer(self._socket, monitor.Commands(), monitor.Listed, "say what runs")
         return [
             ProcessInfo(
                 one.pid, one.argv[0], one.argv[1:], one.cwd, one.user, one.started, stdin=one.stdin, tty=one.tty,
@@ -369,11 +365,7 @@ class AsyncSandbox:
             MachineError: it does not run.
         """
         after = None if timeout is None else milliseconds(timeout)
-        said = await ask(self.socket, monitor.Deadline(after))
-        if not isinstance(said, monitor.Done):
-            raise MachineError(
-                "the monitor did not take the time", next_step="are both sides of one version?"
-            )
+        await answer(self.socket, monitor.Deadline(after), monitor.Done, "take the time")
 
     async def kill(self) -> bool:
         """End and remove it; False when it was gone already."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from capsem.errors import ConflictError, MachineError, NotFoundError
 from capsem.host.extract import Extraction
-from capsem.host.operation import Output, ask, begin, read_file, write_file
+from capsem.host.operation import Output, answer, begin, read_file, write_file
 from capsem.host.packing import Packing
 from capsem.host.transfer import fetch, send
 from capsem.wire.monitor import File, Result
@@ -278,9 +278,4 @@ class Files:
         return extraction.left_out
 
     async def _ask(self, asked: File) -> dict[str, Any]:
-        said = await ask(self._socket, asked)
-        if not isinstance(said, Result):
-            raise MachineError(
-                "the monitor did not answer what was asked", next_step="are both sides of one version?"
-            )
-        return said.value
+        return (await answer(self._socket, asked, Result, "answer what was asked")).value

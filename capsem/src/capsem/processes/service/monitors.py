@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from capsem.errors import CapsemError, ConflictError, MachineError
 from capsem.host import hold, places
 from capsem.host import memory as memories
-from capsem.host.operation import ask, begin
+from capsem.host.operation import answer, ask, begin
 from capsem.wire.monitor import Become, Copied, Info, Status, Stop, Suspend
 from capsem.wire.monitor import Copy as Asked
 
@@ -32,10 +32,9 @@ async def status_of(machine: str) -> Status | None:
         return None
     try:
         async with asyncio.timeout(5):
-            said = await ask(path, Info())
+            return await answer(path, Info(), Status, "say how it is")
     except (CapsemError, TimeoutError):
         return None
-    return said if isinstance(said, Status) else None
 
 
 def at_work(machine: str) -> bool:
