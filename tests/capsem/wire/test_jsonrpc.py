@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,43 @@ def test_what_is_a_message(line: bytes, kind: str, identity: object, method: str
     spoken = parse(line)
     assert (spoken.kind, spoken.id, spoken.method) == (kind, identity, method)
     assert spoken.line == line + b"\n"
+    assert spoken.message == json.loads(line)
+    assert spoken.params == json.loads(line).get("params", {})
+    assert spoken.taken_back is None
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "taken_back"),
+    [
+        ("notifications/cancelled", {"requestId": 1, "reason": "late"}, 1),
+        ("notifications/cancelled", {"requestId": "1"}, "1"),
+        ("notifications/cancelled", {}, None),
+        ("notifications/cancelled", None, None),
+        # What is no id is not the id that Python writes alike.
+        *(("notifications/cancelled", {"requestId": odd}, None) for odd in (None, True, 1.0, [1], "a\n", 1 << 60)),
+        ("notifications/progress", {"requestId": 1}, None),
+    ],
+)  # fmt: skip
+def test_what_is_taken_back(method: str, params: dict[str, Any] | None, taken_back: object) -> None:
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    found = parse(json.dumps(message if params is None else {**message, "params": params}).encode())
+    assert (found.taken_back, type(found.taken_back)) == (taken_back, type(taken_back))
+
+
+def test_a_message_that_waits_holds_its_line_alone() -> None:
+    content = b"[],".join([b""] * 300_000) + b"[]"
+    line = (
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"a":[%s]}}}'
+        % content
+    )
+    tracemalloc.start()
+    try:
+        spoken = parse(line)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert spoken.params["name"] == "x"
+    assert held < 2 * len(line), "64 messages of each side may wait"
 
 
 @pytest.mark.parametrize(

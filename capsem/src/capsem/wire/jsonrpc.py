@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeGuard
 
 LINE = 1 << 20
 """Bytes of a line."""
@@ -22,6 +22,8 @@ ID = 128
 """Characters of an id that is text."""
 UNREADABLE, UNFIT = -32700, -32600
 """Codes of JSON-RPC 2.0 §5.1: no JSON; JSON that is no message."""
+CANCELLED = "notifications/cancelled"
+"""What takes a request back (MCP, cancellation)."""
 _WHOLE = 1 << 53
 _KEYS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _SPACES = re.compile("[\\t\\r]")
@@ -53,12 +55,26 @@ class Spoken:
         id: of a request, or of the request that is answered; None: of a notification, or an answer to nothing known.
         method: empty in an answer.
         line: as it goes on.
+        taken_back: id of the request that a `notifications/cancelled` takes back; None: it names none, or of all else.
     """
 
     kind: Literal["request", "notification", "answer"]
     id: Identity | None
     method: str
     line: bytes
+    taken_back: Identity | None = None
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """What the line says, read again: it takes up to 24 times as much memory, and many messages may wait."""
+        found: dict[str, Any] = json.loads(self.line)
+        return found
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What a request or a notification says, read again; empty where that is nothing."""
+        found: dict[str, Any] = self.message.get("params", {})
+        return found
 
 
 def parse(untrusted_line: bytes) -> Spoken:
@@ -88,7 +104,9 @@ def parse(untrusted_line: bytes) -> Spoken:
     line = _one_line(text)
     if len(line) > LINE:
         raise SpokenError(f"a line of more than {LINE} bytes as ASCII", identity=known)
-    return Spoken(kind, known, message.get("method", ""), line)
+    method = message.get("method", "")
+    untrusted = message.get("params", {}).get("requestId") if method == CANCELLED else None
+    return Spoken(kind, known, method, line, untrusted if _is_id(untrusted) else None)
 
 
 def failure(code: int, reason: str, identity: Identity | None) -> bytes:
@@ -121,7 +139,7 @@ def _check(message: dict[str, Any], known: Identity | None) -> None:
         no(f"a message deeper than {DEPTH}")
 
 
-def _is_id(untrusted: object) -> bool:
+def _is_id(untrusted: object) -> TypeGuard[Identity]:
     if isinstance(untrusted, str):
         return len(untrusted) <= ID and untrusted.isprintable() and untrusted.isascii()
     return isinstance(untrusted, int) and not isinstance(untrusted, bool) and abs(untrusted) < _WHOLE

@@ -423,6 +423,26 @@ async def test_what_is_taken_back_holds_no_stream_open() -> None:
         assert "notifications/cancelled" in [one.get("method") for one in web.said()]
 
 
+async def test_what_names_no_request_takes_none_back() -> None:
+    answering = asyncio.Event()
+
+    async def slow(asked: Asked) -> None:
+        if asked.method == "POST" and asked.message.get("id") == "None":
+            await answering.wait()
+        await usual(asked)
+
+    async with Web(slow) as web, web.spoken() as (_, program):
+        await begin(program)
+        await program.say(call("None", "read"))
+        await web.until(lambda: any(one.get("id") == "None" for one in web.said()))
+        await program.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {}})
+        await web.until(lambda: "notifications/cancelled" in [one.get("method") for one in web.said()])
+        await asyncio.sleep(0.1)
+        answering.set()
+        assert (await program.heard())["method"] == "notifications/progress"
+        assert (await program.heard())["id"] == "None"
+
+
 async def test_more_requests_than_go_at_once_wait_and_one_that_is_taken_back_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -289,8 +288,8 @@ class _Talk:
             way.tasks.add(task)
             task.add_done_callback(lambda over: _forget(way, over))
             return
-        if spoken.method == "notifications/cancelled":
-            self._cancel(spoken, way)
+        if spoken.taken_back is not None:
+            self._cancel(str(spoken.taken_back), way)
         await self._pass_or_refuse(message, spoken, judged.verdict, way, back)
 
     def _judged(self, message: Message) -> Judgement:
@@ -332,12 +331,8 @@ class _Talk:
             task.cancel()
         await asyncio.gather(*way.tasks, return_exceptions=True)
 
-    def _cancel(self, spoken: Spoken, way: _Way) -> None:
+    def _cancel(self, key: str, way: _Way) -> None:
         """A request that its side takes back: nobody is asked about it any more, and it keeps no other one waiting."""
-        untrusted = json.loads(spoken.line).get("params", {}).get("requestId")
-        if not isinstance(untrusted, str | int):
-            return
-        key = str(untrusted)
         if (asking := way.asking.get(key)) is not None:
             asking.cancel(_TAKEN_BACK)
         if key not in way.waiting:
@@ -386,20 +381,20 @@ class _Talk:
         message.section["duration_us"] = int((time.monotonic() - message.started) * 1e6)
         line = spoken.line
         if asked is self._out and message.section["method"] == "tools/list":
-            line = self._shown(line, message)
+            line = self._shown(spoken, message)
         # What is answered is on the log before it is.
         await self._recorded(message)
         await way.write(line)
 
-    def _shown(self, line: bytes, message: Message) -> bytes:
+    def _shown(self, spoken: Spoken, message: Message) -> bytes:
         """An answer to `tools/list`, without the tools that are not to be called."""
         try:
-            shown = self._tools.listed(line, self._never)
+            shown = self._tools.listed(spoken.line, self._never)
         except ValueError as error:
             message.section["error"] = why = f"a list of tools that cannot be read: {error}"[:200]
-            return failure(ERROR, f"capsule: {self._name} answers with {why}", json.loads(line)["id"])
+            return failure(ERROR, f"capsule: {self._name} answers with {why}", spoken.id)
         if shown is None:
-            return line
+            return spoken.line
         message.section.update(shown.section())
         return shown.line
 
@@ -417,8 +412,7 @@ class _Talk:
         [section] = McpExchange(self._name, certain=True).request(spoken.line)
         section["direction"] = way.direction
         if way is self._out and spoken.method == "tools/call":
-            params = json.loads(spoken.line).get("params", {})
-            if not is_tool(params.get("name")):
+            if not is_tool(spoken.params.get("name")):
                 why = f"a tool's name that is not 1 to {TOOL_NAME} characters that can be printed"
                 raise SpokenError(why, identity=spoken.id)
             section.update(self._tools.told(section["tool"]))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -149,20 +148,15 @@ class Remote:
                 task = asyncio.create_task(self._in_turn(spoken))
                 self._asking[str(spoken.id)] = task
                 task.add_done_callback(partial(self._answered, str(spoken.id)))
-            if spoken.method == "notifications/cancelled":
-                self._take_back(spoken)
+            if spoken.taken_back is not None and str(spoken.taken_back) in self._asking:
+                # Nobody waits for that answer any more: its stream need not be held open.
+                self._asking[str(spoken.taken_back)].cancel()
             if spoken.method == "notifications/initialized" and not self._old and self._listening is None:
                 self._listening = asyncio.create_task(self._listen())
 
     async def _in_turn(self, spoken: Spoken) -> None:
         async with self._room:
             await self._said(spoken, ANSWER)
-
-    def _take_back(self, spoken: Spoken) -> None:
-        """Nobody waits for that answer any more: its stream need not be held open."""
-        untrusted = json.loads(spoken.line).get("params", {}).get("requestId")
-        if (task := self._asking.get(str(untrusted))) is not None:
-            task.cancel()
 
     def _answered(self, key: str, task: asyncio.Task[None]) -> None:
         if self._asking.get(key) is task:
@@ -248,7 +242,7 @@ class Remote:
         if own and not answers:
             raise AnswerError("a message that does not answer it")
         if answers and spoken.method == "initialize":
-            self._speaking = begun(reply.fields, json.loads(came.line))
+            self._speaking = begun(reply.fields, came.message)
         self._in_its_place(came)
         await self._say(came.line)
         return answers
