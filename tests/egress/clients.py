@@ -179,7 +179,7 @@ def direct(name: str, port: int) -> ssl.SSLSocket:
 
 
 def connect_h2(name: str, target: str) -> None:
-    """CONNECT in a stream of HTTP/2; the status is printed."""
+    """CONNECT in a stream of HTTP/2; the status is printed, and by what it is refused."""
     sock = tls(name, protocols=("h2",))
     http = h2.connection.H2Connection(h2.config.H2Configuration())
     http.initiate_connection()
@@ -188,7 +188,8 @@ def connect_h2(name: str, target: str) -> None:
     while data := sock.recv(65536):
         for event in http.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived):
-                print(next(value for name, value in event.headers or [] if name == b":status").decode())
+                head = dict(event.headers or [])
+                print(head[b":status"].decode(), head[b"x-capsule-blocked"].decode())
                 return
     print("closed")
 

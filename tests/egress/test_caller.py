@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -114,6 +115,27 @@ async def test_a_kept_connection_that_the_other_side_ended_is_not_used() -> None
                 await reply.whole(10)
             await asyncio.sleep(0.05)
             assert len(made) == count
+
+
+async def test_closing_ends_what_is_kept_and_what_is_not_read_to_its_end() -> None:
+    ended: list[int] = []
+
+    async def speaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        with contextlib.suppress(OSError):
+            assert await reader.read() == b""
+        ended.append(1)
+
+    async with against(speaks) as (caller, made), caller.asked("GET", "/", {}):
+        async with caller.asked("GET", "/", {}) as kept:
+            await kept.whole(10)
+        await asyncio.sleep(0.05)
+        assert (len(made), ended) == (2, [])
+        caller.close()
+        async with asyncio.timeout(5):
+            while len(ended) < 2:
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

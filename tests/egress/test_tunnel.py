@@ -108,6 +108,7 @@ def test_what_is_not_allowed_is_refused_and_explained(
     out = inside.client("raw", PROXY, "80", "5", given=request).out
     assert out.startswith(f"HTTP/1.1 {status} "), out
     assert reason in out
+    assert f"x-capsule-blocked: {by}" in out.splitlines()
     assert out.endswith("<end>")
     entry = inside.run.frame(lambda f: f.get("entry", {}).get("decision", {}).get("action") == "block")[
         "entry"
@@ -180,7 +181,7 @@ def test_within_tls(session: Any, upstream: Upstream) -> None:
     out = inside.client("secure", "a.example", "a.example", given=request).out
     assert out.startswith("HTTP/1.1 400 "), out
     assert "first request" in out
-    assert inside.client("connect_h2", "a.example", "a.example:443").out == "400\n"
+    assert inside.client("connect_h2", "a.example", "a.example:443").out == "400 protocol\n"
     for entry in (
         inside.run.record("egress.http", method="CONNECT"),
         inside.run.record("egress.tcp", port=443),

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from capsem.vm.remote import Address, parse_address
+from capsule.egress.verdict import BLOCKED
 
 _SESSION = re.compile(r"[\x21-\x7e]{1,1024}")
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -131,7 +132,7 @@ def told(status: int, fields: Mapping[str, str], untrusted_body: bytes) -> str:
         kind = fields.get("content-type", "").partition(";")[0].strip().lower()
         return printable(text) if kind == "text/plain" else ""
     body = body if isinstance(body, dict) else {}
-    if status == 403 and "x-capsule-blocked" in fields:
+    if status == 403 and BLOCKED in fields:
         words = [body.get(name) for name in ("reason", "place", "allow")]
         return printable("; ".join(word for word in words if isinstance(word, str)), 3 * SAID)
     error = body.get("error")

@@ -37,6 +37,10 @@ class CallError(Exception):
     """There is no answer, or none that can be read; the text says why."""
 
 
+def _broken(error: OSError) -> CallError:
+    return CallError(f"the connection broke: {error.strerror or type(error).__name__}")
+
+
 def trusting(authorities: Sequence[str]) -> ssl.SSLContext:
     """What a connection inside is verified against: the session's authority, the policy's, and the host's own.
 
@@ -78,7 +82,25 @@ class _Wire:
         except h11.RemoteProtocolError as error:
             raise CallError(f"an answer that is not HTTP: {error}") from None
         except OSError as error:
-            raise CallError(f"the connection broke: {error.strerror or type(error).__name__}") from None
+            raise _broken(error) from None
+
+    async def say(self, method: str, target: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        """A request.
+
+        Raises:
+            CallError: it is none, or the connection breaks off.
+        """
+        try:
+            said = self.state.send(h11.Request(method=method, target=target, headers=headers)) or b""
+            said += self.state.send(h11.Data(body)) or b""
+            said += self.state.send(h11.EndOfMessage()) or b""
+        except h11.LocalProtocolError as error:
+            raise CallError(f"a request that is not HTTP: {error}") from None
+        try:
+            self.writer.write(said)
+            await self.writer.drain()
+        except OSError as error:
+            raise _broken(error) from None
 
     @property
     def usable(self) -> bool:
@@ -163,17 +185,7 @@ class Caller:
             headers = [("host", self._authority), *fields.items()]
             if body or method == "POST":
                 headers.append(("content-length", str(len(body))))
-            try:
-                said = wire.state.send(h11.Request(method=method, target=target, headers=headers)) or b""
-                said += wire.state.send(h11.Data(body)) or b""
-                said += wire.state.send(h11.EndOfMessage()) or b""
-            except h11.LocalProtocolError as error:
-                raise CallError(f"a request that is not HTTP: {error}") from None
-            try:
-                wire.writer.write(said)
-                await wire.writer.drain()
-            except OSError as error:
-                raise CallError(f"the connection broke: {error.strerror or type(error).__name__}") from None
+            await wire.say(method, target, headers, body)
             response = await wire.next()
             assert isinstance(response, h11.Response)
             reply = Reply(wire, response)
@@ -182,16 +194,14 @@ class Caller:
                 self._keep(wire)
         finally:
             if wire not in self._kept:
-                self._open.discard(wire)
-                wire.writer.transport.abort()
+                self._end(wire)
 
     def _taken(self) -> _Wire | None:
         while self._kept:
             wire = self._kept.pop()
             if wire.usable and time.monotonic() - wire.since < FRESH:
                 return wire
-            self._open.discard(wire)
-            wire.writer.transport.abort()
+            self._end(wire)
         return None
 
     def _keep(self, wire: _Wire) -> None:
@@ -220,9 +230,12 @@ class Caller:
         self._open.add(wire)
         return wire
 
+    def _end(self, wire: _Wire) -> None:
+        self._open.discard(wire)
+        wire.writer.transport.abort()
+
     def close(self) -> None:
         """Ends every connection."""
-        for wire in self._open:
-            wire.writer.transport.abort()
-        self._open.clear()
+        for wire in list(self._open):
+            self._end(wire)
         self._kept.clear()

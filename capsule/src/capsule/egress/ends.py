@@ -25,6 +25,7 @@ from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import RequestHeaders
 
 from capsule.egress.interception import Driver, Settle
+from capsule.egress.verdict import BLOCKED
 
 HEAD_LIMIT = 128 << 10
 """Bytes of a request's or response's head, of a chunk's head, and of what was sent before its turn."""
@@ -251,7 +252,7 @@ class Http2Server(_Measured, _http2.Http2Server):
             head = [
                 (b":status", b"400"),
                 (b"content-length", b"%d" % len(body)),
-                (b"x-capsule-blocked", b"protocol"),
+                (BLOCKED.encode(), b"protocol"),
             ]
             self.h2_conn.send_headers(event.stream_id, head)
             self.h2_conn.send_data(event.stream_id, body, end_stream=True)

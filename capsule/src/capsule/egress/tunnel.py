@@ -20,7 +20,7 @@ import h11
 
 from capsule.egress.pool import PoolFullError
 from capsule.egress.story import Place
-from capsule.egress.verdict import Verdict, answer
+from capsule.egress.verdict import BLOCKED, Verdict, answer
 from capsule.policy.addresses import HostError, parse_authority
 
 if TYPE_CHECKING:
@@ -130,7 +130,5 @@ def refusal(place: Place, verdict: Verdict, status: int) -> bytes:
     body, media = answer(verdict, method="CONNECT", url=f"{place.name}:{place.port}", json=False)
     reason = {400: "Bad Request", 403: "Forbidden"}[status]
     head = f"HTTP/1.1 {status} {reason}\r\nconnection: close\r\ncontent-type: {media}\r\n"
-    head += (
-        f"x-capsule-blocked: {verdict.by}\r\ncache-control: no-store\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
+    head += f"{BLOCKED}: {verdict.by}\r\ncache-control: no-store\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
