@@ -48,6 +48,12 @@ class Answer:
     envelope: dict[str, Any]
     untrusted_body: bytes
 
+    @property
+    def last(self) -> bool:
+        """Whether the sandbox is on its way down: whoever calls next needs another one."""
+        told = self.envelope
+        return "ended" in {told.get("kind"), told.get("outcome")} or told.get("replaced") is True
+
 
 class Session:
     """See the module."""
@@ -258,12 +264,9 @@ class Session:
         )
 
     def _checked(self, answer: Answer) -> Answer:
-        reason = answer.envelope.get("reason", "")
-        # The supervisor's own words: without its worker the sandbox is on its way down.
-        if isinstance(reason, str) and reason.startswith("the worker has gone"):
-            self._lost = True
+        self._lost = self._lost or answer.last
         if answer.envelope.get("kind") == "ended":
-            self._lost = True
+            reason = answer.envelope.get("reason", "")
             raise SandboxError(f"the sandbox has ended: {reason}", next_step="call again for a new one")
         return answer
 
