@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from capsem.host import places
 from capsem.processes.monitor.door import Door
@@ -19,11 +20,16 @@ from capsem.vm.network import NetworkSpec
 from capsem.vm.plan import work_out
 from capsem.vm.record import Record
 from capsem.vm.spec import MachineSpec, RuleText
+from capsem.wire.monitor import Exec
 from tests.capsem.agent import running_agent
 from tests.capsem.vm.test_plan import FACTS, IMAGE
 
 USER = os.getuid()
 ID = "m-00000001"
+
+
+def shell(line: str, **more: Any) -> Exec:
+    return Exec(argv=("/bin/sh", "-c", line), user=USER, cwd="/", **more)
 
 
 @contextlib.asynccontextmanager

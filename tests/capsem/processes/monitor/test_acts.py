@@ -40,13 +40,9 @@ from capsem.wire.monitor import (
     decode_monitor,
     encode,
 )
-from tests.capsem.processes.monitor.standing import ID, USER, standing
+from tests.capsem.processes.monitor.standing import ID, USER, shell, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
-
-
-def shell(line: str, **more: Any) -> Exec:
-    return Exec(argv=("/bin/sh", "-c", line), user=USER, cwd="/", **more)
 
 
 async def ran(asked: Exec, given: bytes | None = None) -> tuple[bytes, bytes, Exited]:

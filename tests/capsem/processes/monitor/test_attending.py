@@ -33,13 +33,9 @@ from capsem.wire.monitor import (
     decode_monitor,
     encode,
 )
-from tests.capsem.processes.monitor.standing import ID, USER, standing
+from tests.capsem.processes.monitor.standing import ID, USER, shell, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
-
-
-def shell(line: str, **more: Any) -> Exec:
-    return Exec(argv=("/bin/sh", "-c", line), user=USER, cwd="/", **more)
 
 
 async def begun(asked: Exec | Attach) -> tuple[Operation, int]:
@@ -97,7 +93,7 @@ async def test_what_runs_is_listed_while_it_runs(tmp_path: Path) -> None:
 async def test_as_many_as_an_agent_runs_fit_into_one_answer(tmp_path: Path) -> None:
     async with standing(tmp_path):
         # A control character is six bytes of JSON.
-        worst = Exec(argv=("/bin/sh", "-c", f"sleep 60 #{chr(1) * 9000}"), user=USER, cwd="/")
+        worst = shell(f"sleep 60 #{chr(1) * 9000}")
         running = [await begun(worst) for _ in range(64)]
         assert len(await listed()) == 64
         for operation, _ in running:

@@ -19,6 +19,28 @@ from capsem.wire.frame import Credit, Data, End, FrameReader, Message, Reset
 from capsem.wire.frame import encode as encode_frame
 from tests.capsem.processes.proxy.standing import Standing
 
+RULES = """
+version: 1
+rules:
+  - id: no-deleting
+    on: mcp
+    when: mcp.method == "tools/call" && mcp.tool == "delete"
+    action: block
+    reason: nothing is deleted here
+  - id: of-that-host
+    on: mcp
+    when: mcp.server == "mcp.example" && mcp.method == "tools/call" && mcp.tool == "pay"
+    action: block
+  - id: no-sampling
+    on: mcp
+    when: mcp.method.startsWith("sampling/")
+    action: block
+  - id: ask-first
+    on: mcp
+    when: mcp.method == "tools/call" && mcp.tool == "send"
+    action: ask
+    reason: look at it
+"""
 OPEN: list[socket.socket] = []
 """Ends of servers, closed with their stream."""
 
@@ -27,6 +49,10 @@ def call(identity: object, tool: str, **arguments: Any) -> dict[str, Any]:
     return {
         "jsonrpc": "2.0", "id": identity, "method": "tools/call", "params": {"name": tool, "arguments": arguments},
     }  # fmt: skip
+
+
+def cancelled(identity: object) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": identity}}
 
 
 class Program:

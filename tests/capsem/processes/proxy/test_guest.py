@@ -17,9 +17,9 @@ from capsem.wire import proxy
 from capsem.wire.frame import Credit, Data
 from capsem.wire.frame import encode as encode_frame
 from capsule.egress.caller import Caller, trusting
-from tests.capsem.processes.proxy.speaking import call
+from tests.capsem.processes.proxy.speaking import RULES, call
 from tests.capsem.processes.proxy.standing import Standing, host
-from tests.capsem.processes.proxy.test_remote import BEGIN, LIST, RULES, usual
+from tests.capsem.processes.proxy.test_remote import BEGIN, LIST, usual
 from tests.capsem.processes.proxy.webserver import HOST, Web
 
 

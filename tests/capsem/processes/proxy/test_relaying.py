@@ -12,28 +12,10 @@ from capsem.wire import guest, proxy
 from capsem.wire.frame import FrameReader, Reset
 from capsem.wire.frame import encode as encode_frame
 from capsule.egress import mcp_message
-from tests.capsem.processes.proxy.speaking import call, opened, relayed, send, served, told
+from tests.capsem.processes.proxy.speaking import RULES, call, cancelled, opened, relayed, send, served, told
 from tests.capsem.processes.proxy.standing import Standing
 
 pytestmark = pytest.mark.asyncio
-RULES = """
-version: 1
-rules:
-  - id: no-deleting
-    on: mcp
-    when: mcp.method == "tools/call" && mcp.tool == "delete"
-    action: block
-    reason: nothing is deleted here
-  - id: no-sampling
-    on: mcp
-    when: mcp.method.startsWith("sampling/")
-    action: block
-  - id: ask-first
-    on: mcp
-    when: mcp.method == "tools/call" && mcp.tool == "send"
-    action: ask
-    reason: look at it
-"""
 
 
 async def test_a_call_and_its_answer_pass_and_are_one_entry_before_the_answer() -> None:
@@ -86,8 +68,7 @@ async def test_a_notification_that_is_blocked_goes_nowhere_and_is_recorded() -> 
     rules = RULES.replace('mcp.method.startsWith("sampling/")', 'mcp.method == "notifications/cancelled"')
     async with relayed(rules=rules) as (stand, program):
         server = await served(stand)
-        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
-        await program.say(cancelled, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+        await program.say(cancelled(1), {"jsonrpc": "2.0", "method": "notifications/initialized"})
         assert (await server.heard())["method"] == "notifications/initialized"
         await stand.until(lambda: len(told(stand)) == 2)
         assert [entry["decision"]["action"] for entry in told(stand)] == ["block", "allow"]
@@ -386,8 +367,7 @@ async def test_while_a_person_is_asked_the_rest_goes_on_and_what_is_taken_back_g
         [ask] = await asked(stand)
         await program.say(call("1", "read"))
         assert "its id waits" in (await program.heard())["error"]["message"]
-        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
-        await program.say(cancelled)
+        await program.say(cancelled(1))
         assert (await server.heard())["method"] == "notifications/cancelled"
         await stand.until(lambda: any(isinstance(one, proxy.Asked) for one in stand.said))
         stand.handover.send(proxy.encode(proxy.Answer(ask.ask["id"], allow=True)))
@@ -402,12 +382,7 @@ async def test_what_is_taken_back_keeps_no_other_request_waiting() -> None:
         server = await served(stand)
 
         async def taken_back(number: int) -> None:
-            cancelled = {
-                "jsonrpc": "2.0",
-                "method": "notifications/cancelled",
-                "params": {"requestId": number},
-            }
-            await program.say(call(number, "read"), cancelled)
+            await program.say(call(number, "read"), cancelled(number))
             assert (await server.heard())["id"] == number
             assert (await server.heard())["method"] == "notifications/cancelled"
 
@@ -431,8 +406,7 @@ async def test_a_late_answer_to_what_was_given_up_is_no_other_requests_and_no_fa
     async with relayed(rules=RULES) as (stand, program):
         server = await served(stand)
         for number in range(relaying.FAULTS + 2):
-            back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
-            await program.say({**LISTED, "id": number}, back)
+            await program.say({**LISTED, "id": number}, cancelled(number))
             assert (await server.heard())["id"] == number
             assert (await server.heard())["method"] == "notifications/cancelled"
         # A list under the id of a ping would pass as it is, with the tools that are hidden.
@@ -459,8 +433,7 @@ async def test_failures_are_told_however_many_requests_were_taken_back(
     async with relayed() as (stand, program):
         server = await served(stand)
         for number in range(5):
-            back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
-            await program.say(call(number, "read"), back)
+            await program.say(call(number, "read"), cancelled(number))
             await server.heard()
             await server.heard()
         await program.say(call(9, "read"))
@@ -477,8 +450,7 @@ async def test_taking_back_without_end_ends_the_stream(monkeypatch: pytest.Monke
     async with relayed() as (stand, program):
         server = await served(stand)
         for number in range(4):
-            back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
-            await program.say(call(number, "read"), back)
+            await program.say(call(number, "read"), cancelled(number))
         while (await server.heard()) is not None:
             pass
         last = await program.heard()

@@ -10,7 +10,7 @@ import pytest
 
 from capsem.processes.proxy import remote
 from capsem.wire import proxy
-from tests.capsem.processes.proxy.speaking import Program, call, told
+from tests.capsem.processes.proxy.speaking import RULES, Program, call, cancelled, told
 from tests.capsem.processes.proxy.webserver import (
     HOST,
     PLACEHOLDER,
@@ -28,27 +28,6 @@ BEGIN = {
 }  # fmt: skip
 BEGUN = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 LIST = {"jsonrpc": "2.0", "id": "l", "method": "tools/list"}
-RULES = """
-version: 1
-rules:
-  - id: no-deleting
-    on: mcp
-    when: mcp.method == "tools/call" && mcp.tool == "delete"
-    action: block
-    reason: nothing is deleted here
-  - id: of-that-host
-    on: mcp
-    when: mcp.server == "mcp.example" && mcp.method == "tools/call" && mcp.tool == "pay"
-    action: block
-  - id: no-sampling
-    on: mcp
-    when: mcp.method.startsWith("sampling/")
-    action: block
-  - id: ask-first
-    on: mcp
-    when: mcp.method == "tools/call" && mcp.tool == "send"
-    action: ask
-"""
 
 
 def tools(*names: str, text: str = "does it") -> dict[str, Any]:
@@ -415,9 +394,7 @@ async def test_what_is_taken_back_holds_no_stream_open() -> None:
         await begin(program)
         await program.say(call(1, "read"))
         await web.until(lambda: any(one.get("id") == 1 for one in web.said()))
-        await program.say(
-            {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}, LIST
-        )
+        await program.say(cancelled(1), LIST)
         assert (await program.heard())["id"] == "l"
         await gone.wait()
         assert "notifications/cancelled" in [one.get("method") for one in web.said()]
@@ -455,11 +432,10 @@ async def test_more_requests_than_go_at_once_wait_and_one_that_is_taken_back_mak
     async with Web(hanging) as web, web.spoken() as (_, program):
         await begin(program)
         await program.say(*(call(number, "read") for number in (1, 2, 3)), LIST)
-        back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
         await web.until(lambda: len([one for one in web.said() if one.get("method") == "tools/call"]) == 2)
         await asyncio.sleep(0.1)
         assert len([one for one in web.said() if one.get("method") == "tools/call"]) == 2
-        await program.say(back, {**back, "params": {"requestId": 2}}, {**back, "params": {"requestId": 3}})
+        await program.say(*map(cancelled, (1, 2, 3)))
         assert (await program.heard())["id"] == "l"
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from capsem.processes.proxy import remote
 from capsem.wire import proxy
-from tests.capsem.processes.proxy.speaking import call, told
-from tests.capsem.processes.proxy.test_remote import BEGIN, LIST, RULES, begin, tools, usual
+from tests.capsem.processes.proxy.speaking import RULES, call, told
+from tests.capsem.processes.proxy.test_remote import BEGIN, LIST, begin, tools, usual
 from tests.capsem.processes.proxy.webserver import HOST, URL, Asked, Web
 
 pytestmark = pytest.mark.asyncio
