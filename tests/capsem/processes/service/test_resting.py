@@ -36,8 +36,9 @@ def test_it_sleeps(capsem_home: Path) -> None:
     time.sleep(3)
     assert woken(pid) - before <= 5
     before = woken(pid)
-    assert asyncio.run(call("GET", "/machines")) == []
-    assert woken(pid) > before, "the positive control"
+    for _ in range(20):
+        assert asyncio.run(call("GET", "/machines")) == []
+    assert woken(pid) - before > 5, "the positive control"
 
 
 def there(pid: int) -> bool:
