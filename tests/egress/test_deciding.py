@@ -156,6 +156,9 @@ METHOD = """\
 """
 
 
+PART = "--x\r\nContent-Disposition: x; name=_method\r\n\r\nDELETE\r\n--x--\r\n"
+
+
 @pytest.mark.parametrize("by", ["grant", "rule"])
 def test_a_method_that_a_form_asks_for_is_the_requests_own(session: Any, plain: Upstream, by: str) -> None:
     """As Rails and Laravel have it; nothing of a request that is refused arrives."""
@@ -166,6 +169,18 @@ def test_a_method_that_a_form_asks_for_is_the_requests_own(session: Any, plain: 
         ("--data", ".method=delete"),
         ("--form", "_method=delete"),
         ("--json", '{"_method": "DELETE"}'),
+        # Rack takes a body without a type for a form, and any multipart for an upload; without a boundary, for a form.
+        ("-H", "content-type:", "--data", "a=1&_method=DELETE"),
+        ("-H", "content-type;", "--data", "a=1&_method=DELETE"),
+        ("-H", "content-type: multipart/mixed; boundary=x", "--data", PART),
+        ("-H", "content-type: multipart/related; boundary=x", "--data", PART),
+        (
+            "-H",
+            "content-type: multipart/mixed; boundary=x",
+            "--data",
+            PART.replace("Disposition: x; name=", "ID: "),
+        ),
+        ("-H", "content-type: multipart/mixed", "--data", "_method=DELETE"),
     )
     before = len(plain.seen)
     for how in sent:
@@ -181,6 +196,9 @@ def test_a_method_that_a_form_asks_for_is_the_requests_own(session: Any, plain: 
         ("--data", "a=1"),
         ("--form", "a=_method"),
         ("--json", '{"a": 1}'),
+        ("-X", "POST", "-H", "content-type:"),
+        ("-H", "content-type:", "--data", "a=_method&b=1"),
+        ("-H", "content-type: multipart/mixed; boundary=x", "--data", PART.replace("_method", "a")),
         (*spoken, "--data", "{}"),
     ):
         assert inside.curl("-w", " %{http_code}", *other, "http://a.example/size").out.endswith(" 200"), other
@@ -200,6 +218,29 @@ def test_a_long_upload_that_asks_for_a_method_does_not_end(
     done = inside.curl("-w", " %{http_code}", "--form", f"f=@{big}", "--form", "a=b", "http://a.example/size")
     assert done.out.endswith(" 200"), "the control"
     assert int(done.out.split()[0]) > 3 << 20
+
+
+def test_a_long_body_without_a_type_that_asks_for_a_method_does_not_end(
+    session: Any, plain: Upstream, tmp_path: Path
+) -> None:
+    big = tmp_path / "big"
+    inside = session(host("a.example", 80, methods=["POST"]), **to(plain))
+    untyped = (
+        "-w",
+        " %{http_code}",
+        "-H",
+        "content-type:",
+        "--data-binary",
+        f"@{big}",
+        "http://a.example/size",
+    )
+    big.write_bytes(b"y" * (3 << 20) + b"&%5fmethod=delete")
+    assert inside.curl(*untyped).code != 0
+    wait_until(lambda: inside.run.records("egress.http"))
+    decision = inside.run.record("egress.http", path="/size")["decision"]
+    assert (decision["action"], decision["by"]) == ("block", "grant")
+    big.write_bytes(b"y" * (3 << 20) + b"&amethod=delete")
+    assert inside.curl(*untyped).out.endswith(" 200"), "the control"
 
 
 def test_a_long_or_coded_json_that_asks_for_a_method_does_not_arrive(

@@ -10,9 +10,9 @@ import pytest
 
 from capsule.egress.methods import (
     FORM,
-    MULTIPART,
     READ,
     UNPACKED,
+    Fields,
     Names,
     UnclearError,
     Uploads,
@@ -21,6 +21,7 @@ from capsule.egress.methods import (
     kind_of,
 )
 
+MULTIPART = "multipart/form-data"
 PARTS = f"{MULTIPART}; boundary=x"
 ASKS = b'{"_method": "DELETE"}'
 
@@ -60,11 +61,17 @@ def test_forms(body: bytes) -> None:
         "Content-Disposition: form-data; name*=utf-8''_method",
         'Content-Disposition: form-data; filename="name=a"; NAME="_method"',
         'Content-Disposition: form-data; name=".method"',
+        'X-Content-Disposition: form-data; name="_method"',
+        'Content-Disposition: form-data; name="a"\r\nContent-Disposition: form-data; name="_method"',
+        "Content-ID: _method",
+        "Content-Type: text/plain\r\ncontent-id:_method \r\nX: y",
     ],
 )
 def test_parts(head: str) -> None:
     assert asked(PARTS, part(head)) == ("DELETE",)
     assert asked(PARTS, part(head.replace("\r\n", "\n"), line="\n")) == ("DELETE",)
+    for said in ("multipart/mixed", "Multipart/Related", "multipart/x"):
+        assert asked(f"{said}; boundary=x", part(head)) == ("DELETE",)
     for size in (1, 7, 4096):
         body, seen = bytes(9000) + b"\r\n" + part(head), Uploads()
         found = [seen.feed(body[at : at + size]) for at in range(0, len(body), size)]
@@ -75,6 +82,7 @@ def test_parts(head: str) -> None:
     "body",
     [
         part('Content-Disposition: form-data; name="method"'),
+        part("Content-ID: <_method@x>"),
         part('Content-Disposition: form-data; name="file"; filename="_method"'),
         part('Content-Disposition: form-data; name="page"', '<input name="_method" value="delete">'),
     ],
@@ -128,6 +136,46 @@ def test_whatever_says_json_is_json(said: str) -> None:
 def test_a_body_of_more_than_one_type_is_refused(said: str) -> None:
     with pytest.raises(UnclearError, match="more than one type"):
         asked(said, b"{}")
+
+
+@pytest.mark.parametrize(
+    "said", ["", " ", "; charset=utf-8", ", text/plain", MULTIPART, "multipart/mixed; a=b"]
+)
+def test_what_rack_takes_for_a_form(said: str) -> None:
+    assert asked(said, b"a=1&_method=delete") == ("DELETE",)
+    assert asked(said, b"a=_method&b=delete") == asked(said, b"") == ()
+    with pytest.raises(UnclearError, match="content coding"):
+        asked(said, gzip.compress(b"_method=DELETE"), "gzip")
+
+
+@pytest.mark.parametrize("said", ["multipart/mixed; boundary=", f"{MULTIPART}; boundary*0=x", f"; {FORM}"])
+def test_what_some_take_for_a_form_and_others_for_an_upload_is_refused(said: str) -> None:
+    with pytest.raises(UnclearError, match="more than one type"):
+        asked(said, b"{}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_method=",
+        "%5Fmeth%6fd=",
+        "_METHOD=",
+        ".method=",
+        "+_method=",
+        "%20%20_method=",
+        "_method%00x=",
+        "[method=",
+    ],
+)
+def test_a_name_in_a_form_that_passes_in_pieces(name: str) -> None:
+    assert asked("", None) == ()
+    for body in (f"{name}delete", "y" * 5000 + f"&{name}delete"):
+        for size in (1, 3, 64, 8192):
+            fields, sent = Fields(), body.encode()
+            assert any([fields.feed(sent[at : at + size]) for at in range(0, len(sent), size)]), size  # noqa: C419
+    for size in (1, 3, 8192):
+        fields, sent = Fields(), b"y" * 5000 + b"&a_method=1&_methods=2&x=_method&method=3"
+        assert not any([fields.feed(sent[at : at + size]) for at in range(0, len(sent), size)])  # noqa: C419
 
 
 @pytest.mark.parametrize(

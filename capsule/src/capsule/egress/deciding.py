@@ -35,7 +35,7 @@ from capsule.egress.kinds import kinds_of
 from capsule.egress.layers import LIMIT
 from capsule.egress.mcp_call import McpCall, may_speak
 from capsule.egress.metering import Spending, wants_body
-from capsule.egress.methods import Names, UnclearError, Uploads, asked, kind_of
+from capsule.egress.methods import Fields, Names, UnclearError, Uploads, asked, kind_of
 from capsule.egress.model.call import readable
 from capsule.egress.story import Place, Story
 from capsule.egress.upgrade import request_problem
@@ -175,12 +175,14 @@ class Deciding:
         heeds = kind is not None and self._session.judge.heeds_methods(story.event, story.entry)
         return kind if heeds else None
 
-    def _names(self, request: http.Request, story: Story) -> Uploads | Names | None:
+    def _names(self, request: http.Request, story: Story) -> Uploads | Names | Fields | None:
         """What looks at the names in a body that nobody looks at whole, where one decides anything."""
         kind = self._heeded(request, story)
         if kind is None:
             return None
-        return Uploads() if kind == "multipart" else Names(framed=kind == "spoken")
+        if kind in {"multipart", "untyped"}:
+            return Uploads() if kind == "multipart" else Fields()
+        return Names(framed=kind == "spoken")
 
     def _asked_in_body(self, request: http.Request, story: Story, body: bytes | None) -> Verdict | None:
         if self._heeded(request, story) is None:

@@ -1,11 +1,12 @@
 """Methods that a request's body asks a server for, beside the one in its first line: the field `_method` of a form.
 
-Pure. Rails, Laravel and others take a POST whose form (or, some, whose JSON) has that field for a DELETE. Refuses, by
+Pure. Rails, Laravel and others take a POST whose form (or, some, whose JSON) has that field for a DELETE. Rack takes a
+body without a type for a form too, and any multipart for an upload, or for a form where it has no boundary. Refuses, by
 saying so, what cannot be looked at: a form longer than a decision may look at, or under a content coding; JSON under
 one that is not undone here (gzip and deflate are, as far as `UNPACKED`); a body of two of these types at once, or in a
 charset in which letters are other bytes; JSON with the name in it that is not read here, for others read comments, deep
-nesting, long numbers. What is too long and has a way to be looked at as it passes is: names of the parts of a
-`multipart/form-data` (`Uploads`), names in JSON (`Names`).
+nesting, long numbers. What is too long and has a way to be looked at as it passes is: names of the parts of a multipart
+(`Uploads`), names in JSON (`Names`), those in a body without a type (`Fields`).
 
     asked("application/x-www-form-urlencoded", b"_method=DELETE&a=1")      # ("DELETE",)
 """
@@ -19,7 +20,6 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 FORM = "application/x-www-form-urlencoded"
-MULTIPART = "multipart/form-data"
 MOST = 8
 """Such fields of one body; more are too many."""
 UNPACKED = 8 << 20
@@ -29,24 +29,26 @@ READ = 1 << 20
 # What a type has in it somewhere: Laravel takes `text/plain; a=/json` for JSON, and some join two headers.
 _SAID = {
     "form": re.compile(re.escape(FORM), re.IGNORECASE),
-    "multipart": re.compile(re.escape(MULTIPART), re.IGNORECASE),
+    "multipart": re.compile(r"multipart/", re.IGNORECASE),
     "json": re.compile(r"[/+]json", re.IGNORECASE),
 }
+_BOUNDARY = re.compile(r"multipart/.*boundary=\"?[^\";,]", re.IGNORECASE)
 _SPOKEN = re.compile(r"\s*application/(?:connect|grpc|grpc-web)\+json\s*(?:;|\Z)", re.IGNORECASE)
 _CHARSET = re.compile(r"charset\s*=[\s\"']*([^\s\"';,]*)", re.IGNORECASE)
 _ALIKE = re.compile(r"|utf-?8|(?:us-)?ascii|iso-8859-\d+|latin-?1|windows-125\d", re.IGNORECASE)
 """Charsets in which a letter of ASCII is one byte, its own, and nothing else is."""
 _FIELD = b"_method"
 _DISPOSITION = re.compile(
-    rb"(?:\A|\n)content-disposition:(?P<said>[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
-    rb"(?P<behind>\r?\n(?:[^\r\n]+\r?\n)*\r?\n)?",
+    # Not at the beginning of a line: Rack finds `X-Content-Disposition:` too, and takes a `Content-ID` for a name.
+    rb"content-(?:disposition|(?P<id>id)):(?P<said>[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
+    rb"(?=(?P<behind>\r?\n(?:[^\r\n]+\r?\n)*\r?\n)?)",
     re.IGNORECASE,
 )
 _NAME = re.compile(
     rb'(?<![\w*-])name\*?[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<plain>[^\s;"]+))', re.IGNORECASE
 )
 _LINE = re.compile(rb"[^\r\n]*")
-_TOKEN = len("\ncontent-disposition:")
+_TOKEN = len("content-disposition:")
 _FOLD = b"\r\n"
 _HEAD = 8192
 """Bytes of the longest line that says a part's name, where they pass in pieces."""
@@ -59,13 +61,17 @@ class UnclearError(ValueError):
 def kind_of(content_type: str) -> str | None:
     """What a body of this type may be read as, where that may ask for a method, else None.
 
-    `form`, `multipart`, `json`; `several`: more than one of these; `spoken`: JSON that is spoken while it is answered,
-    so that nobody can wait for all of it.
+    `form`, `multipart`, `json`; `several`: more than one of these; `untyped`: no type, so some take it for a form;
+    `spoken`: JSON that is spoken while it is answered, so that nobody can wait for all of it.
     """
+    if re.match(r"\s*(?:[;,]|\Z)", content_type):
+        return "several" if any(said.search(content_type) for said in _SAID.values()) else "untyped"
     if _SPOKEN.match(content_type):
         kinds = ["spoken", *(kind for kind in ("form", "multipart") if _SAID[kind].search(content_type))]
     else:
         kinds = [kind for kind, said in _SAID.items() if said.search(content_type)]
+    if kinds == ["multipart"] and _BOUNDARY.search(content_type) is None:
+        return "several" if "boundary" in content_type.lower() else "form"
     return "several" if len(kinds) > 1 else kinds[0] if kinds else None
 
 
@@ -105,7 +111,7 @@ def asked(content_type: str, untrusted_body: bytes | None, coding: str = "") -> 
         raise UnclearError("a form of this length may have a field _method that nobody has looked at")
     if untrusted_body is None:
         return ()
-    return _methods(_of_form(untrusted_body) if kind == "form" else _of_parts(untrusted_body))
+    return _methods(_of_parts(untrusted_body) if kind == "multipart" else _of_form(untrusted_body))
 
 
 def _methods(found: list[str]) -> tuple[str, ...]:
@@ -159,17 +165,20 @@ def _of_form(body: bytes) -> list[str]:
 def _of_parts(body: bytes) -> list[str]:
     found = []
     for head in _DISPOSITION.finditer(body):
-        if not _names_it(head["said"]):
+        if not _names_it(head):
             continue
         if head["behind"] is None:
             raise UnclearError("a part _method of it has no end")
-        value = _LINE.match(body, head.end())
+        value = _LINE.match(body, head.end("behind"))
         assert value is not None
         found.append(value[0].decode("utf-8", "replace"))
     return found
 
 
-def _names_it(said: bytes) -> bool:
+def _names_it(head: re.Match[bytes]) -> bool:
+    said = head["said"]
+    if head["id"] is not None:
+        return is_field(said.strip())
     names = (name["quoted"] if name["plain"] is None else name["plain"] for name in _NAME.finditer(said))
     return any(is_field(re.sub(rb"\\(.)", rb"\1", name).rpartition(b"'")[2]) for name in names)
 
@@ -233,7 +242,7 @@ class Names:
 
 
 class Uploads:
-    """The names of the parts of a `multipart/form-data` that passes in pieces."""
+    """The names of the parts of a multipart that passes in pieces."""
 
     def __init__(self) -> None:
         self._held = b""
@@ -245,7 +254,33 @@ class Uploads:
         for head in _DISPOSITION.finditer(data):
             if len(data) - head.end("said") <= len(_FOLD):
                 begun = min(begun, head.start())  # its line may go on
-            elif _names_it(head["said"]):
+            elif _names_it(head):
                 return True
         self._held = data[begun:]
         return len(self._held) > _HEAD
+
+
+def _encoded(character: str) -> str:
+    """One letter as a form may have it, in either case."""
+    forms = {character.lower(), character.upper()}
+    return "(?:" + "|".join(f"{re.escape(form)}|%{ord(form):02x}" for form in sorted(forms)) + ")"
+
+
+_PAIR = re.compile(
+    rf"(?:[&; +]|%20)(?:{'|'.join(map(_encoded, '_.['))}){''.join(map(_encoded, 'method'))}(?:=|\0|%00)".encode(),
+    re.IGNORECASE,
+)
+_WIDEST = len("%20") + len("%5f") * len("_method") + len("%00")
+
+
+class Fields:
+    """The names of a form that passes in pieces, in a body that does not say that it is one."""
+
+    def __init__(self) -> None:
+        self._held = b"&"
+
+    def feed(self, untrusted_data: bytes) -> bool:
+        """Whether one of them is the field."""
+        data = self._held + untrusted_data
+        self._held = data[-_WIDEST:]
+        return _PAIR.search(data) is not None
