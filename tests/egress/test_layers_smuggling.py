@@ -148,14 +148,18 @@ def test_http1(session: Any, server: RawServer) -> None:
     assert not (wrong := judge(outcome, http1.CASES)), "\n".join(wrong)
 
 
+def latin(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+
 def test_http2_toward_http1(session: Any, secure: RawServer) -> None:
     cases = [
         (
             case.name,
             {
                 "streams": [
-                    [[(n.decode("latin-1"), v.decode("latin-1")) for n, v in headers], body.decode("latin-1")]
-                    for headers, body in case.streams
+                    [latin(headers), body.decode("latin-1"), latin(trailers)]
+                    for headers, body, trailers in case.streams
                 ]
             },
         )

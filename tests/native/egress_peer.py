@@ -30,6 +30,7 @@ class Peer:
         session: the first frame.
         sockets: UDP 53, TCP 53, then one a port.
         frames: what came after the first, in order.
+        parts: whether it has a last word when the run is over.
     """
 
     def __init__(self, state: Path) -> None:
@@ -45,6 +46,7 @@ class Peer:
         self.sockets: list[socket.socket] = []
         self.frames: list[dict[str, Any]] = []
         self.over = threading.Event()
+        self.parts = True
         self._connection: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -75,6 +77,9 @@ class Peer:
                     frame, buffer = json.loads(buffer[4:size]), buffer[size:]
                     self._take(frame, numbers, ready)
         self.over.set()
+        if self.parts:
+            with contextlib.suppress(OSError):
+                self.say({"type": "over"})
         self.leave()
 
     def _take(self, frame: dict[str, Any], numbers: array.array[int], ready: bool) -> None:

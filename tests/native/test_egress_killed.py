@@ -114,6 +114,46 @@ def test_killed_at_any_step_the_program_fails_and_the_next_run_works(
     assert installation.interpreter() != first
 
 
+PARTINGS = {
+    "killed": "it ended",
+    "hung": "it did not part in time",
+    "well": None,
+}
+
+
+@pytest.mark.parametrize("how", PARTINGS)
+def test_lost_while_the_command_ends_is_on_the_log(
+    how: str, capsule_binary: Path, workspace: Path, faulty: Faulty, installation: Installation
+) -> None:
+    """What it saw last may be missing: the log does not look as if it were whole."""
+    capsule = Capsule(capsule_binary, workspace)
+    options = capsule.policy(faulty.network(GOOD))
+    script = f"curl -sS -m 20 https://{GOOD}/first; touch ready; {GO}"
+    running = subprocess.Popen(
+        capsule.command("/bin/sh", "-c", script, options=options),
+        cwd=workspace, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until(lambda: (workspace / "ready").exists(), 40)
+    egress = installation.interpreter()
+    if how != "well":
+        os.kill(egress, signal.SIGSTOP)
+    (workspace / "go").touch()
+    if how == "killed":
+        time.sleep(0.5)  # the command has ended, and its last words are waited for
+        os.kill(egress, signal.SIGKILL)
+    out, err = running.communicate(timeout=60)
+    if how == "hung":
+        os.kill(egress, signal.SIGCONT)
+    reason = PARTINGS[how]
+    assert out == "hello /first"
+    assert [entry["reason"] for entry in entries(workspace, "egress.lost")] == ([reason] if reason else [])
+    assert ("what it saw last may be missing from the log" in err) == bool(reason), err
+    assert entries(workspace, "run.ended")
+    assert running.returncode == 0
+    told = capsule.tell([str(capsule.binary), "verify", "capsule.log"])
+    assert told.returncode == 0, told.stdout
+
+
 DISK = """
 mkdir "$1" && mount -t tmpfs -o size=1m,mode=0700 tmpfs "$1" || exit 7
 export XDG_STATE_HOME="$1" CAPSULE_EGRESS_IDLE=1

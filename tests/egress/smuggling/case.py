@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Header = tuple[bytes, bytes]
+Http2Stream = tuple[tuple[Header, ...], bytes, tuple[Header, ...]]
+"""Headers, body, trailers."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,10 @@ class Http1:
 
 @dataclass(frozen=True)
 class Http2:
-    """Streams of one HTTP/2 connection, toward a server that speaks HTTP/1.1 only; each its own headers and body."""
+    """Streams of one HTTP/2 connection, toward a server that speaks HTTP/1.1 only."""
 
     name: str
-    streams: tuple[tuple[tuple[Header, ...], bytes], ...]
+    streams: tuple[Http2Stream, ...]
     carried: tuple[str, ...] = ()
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from tests.egress.smuggling.case import Header, Http2
+from tests.egress.smuggling.case import Header, Http2, Http2Stream
 
 _INNER = b"GET %P/inner HTTP/1.1\r\nHost: %H\r\n\r\n"
 
 
 def _stream(
     *more: Header, method: bytes = b"GET", path: bytes = b"%P/outer", authority: bytes | None = b"%H",
-    scheme: bytes | None = b"https", body: bytes = b"",
-) -> tuple[tuple[Header, ...], bytes]:  # fmt: skip
+    scheme: bytes | None = b"https", body: bytes = b"", trailers: tuple[Header, ...] = (),
+) -> Http2Stream:  # fmt: skip
     pseudo = [(b":method", method), (b":scheme", scheme), (b":authority", authority), (b":path", path)]
-    return tuple((name, value) for name, value in pseudo if value is not None) + more, body
+    return tuple((name, value) for name, value in pseudo if value is not None) + more, body, trailers
 
 
-def _case(name: str, *streams: tuple[tuple[Header, ...], bytes], carried: tuple[str, ...] = ()) -> Http2:
+def _case(name: str, *streams: Http2Stream, carried: tuple[str, ...] = ()) -> Http2:
     return Http2(name, streams, carried)
 
 
@@ -44,6 +44,12 @@ CASES = [
     _case("te-and-length", _stream((b"transfer-encoding", b"chunked"), (b"content-length", b"5"), body=b"hello")),
     _case("length-short", _stream((b"content-length", b"0"), method=b"POST", body=_INNER)),
     _case("length-long", _stream((b"content-length", b"99"), method=b"POST", body=b"hello")),
+    _case("length-and-none", _stream((b"content-length", b"99"), method=b"POST")),
+    _case("length-and-none-get", _stream((b"content-length", b"99"))),
+    _case("length-none-said", _stream((b"content-length", b"0"), method=b"POST"), carried=("/outer",)),
+    _case("trailers", _stream((b"content-length", b"5"), body=b"hello", trailers=((b"x", b"y"),)), carried=("/outer",)),
+    _case("trailers-short", _stream((b"content-length", b"99"), body=b"hello", trailers=((b"x", b"y"),))),
+    _case("trailers-length", _stream((b"content-length", b"99"), body=b"hello", trailers=((b"content-length", b"5"),))),
     _case("length-twice", _stream((b"content-length", b"5"), (b"content-length", b"0"), body=b"hello")),
     _case("length-list", _stream((b"content-length", b"5, 0"), method=b"POST", body=b"hello")),
     _case("length-spelled", _stream((b"content-length", b"+5"), method=b"POST", body=b"hello")),
@@ -81,5 +87,5 @@ CASES = [
     _case("status", _stream((b":status", b"200"))),
     _case("scheme-none", _stream(scheme=None)),
     _case("scheme-http", _stream(scheme=b"http"), carried=("/outer",)),
-    _case("connect", (((b":method", b"CONNECT"), (b":authority", b"other.example:443")), b"")),
+    _case("connect", (((b":method", b"CONNECT"), (b":authority", b"other.example:443")), b"", ())),
 ]  # fmt: skip

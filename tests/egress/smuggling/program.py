@@ -1,6 +1,7 @@
 """Runs inside: sends each case of standard input on a connection of its own, and prints what came back.
 
-Input: a JSON list of `{"host", "sent"}` (bytes as latin-1, to port 80) or `{"host", "streams": [[headers, body]]}`
+Input: a JSON list of `{"host", "sent"}` (bytes as latin-1, to port 80) or `{"host", "streams": [[headers, body,
+trailers]]}`
 (HTTP/2 over TLS). Output: a JSON list of what was received, as latin-1; for HTTP/2 `status …`, `reset …` or `closed`.
 """
 
@@ -52,11 +53,14 @@ def streams(case: dict[str, Any]) -> str:
                 )
             )  # fmt: skip
             http.initiate_connection()
-            for number, (headers, body) in enumerate(case["streams"]):
+            for number, (headers, body, trailers) in enumerate(case["streams"]):
                 pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
                 http.send_headers(2 * number + 1, pairs, end_stream=not body)
                 if body:
-                    http.send_data(2 * number + 1, body.encode("latin-1"), end_stream=True)
+                    http.send_data(2 * number + 1, body.encode("latin-1"), end_stream=not trailers)
+                if trailers:
+                    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in trailers]
+                    http.send_headers(2 * number + 1, pairs, end_stream=True)
             sock.sendall(http.data_to_send())
             until = time.monotonic() + PATIENCE + 1
             left = len(case["streams"])

@@ -245,8 +245,34 @@ class _Measured(_http2.Http2Connection):
 class Http2Server(_Measured, _http2.Http2Server):
     """HTTP/2 toward the program."""
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._unsent: dict[int, int] = {}
+
+    def _lacking(self, event: h2.events.Event) -> int:
+        """Bytes of a body that its length announced, once a head or trailers end it: h2 counts at data alone."""
+        match event:
+            case h2.events.RequestReceived():
+                said = [value for name, value in event.headers if name == b"content-length"]
+                if said and event.stream_ended is not None:
+                    return int(said[0])
+                if said:
+                    self._unsent[event.stream_id] = int(said[0])
+            case h2.events.DataReceived() if event.stream_id in self._unsent:
+                self._unsent[event.stream_id] -= len(event.data)
+            case h2.events.TrailersReceived():
+                return self._unsent.pop(event.stream_id, 0)
+            case h2.events.StreamEnded() | h2.events.StreamReset():
+                self._unsent.pop(event.stream_id, None)
+        return 0
+
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
         """CONNECT, which has neither scheme nor path, is answered: the other streams go on."""
+        if lacking := self._lacking(event):
+            yield from self.protocol_error(
+                f"a body ends {lacking} bytes before its content-length (RFC 9113 §8.1.1)"
+            )
+            return True
         if isinstance(event, h2.events.RequestReceived) and (b":method", b"CONNECT") in event.headers:
             body = f"capsule: {NO_TUNNEL}\n".encode()
             head = [

@@ -269,6 +269,7 @@ class Peer:
         if self._session is not None and self._channel is not None:
             self._session.close()
             await self._session.over()
+            self._channel.send({"type": "over"})
             await self._channel.drained(FAREWELL)
         self.end("the run is over")
 

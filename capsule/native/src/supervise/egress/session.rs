@@ -34,6 +34,18 @@ pub struct Session {
     asking: Vec<Asking>,
     prompt: Option<Prompt>,
     early: Vec<Frame>,
+    parting: Parting,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, PartialEq)]
+enum Parting {
+    /// The command runs.
+    No,
+    /// It has ended, and egress is told.
+    Begun,
+    /// Egress has told all.
+    Done,
 }
 
 /// As much as the socket takes; never a signal.
@@ -95,6 +107,7 @@ impl Session {
             asking: Vec::new(),
             prompt: interactive.then(Prompt::default),
             early,
+            parting: Parting::No,
         }
     }
 
@@ -294,6 +307,11 @@ impl Session {
                 Ok(())
             }
             Frame::NeedSecret { name } => self.ask_for(&name),
+            Frame::Over {} if self.parting == Parting::Begun => {
+                self.parting = Parting::Done;
+                Ok(())
+            }
+            Frame::Over {} => Err(Trouble::Lost("it parted while the run goes on".to_owned())),
             Frame::Ready { .. } | Frame::NeedAuthority {} => Err(Trouble::Lost(
                 "it said what belongs to the beginning".to_owned(),
             )),
@@ -345,15 +363,18 @@ impl Session {
         self.prompt = None;
         self.out.clear();
         self.sent = 0;
-        crate::log_terminal::error(&format!(
-            "capsule-egress is lost: {why}; nothing is reached any more"
-        ));
+        let then = if self.parting == Parting::No {
+            "nothing is reached any more"
+        } else {
+            "what it saw last may be missing from the log"
+        };
+        crate::log_terminal::error(&format!("capsule-egress is lost: {why}; {then}"));
         let mut fields = serde_json::Map::new();
         fields.insert("reason".to_owned(), why.into());
         recorder.egress("egress.lost".to_owned(), fields).map(drop)
     }
 
-    /// The run is over: say so, and take what egress still has to record.
+    /// The run is over: say so, and take what egress still has to record; without its last word it is lost.
     ///
     /// # Errors
     /// When the log cannot be written.
@@ -364,6 +385,7 @@ impl Session {
             return Ok(());
         };
         let raw = stream.as_raw_fd();
+        self.parting = Parting::Begun;
         let mut said = false;
         loop {
             // What is queued goes first; egress may be gone already.
@@ -375,7 +397,10 @@ impl Session {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(());
+                return match self.parting {
+                    Parting::Done => Ok(()),
+                    _ => self.lost("it did not part in time", recorder),
+                };
             }
             let mut poll = libc::pollfd {
                 fd: raw,
@@ -388,7 +413,8 @@ impl Session {
                 Ok(()) => {}
                 Err(Trouble::Log(why)) => return Err(why),
                 // Its end is what was waited for.
-                Err(Trouble::Lost(_)) => return Ok(()),
+                Err(Trouble::Lost(_)) if self.parting == Parting::Done => return Ok(()),
+                Err(Trouble::Lost(why)) => return self.lost(&why, recorder),
             }
         }
     }

@@ -53,6 +53,8 @@ pub enum Frame {
         /// Its name.
         name: String,
     },
+    /// All of the run that is over has been told.
+    Over {},
 }
 
 /// A question for a person.
