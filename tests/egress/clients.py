@@ -13,6 +13,7 @@ import time
 
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
 
 
@@ -191,6 +192,46 @@ def connect_h2(name: str, target: str) -> None:
                 head = dict(event.headers or [])
                 print(head[b":status"].decode(), head[b"x-capsule-blocked"].decode())
                 return
+    print("closed")
+
+
+def flood(name: str, kind: str, count: str) -> None:
+    """Frames that carry nothing; `answered` when a request after them is, else why not."""
+    frame = {
+        "ping": bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + bytes(8),
+        "settings": bytes([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 1, 0, 0, 16, 0]),
+        "priority": bytes([0, 0, 5, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 16]),
+        "empty": bytes([0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        "reset": b"",
+    }[kind]
+    sock = tls(name, protocols=("h2",))
+    http = h2.connection.H2Connection(h2.config.H2Configuration())
+    http.initiate_connection()
+    fields = [(":method", "POST"), (":scheme", "https"), (":authority", name), (":path", "/size")]
+    http.send_headers(1, fields)
+    sock.sendall(http.data_to_send())
+    last = 1
+    try:
+        for number in range(0, int(count), 10):
+            if kind == "reset":
+                for last in range(2 * number + 3, 2 * number + 23, 2):
+                    http.send_headers(last, fields)
+                    http.reset_stream(last)
+                sock.sendall(http.data_to_send())
+            sock.sendall(frame * 10)
+        http.end_stream(1)
+        sock.sendall(http.data_to_send())
+    except OSError:
+        pass
+    with contextlib.suppress(OSError):
+        while data := sock.recv(65536):
+            for event in http.receive_data(data):
+                if isinstance(event, h2.events.ConnectionTerminated):
+                    print("calm" if event.error_code == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM else event)
+                    return
+                if isinstance(event, h2.events.StreamEnded) and event.stream_id == 1:
+                    print("answered")
+                    return
     print("closed")
 
 

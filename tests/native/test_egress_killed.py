@@ -133,7 +133,7 @@ def test_lost_while_the_command_ends_is_on_the_log(
         capsule.command("/bin/sh", "-c", script, options=options),
         cwd=workspace, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    until(lambda: (workspace / "ready").exists(), 40)
+    until((workspace / "ready").exists, 40)
     egress = installation.interpreter()
     if how != "well":
         os.kill(egress, signal.SIGSTOP)

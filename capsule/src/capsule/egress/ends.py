@@ -2,7 +2,7 @@
 
 Needs Python 3.12 and mitmproxy 12 (its internals). Heads are bounded; bodies of a known length are not copied; trailers
 of HTTP/1 are dropped; 1xx answers do not end an exchange; HTTP/2 flow control follows the slower side. Refuses what is
-no HTTP, and CONNECT within HTTP/2.
+no HTTP, CONNECT within HTTP/2, and floods of frames that carry nothing.
 
     layers_http.Http1Server = Http1Server        # `layers` does
 """
@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import h2.errors
 import h2.events
 import h2.exceptions
 import h11
@@ -24,6 +25,7 @@ from mitmproxy.proxy.layers.http import _http1, _http2, _http_h2
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import RequestHeaders
 
+from capsule.egress.flooding import Flooding
 from capsule.egress.interception import Driver, Settle
 from capsule.egress.verdict import BLOCKED
 
@@ -204,6 +206,7 @@ class _Measured(_http2.Http2Connection):
         super().__init__(context)  # type: ignore[call-arg]
         self.h2_conn = _Windowed(self.h2_conf, push=isinstance(self, _http2.Http2Server))
         self.owed: dict[int, int] = {}
+        self._flooding = Flooding()
         self.pressure = driver_of(context).pressure
         self.pressure.ends[self.conn] = self
 
@@ -223,7 +226,13 @@ class _Measured(_http2.Http2Connection):
             return  # the stream or the connection ended since
 
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
-        """Data is acknowledged when the other side has room."""
+        """Data is acknowledged when the other side has room; what carries nothing ends the connection in the end."""
+        if self._flooding.too_many(event, time.monotonic()):
+            calm = h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
+            yield from self.protocol_error(
+                "too many frames that carry nothing, or streams that are reset", calm
+            )
+            return True
         if isinstance(event, h2.events.ConnectionTerminated):
             event.additional_data = None  # quoted cut off, it could not be recognised
         if not isinstance(event, h2.events.DataReceived):
