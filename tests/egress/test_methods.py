@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import time
 import zlib
 
 import pytest
@@ -92,6 +94,24 @@ def test_other_parts(body: bytes) -> None:
     for size in (1, 5, 4096):
         seen = Uploads()
         assert not any([seen.feed(body[at : at + size]) for at in range(0, len(body), size)])  # noqa: C419 - all
+
+
+@pytest.mark.parametrize("head", ["Content-Disposition: x\r\n", "Content-ID: _method\r\n", "content-id:"])
+def test_many_heads_take_no_longer_than_their_bytes(head: str) -> None:
+    body = (head * ((1 << 20) // len(head))).encode()
+    began = time.process_time()
+    with contextlib.suppress(UnclearError):
+        asked(PARTS, body)
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize("part", ["&", "%20", "&_method", "&+_method=x", "a=b&"])
+def test_a_long_form_takes_no_longer_than_its_bytes(part: str) -> None:
+    body = (part * ((1 << 20) // len(part))).encode()
+    began = time.process_time()
+    with contextlib.suppress(UnclearError):
+        asked(FORM, body)
+    assert time.process_time() - began < 3
 
 
 def test_a_name_is_not_hidden_in_a_long_line() -> None:

@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 HIGH_WATER = 1 << 20
 """Bytes that wait for a peer before the other side is held back."""
+SOON = 0.005
+"""Seconds that what is read at once should take; a program that sends what is dear to look at is read in less."""
+LEAST, MOST = 4 << 10, 256 << 10
+"""Bytes that are read at once; it begins with an eighth of the most."""
 OPEN_AT_ONCE = 64
 """Upstream connections that one inspected connection may have."""
 
@@ -80,10 +84,20 @@ class Wire(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 4)
         self.transport = transport
+        self._read_at_once(MOST // 8)
+
+    def _read_at_once(self, size: int) -> None:
+        setattr(self.transport, "max_size", size)  # noqa: B010 - of asyncio's sockets, and of no other transport
 
     def data_received(self, data: bytes) -> None:
-        """Bytes go to the layers at once."""
+        """Bytes go to the layers at once; how long that takes says how many may come the next time."""
+        began = time.monotonic()
         self.driver.feed(events.DataReceived(self.connection, data))
+        took, size = time.monotonic() - began, len(data)
+        if took > 4 * SOON:
+            self._read_at_once(max(LEAST, int(size * SOON / took)))
+        elif took < SOON and size >= getattr(self.transport, "max_size", MOST):
+            self._read_at_once(min(MOST, 2 * size))
 
     def eof_received(self) -> bool:
         """The peer has said all; it may still listen."""

@@ -40,10 +40,11 @@ _ALIKE = re.compile(r"|utf-?8|(?:us-)?ascii|iso-8859-\d+|latin-?1|windows-125\d"
 _FIELD = b"_method"
 _DISPOSITION = re.compile(
     # Not at the beginning of a line: Rack finds `X-Content-Disposition:` too, and takes a `Content-ID` for a name.
-    rb"content-(?:disposition|(?P<id>id)):(?P<said>[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
-    rb"(?=(?P<behind>\r?\n(?:[^\r\n]+\r?\n)*\r?\n)?)",
+    rb"content-(?:disposition|(?P<id>id)):(?P<said>[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)",
     re.IGNORECASE,
 )
+_BEHIND = re.compile(rb"\r?\n(?:[^\r\n]+\r?\n)*\r?\n")
+"""From a header of a part to its content."""
 _NAME = re.compile(
     rb'(?<![\w*-])name\*?[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"?|(?P<plain>[^\s;"]+))', re.IGNORECASE
 )
@@ -154,12 +155,8 @@ def _unpacked(coding: str, untrusted_body: bytes | None) -> bytes:
 
 
 def _of_form(body: bytes) -> list[str]:
-    found = []
-    for part in re.split(rb"[&;]", body):
-        name, _, value = part.partition(b"=")
-        if is_field(unquote_to_bytes(name.replace(b"+", b" "))):
-            found.append(unquote_to_bytes(value.replace(b"+", b" ")).decode("utf-8", "replace"))
-    return found
+    values = (pair["value"].replace(b"+", b" ") for pair in _PAIR.finditer(body))
+    return [unquote_to_bytes(value).decode("utf-8", "replace") for value in values]
 
 
 def _of_parts(body: bytes) -> list[str]:
@@ -167,9 +164,12 @@ def _of_parts(body: bytes) -> list[str]:
     for head in _DISPOSITION.finditer(body):
         if not _names_it(head):
             continue
-        if head["behind"] is None:
+        behind = _BEHIND.match(body, head.end())
+        if behind is None:
             raise UnclearError("a part _method of it has no end")
-        value = _LINE.match(body, head.end("behind"))
+        if len(found) > MOST:
+            raise UnclearError("it has too many fields _method")
+        value = _LINE.match(body, behind.end())
         assert value is not None
         found.append(value[0].decode("utf-8", "replace"))
     return found
@@ -266,10 +266,11 @@ def _encoded(character: str) -> str:
     return "(?:" + "|".join(f"{re.escape(form)}|%{ord(form):02x}" for form in sorted(forms)) + ")"
 
 
+_KEY = f"(?:{'|'.join(map(_encoded, '_.['))})" + "".join(map(_encoded, "method"))
 _PAIR = re.compile(
-    rf"(?:[&; +]|%20)(?:{'|'.join(map(_encoded, '_.['))}){''.join(map(_encoded, 'method'))}(?:=|\0|%00)".encode(),
-    re.IGNORECASE,
+    rf"(?:\A|(?<=[&;]))(?:[ +]|%20)*{_KEY}(?:(?:\0|%00)[^&;=]*)?=(?P<value>[^&;]*)".encode(), re.IGNORECASE
 )
+_BEGUN = re.compile(rf"(?:[&; +]|%20){_KEY}(?:=|\0|%00)".encode(), re.IGNORECASE)
 _WIDEST = len("%20") + len("%5f") * len("_method") + len("%00")
 
 
@@ -283,4 +284,4 @@ class Fields:
         """Whether one of them is the field."""
         data = self._held + untrusted_data
         self._held = data[-_WIDEST:]
-        return _PAIR.search(data) is not None
+        return _BEGUN.search(data) is not None
