@@ -268,3 +268,28 @@ def test_what_stands_behind_a_body_is_not_carried(
     assert done.out == "200\n", done
     assert upstream.trailers == []
     assert inside.run.record("egress.http", path="/size")["http"]["body"]["size"] == size
+
+
+@pytest.mark.parametrize("older", ["--http1.1", "--no-alpn"])
+def test_one_program_s_protocol_is_not_the_next_one_s(session: Any, upstream: Upstream, older: str) -> None:
+    """A program that speaks gRPC has HTTP/2 or nothing."""
+    inside = session(host("a.example", 443), **to(upstream))
+    versions = [
+        inside.curl("-o", "/dev/null", "-w", "%{http_version}", how, "https://a.example/x").out
+        for how in (older, "--http2")
+    ]
+    assert versions == ["1.1", "2"]
+
+
+def test_a_method_is_searched_as_it_is_sent(session: Any, upstream: Upstream) -> None:
+    secret = {
+        "name": "api", "from": {"kind": "env", "env": "A"}, "to": ["a.example"], "as": "header",
+        "field": "Authorization", "user": None, "env": "A", "origin": None,
+    }  # fmt: skip
+    placeholder = "capsule-secret-api-" + "a1" * 16
+    held = {"api": {"value": "the-value", "placeholder": placeholder, "expires": None}}
+    inside = session(host("a.example", 443), **to(upstream), secrets=held, plan_secrets=[secret])
+    before = len(upstream.seen)
+    done = inside.curl("-X", placeholder, "https://a.example/x")
+    assert "secret elsewhere" in done.out, done
+    assert len(upstream.seen) == before

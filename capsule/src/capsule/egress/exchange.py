@@ -141,8 +141,9 @@ class Exchange:
         )
 
     def on_tls_established(self, hook: layers_tls.TlsEstablishedServerHook) -> None:
-        """What it chose is offered inside next time."""
-        self.session.encryption.learned(self.place.name, self.place.port, hook.data.conn.alpn)
+        """What it chose is offered inside next time, if it had the choice: not every program asks for HTTP/2."""
+        if b"h2" in (hook.data.conn.alpn_offers or ()):
+            self.session.encryption.learned(self.place.name, self.place.port, hook.data.conn.alpn)
 
     def on_tls_failed(self, hook: layers_tls.TlsFailedClientHook) -> None:
         """The program does not like our certificate, or is not a TLS client after all."""

@@ -160,7 +160,7 @@ def _of_form(body: bytes) -> list[str]:
 
 
 def _of_parts(body: bytes) -> list[str]:
-    found = []
+    found: list[str] = []
     for head in _DISPOSITION.finditer(body):
         if not _names_it(head):
             continue
