@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -180,4 +181,31 @@ async def test_a_close_by_the_layer() -> None:
     await stage.say(b"close")
     assert await stage.hear(stage.program) == b""
     await asyncio.wait_for(stage.ended.wait(), 5)
+    stage.close()
+
+
+@pytest.mark.parametrize("dear", [False, True])
+async def test_what_is_dear_to_look_at_is_read_in_smaller_pieces(dear: bool) -> None:
+    """So that one program does not keep all others waiting."""
+    sizes: list[int] = []
+
+    def look(hook: Any) -> None:
+        sizes.append(len(hook.data))
+        until = time.thread_time() + len(hook.data) / 1e6
+        while dear and time.thread_time() < until:
+            pass
+
+    stage = Stage(look)
+    stage.program.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    await stage.start()
+    sent = asyncio.create_task(stage.say(b"y" * (2 << 20)))
+    got = 0
+    while got < 2 << 20:
+        got += len(await stage.hear(stage.server))
+    await sent
+    assert max(sizes) <= 256 << 10
+    if dear:
+        assert max(sizes[3:]) <= 32 << 10
+    else:
+        assert max(sizes) > 32 << 10, "the control: what is cheap is read in larger ones"
     stage.close()
