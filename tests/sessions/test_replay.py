@@ -131,7 +131,7 @@ def test_what_a_log_does_not_have_is_not_decided() -> None:
     for entry in (
         model(), denied("mount", "syscall"), write("relative"), connect("tcp:x"), http("not a host", "/"),
         {"type": "egress.http", "run": "r-1"}, {"type": "exec", "run": "r-1"},
-        {"type": "write", "run": "r-1", "target": 3},
+        {"type": "write", "run": "r-1", "target": 3}, write("/run/capsule/bundle.pem", "read"),
         {"type": "egress.tcp", "run": "r-1", "tcp": {"host": "a.example", "port": "x"}},
     ):  # fmt: skip
         assert decide(entry) is None, entry

@@ -20,7 +20,7 @@ from capsule.policy.urlpath import PathRefused, path_segments, target_of
 from capsule.rules.entry import text, words
 from capsule.sessions.environment import Environment
 from capsule.sessions.replay import decided, refused_by_all, times
-from capsule.sessions.subject import place_of, subject_of
+from capsule.sessions.subject import OURS, place_of, subject_of
 
 MAX_PATHS = 6
 """So many paths are listed one by one; more become patterns of their first segments, or none."""
@@ -125,6 +125,8 @@ class Learner:
         operation = text(file.get("operation")) or ""
         for name in ("from", "path"):
             path = text(file.get(name))
+            if path is not None and path.startswith(OURS):
+                continue
             if path is not None and path.startswith("/") and operation in FILE_COUNT:
                 use = "remove" if name == "from" and operation == "rename" else FILE_COUNT[operation]
                 self.files.setdefault(path, Counter())[use] += count

@@ -21,7 +21,7 @@ from capsule.egress.judgement import Judge, Judgement
 from capsule.policy.addresses import HostError, normalise_host
 from capsule.rules.entry import text
 from capsule.sandbox.access import Access, Decision, Want
-from capsule.sessions.subject import place_of, subject_of
+from capsule.sessions.subject import OURS, place_of, subject_of
 
 Outcome = Literal["allow", "ask", "block"]
 ALWAYS = "capsule:always"
@@ -158,9 +158,11 @@ class Replay:
             return f"connect {place_of(event['tcp'])}"
         return subject_of({key: value for key, value in event.items() if key != "program"})
 
-    def _file(self, file: Mapping[str, Any], event: Mapping[str, Any]) -> Answer:
+    def _file(self, file: Mapping[str, Any], event: Mapping[str, Any]) -> Answer | None:
         if "path" not in file:
             raise KeyError("path")
+        if file.get("operation") == "read" and str(file["path"]).startswith(OURS):
+            return None
         want: Want = "read" if file["operation"] == "read" else "write"
         names = [_absolute(file[name]) for name in ("from", "path") if name in file]
         answers = [self._use(name, want, event) for name in names]

@@ -16,6 +16,10 @@ from capsule.rules.entry import section, text
 Json = Mapping[str, Any]
 
 
+OURS = "/run/capsule/"
+"""What a run with hosts finds inside, whatever its policy reads: authorities, the resolver's address."""
+
+
 def subject_of(event: Json) -> str:
     """Who did what to what."""
     kind = text(section(event, "event").get("type")) or ""
