@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from capsule.attack.case import Case, Launch, Verdict
 from capsule.attack.inside import Inside
 from capsule.attack.judges import no_harm
@@ -39,6 +41,25 @@ def test_harm_is_a_failure(tmp_path: Path) -> None:
         (result,) = run_all(one, [Case("t.harm", 0, "harm", harmful, no_harm)])
     assert result.verdict is Verdict.FAIL
     assert "outside/canary" in result.why
+
+
+def harmful_with_a_secret(a: Inside) -> None:
+    import os
+
+    if os.environ.get("API_TOKEN", "").startswith("made-up-"):
+        a.write(a.outside + "/canary")
+
+
+def test_the_variables_of_secrets_are_there_with_values_of_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a policy with a secret refuses every attack before it begins, and nothing is learnt."""
+    monkeypatch.setenv("API_TOKEN", "the-user-s")
+    case = Case("t.secret", 0, "secret", harmful_with_a_secret, no_harm)
+    with Arena(capsule=launcher(tmp_path, ""), extends="workspace", variables=["API_TOKEN"]) as one:
+        assert one.judge(case).verdict is Verdict.FAIL
+    with arena(tmp_path) as one:
+        assert one.judge(case).verdict is not Verdict.FAIL, "the control"
 
 
 def test_an_act_that_hurts_nobody_teaches_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import selectors
 import shutil
 import signal
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -40,14 +41,18 @@ PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3", "/opt/homebrew/bin/pyth
 class Arena:
     """A directory of ours for the whole corpus, the binary under test, and the policy it is given."""
 
-    def __init__(self, *, capsule: str, extends: str, parent: str | None = None) -> None:
+    def __init__(
+        self, *, capsule: str, extends: str, parent: str | None = None, variables: Iterable[str] = ()
+    ) -> None:
         """Name the parts; nothing is made before the `with` block.
 
         Args:
             capsule: Path of the native binary.
             extends: The user's policy file (absolute), or the name of a preset.
             parent: Directory to work in; /var/tmp or the system's temporary directory when None.
+            variables: Those that the policy's secrets come from; made-up values stand in them, never the user's.
         """
+        self._made_up = {name: f"made-up-{secrets.token_hex(16)}" for name in variables}
         self.capsule, self.extends = capsule, extends
         self._parent = parent or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else None)
         self.base = Path()
@@ -164,6 +169,7 @@ class Arena:
         places = {"ws": stage.ws, "home": stage.home, "outside": stage.outside, "secret": stage.secret}
         places["state"] = self.base / "state"
         places["PATH"] = kept.get("PATH", "/usr/bin:/bin")
+        kept |= self._made_up
         return kept | {name: text.format(**places) for name, text in launch.environment.items()}
 
     def _words(self, stage: Stage, launch: Launch, report: int) -> list[str]:

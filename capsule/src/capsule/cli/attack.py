@@ -21,6 +21,7 @@ from capsule.attack.corpus import CASES, UnknownCaseError, chosen
 from capsule.attack.runner import Arena
 from capsule.cli import terminal
 from capsule.cli.files import load_policy, policy_in_force
+from capsule.sandbox.compiler import compile_policy
 from capsule.sandbox.launcher import find_binary
 
 
@@ -86,7 +87,8 @@ def command(policy: str | None, only: tuple[str, ...], as_json: bool, only_list:
         return 0
     reference = policy_in_force(policy, Path.cwd())
     # Every problem of the policy is said now, once, and not once for each attack.
-    load_policy(reference)
+    egress = compile_policy(load_policy(reference)).network.egress
+    sources = [secret.source.env for secret in egress.secrets] if egress is not None else []
     width = min(100, shutil.get_terminal_size((80, 24)).columns)
     colour = sys.stdout.isatty()
     results: list[Result] = []
@@ -94,7 +96,8 @@ def command(policy: str | None, only: tuple[str, ...], as_json: bool, only_list:
     progress = Progress(len(cases), shown=not as_json, bar=sys.stderr.isatty())
     if not as_json:
         terminal.say(f"attacking {terminal.near(reference)}: {len(cases)} attack{'s' * (len(cases) != 1)}")
-    with Arena(capsule=str(find_binary()), extends=reference) as arena:
+    variables = [name for name in sources if name is not None]
+    with Arena(capsule=str(find_binary()), extends=reference, variables=variables) as arena:
         for case in cases:
             progress.at(len(results), case.id)
             results.append(arena.judge(case))
