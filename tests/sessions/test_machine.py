@@ -58,6 +58,22 @@ def test_an_end_belongs_to_the_newest_command_of_its_id() -> None:
     assert machine.step("machine.exit", {"exec": "host-1", "code": 0}) is None
 
 
+def test_who_attends_to_a_command_and_a_deadline_are_told() -> None:
+    step = Machine().step
+    assert step("machine.exec", {"event": {"id": "host-1"}, "process": {"name": "cat", "command": "cat"}})
+    for how, note in (("connect", ""), ("stdin", "its input"), ("kill", "signal 9")):
+        attended = {"exec": "host-1", "pid": 7, "as": how, "signal": 9}
+        assert step("machine.attended", attended) == Step("attended", "cat, process 7", "host", note)
+    assert step("machine.attended", {"exec": "host-2", "as": "connect"}) == Step(
+        "attended", "a command", "host"
+    )
+    assert step("machine.deadline", {"reason": "moved", "after_ms": 1500}) == Step(
+        "noted", "deadline moved: ends after 1.5 s", "host"
+    )
+    assert step("machine.deadline", {"reason": "lifted"}) == Step("noted", "deadline lifted", "host")
+    assert step("machine.deadline_came", {"after_ms": 1500}) == Step("noted", "its time of 1.5 s was over")
+
+
 def test_a_live_share_is_told_with_what_it_refused() -> None:
     step = Machine().step
     assert step("machine.shared", {"directory": "/w"}) == Step("noted", "shares /w live", "host")
@@ -69,7 +85,9 @@ def test_a_live_share_is_told_with_what_it_refused() -> None:
     "entry",
     [
         "machine.exec", "machine.exit", "machine.file", "machine.dial", "machine.started", "machine.shared",
-        "machine.share_refused", "guest.process", "guest.exit", "guest.file", "guest.lost", "guest.odd",
+        "machine.share_refused",
+        "machine.attended", "machine.deadline", "machine.deadline_came",
+        "guest.process", "guest.exit", "guest.file", "guest.lost", "guest.odd",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("odd", [None, 3, "\x1b[2J", [], {"a": 1}, {"bytes": "/w=="}])
@@ -88,6 +106,9 @@ def test_odd_values_are_no_error(entry: str, odd: Any) -> None:
         "what",
         "count",
         "by",
+        "as",
+        "pid",
+        "after_ms",
     )
     Machine().step(entry, dict.fromkeys(names, odd))
     Machine().step(

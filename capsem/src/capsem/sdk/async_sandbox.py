@@ -145,8 +145,11 @@ class Commands:
     ) -> CommandHandle:
         """Attend to a command that runs: what it writes from now on, its input, its end.
 
+        That is on the machine's log first, as are input and signals that are given to one so.
+
         Raises:
             NotFoundError: there is none.
+            NoRoomError: the log has no room; as of `send_stdin`, `close_stdin` and `kill`.
         """
         return await attach(self._socket, pid, on_stdout=on_stdout, on_stderr=on_stderr)
 

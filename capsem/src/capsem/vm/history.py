@@ -37,12 +37,15 @@ class Happened(msgspec.Struct, frozen=True):
 def told(lines: Iterable[bytes]) -> Iterator[Happened]:
     """The events on a log, in order; a command has the outcome of its end."""
     entries = [found for line in lines if (found := _entry(line)) is not None]
-    ends = _ends(entries)
+    ends, commands = _ends(entries), dict[str, str]()
     for entry in entries:
         what = entry["type"].removeprefix(_PREFIX)
-        if what not in _QUIET:
-            outcome = _outcome(entry, ends.get(entry["seq"]))
-            yield Happened(entry["time"], what, _detail(what, entry), outcome, entry["seq"])
+        if what in _QUIET:
+            continue
+        detail = _attended(entry, commands) if what == "attended" else _detail(what, entry)
+        if what == "exec" and isinstance(entry.get("event"), dict):
+            commands[str(entry["event"].get("id"))] = detail
+        yield Happened(entry["time"], what, detail, _outcome(entry, ends.get(entry["seq"])), entry["seq"])
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -80,8 +83,23 @@ def _detail(what: str, entry: dict[str, Any]) -> str:
             return f"{entry.get('directory', '')} live"
         case "share_refused":
             return f"{entry.get('act', '')} {entry.get('path', '')}: {entry.get('why', '')}"
+        case "deadline":
+            return f"{entry.get('reason', '')}{_after(entry, ': ends after ')}"
+        case "deadline_came":
+            return _after(entry, "was set to ")
         case _:
             return str(entry.get("reason") or "")
+
+
+def _attended(entry: dict[str, Any], commands: dict[str, str]) -> str:
+    """How, and to which command: ids begin again when the machine does, and the newest of one is meant."""
+    how = f"signal {entry.get('signal')}" if entry.get("as") == "kill" else str(entry.get("as", ""))
+    return f"{how}, process {entry.get('pid', '?')}: {commands.get(str(entry.get('exec')), '?')}"
+
+
+def _after(entry: dict[str, Any], words: str) -> str:
+    after = entry.get("after_ms")
+    return f"{words}{after / 1000:g} s" if isinstance(after, int) and abs(after) < 1 << 53 else ""
 
 
 def _ends(entries: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:

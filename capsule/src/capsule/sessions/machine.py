@@ -58,6 +58,10 @@ class Machine:
                 return self._exec(event)
             case "machine.exit":
                 return self._exit(event)
+            case "machine.attended":
+                return self._attended(event)
+            case "machine.deadline" | "machine.deadline_came":
+                return _deadline(event, came=entry.endswith("_came"))
             case "machine.file":
                 return _file(event)
             case "machine.dial":
@@ -93,6 +97,14 @@ class Machine:
         if isinstance(event.get("signal"), int):
             return Step("failed", f"{program}: signal {event['signal']}")
         return None if event.get("code") == 0 else Step("failed", f"{program}: exit {event.get('code')}")
+
+    def _attended(self, event: Json) -> Step:
+        program = self._commands.get(text(event.get("exec")) or "", "a command")
+        pid, how = event.get("pid"), text(event.get("as")) or "?"
+        note = {"connect": "", "stdin": "its input", "kill": f"signal {event.get('signal')}"}.get(how, how)
+        return Step(
+            "attended", f"{program}, process {pid}" if isinstance(pid, int) else program, "host", note
+        )
 
 
 def _refused(event: Json) -> str | None:
@@ -144,6 +156,17 @@ def _dial(event: Json) -> Step | None:
         None
         if why is None
         else Step("refused", f"connect {text(dial.get('host'))}:{dial.get('port')}", "", why)
+    )
+
+
+def _deadline(event: Json, *, came: bool) -> Step:
+    after = event.get("after_ms")
+    seconds = f"{after / 1000:g} s" if isinstance(after, int) and abs(after) < 1 << 53 else "?"
+    if came:
+        return Step("noted", f"its time of {seconds} was over")
+    reason = text(event.get("reason")) or "?"
+    return Step(
+        "noted", f"deadline {reason}" if after is None else f"deadline {reason}: ends after {seconds}", "host"
     )
 
 

@@ -46,7 +46,7 @@ class Beat:
         at: µs since the session's first entry.
         seq: of its first event.
         verb: `started`, `ran`, `wrote`, `read`, `asked`, `refused`, `connected`, `called`, `found`, …; of a machine
-            `began`, `failed`, `halted`, `copied`, too.
+            `began`, `failed`, `halted`, `copied`, `attended`, too.
         who: name of the program.
         names: what it was done to, with counts, in order.
         more: names left out.

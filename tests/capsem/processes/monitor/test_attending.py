@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from capsem.errors import ConflictError, NotFoundError, UsageError
+from capsem.errors import ConflictError, MachineError, NoRoomError, NotFoundError, UsageError
 from capsem.host import places
 from capsem.host.link import connect
 from capsem.host.operation import Operation, Output, ask, begin
-from capsem.processes.monitor import attending
+from capsem.processes.monitor import attending, evidence
 from capsem.processes.monitor.acts import TOLD_LIMIT
 from capsem.wire.frame import Data, Message
 from capsem.wire.frame import encode as encode_frame
@@ -33,6 +35,9 @@ from capsem.wire.monitor import (
     decode_monitor,
     encode,
 )
+from capsule.audit.store import verify
+from capsule.audit.verifier import Outcome
+from capsule.sandbox.launcher import find_binary
 from tests.capsem.processes.monitor.standing import ID, USER, shell, standing
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home")]
@@ -256,6 +261,12 @@ async def test_what_no_client_may_say_ends_its_own_attendance_alone(tmp_path: Pa
         await own.close()
 
 
+def verified(log: Path) -> bool:
+    """By both verifiers."""
+    binary = subprocess.run([find_binary(), "verify", str(log)], capture_output=True, check=False)
+    return binary.returncode == 0 and verify(log).outcome is Outcome.VERIFIED
+
+
 async def frames(link: Any) -> Any:
     while (frame := await link.receive()) is not None:
         if isinstance(frame, Message):
@@ -266,9 +277,99 @@ async def test_a_machine_that_gives_one_number_twice_is_not_guessed_at(tmp_path:
     async with standing(tmp_path) as machine:
         own, pid = await begun(shell("exec sleep 60"))
         twin = machine.commands.of(pid)
-        other = attending.Attended(twin._job, twin._links[0], twin._asked, twin.about)
+        other = attending.Attended(twin._job, twin._links[0], twin._asked, twin.about, twin._attends)
         with machine.commands.begin(other), pytest.raises(ConflictError, match="they are process"):
             await begun(Attach(pid))
+        await own.close()
+
+
+def attended() -> list[dict[str, Any]]:
+    """The entries of it, and of commands, without what the log itself adds."""
+    kinds = {"machine.exec", "machine.attended", "machine.exit"}
+    lines = [json.loads(line) for line in places.log(ID).read_text().splitlines()]
+    return [line for line in lines if line.get("type") in kinds]
+
+
+async def test_what_another_client_does_is_on_the_log(tmp_path: Path) -> None:
+    async with standing(tmp_path):
+        own, pid = await begun(shell("read a; read b; echo $b; exec sleep 60", stdin=True))
+        await own.write(b"its own\n")
+        other, _ = await begun(Attach(pid))
+        for piece in (b"x", b"y\n"):
+            await other.write(piece)
+        await other.resize(3, 4)
+        async with asyncio.timeout(10):
+            async for said in other:
+                if isinstance(said, Output):
+                    break
+        await other.close()
+        last, _ = await begun(Attach(pid))
+        await last.end_input()
+        for number in (signal.SIGURG, signal.SIGKILL):
+            await last.signal(number)
+        for operation in (own, last):
+            await rest(operation)
+    begin_, *acts, end = attended()
+    assert [(one["as"], one.get("signal")) for one in acts] == [
+        ("connect", None), ("stdin", None), ("connect", None), ("stdin", None), ("kill", 23), ("kill", 9),
+    ]  # fmt: skip
+    assert {(one["exec"], one["pid"]) for one in acts} == {(begin_["event"]["id"], pid)}
+    assert (end["type"], end["signal"]) == ("machine.exit", signal.SIGKILL)
+    assert verified(places.log(ID))
+
+
+async def test_its_own_client_has_no_entries_but_the_command(tmp_path: Path) -> None:
+    """The control: what is asked of it at its start is in `machine.exec`."""
+    async with standing(tmp_path):
+        own, _ = await begun(shell("read a; exec sleep 60", stdin=True))
+        await own.write(b"x\n")
+        await own.signal(signal.SIGTERM)
+        await rest(own)
+    assert [one["type"] for one in attended()] == ["machine.exec", "machine.exit"]
+
+
+async def test_without_room_for_the_entry_nothing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    async with standing(tmp_path):
+        own, pid = await begun(shell(f"read a; touch {mark}; read b; exit 3", stdin=True))
+        for act in ("input", "end", "signal"):
+            other, _ = await begun(Attach(pid))
+            with monkeypatch.context() as patch:
+                patch.setattr(evidence, "LEFT", 1 << 62)
+                if act == "input":
+                    await other.write(b"x\n")
+                elif act == "end":
+                    await other.end_input()
+                else:
+                    await other.signal(signal.SIGKILL)
+                with pytest.raises(NoRoomError, match="is full"):
+                    await rest(other)
+                with pytest.raises(NoRoomError, match="is full"):
+                    await begun(Attach(pid))
+        await asyncio.sleep(0.3)
+        assert not mark.exists()
+        assert [one.pid for one in await listed()] == [pid]
+        # There is room again: the same has effect.
+        other, _ = await begun(Attach(pid))
+        await other.write(b"x\ny\n")
+        _, ended = await rest(other)
+        assert ended is not None
+        assert ended.code == 3
+        assert mark.exists()
+        await own.close()
+    assert [one["as"] for one in attended()[1:-1]] == [*["connect"] * 4, "stdin"]
+
+
+async def test_a_recorder_that_has_gone_lets_nobody_attend(tmp_path: Path) -> None:
+    async with standing(tmp_path) as machine:
+        own, pid = await begun(shell("exec sleep 60", stdin=True))
+        machine.evidence._process.kill()
+        await machine.evidence._process.wait()
+        with pytest.raises(MachineError, match="cannot be recorded"):
+            await begun(Attach(pid))
+        assert [one.pid for one in await listed()] == [pid]
         await own.close()
 
 

@@ -151,7 +151,11 @@ async def run_command(machine: Machine, link: Link, asked: Exec) -> None:
             raise UsageError(f"too much at once: {error}", next_step="pass it by standard input") from None
         await link.send(encode(Started(job.pid)))
         about = _about(job.pid, asked, cwd, user)
-        with machine.commands.begin(Attended(job, link, asked, about)) as attended:
+
+        async def attends(how: dict[str, Any]) -> None:
+            await machine.evidence.write("machine.attended", {"exec": act, "pid": job.pid, **how})
+
+        with machine.commands.begin(Attended(job, link, asked, about, attends)) as attended:
             try:
                 whole = msgspec.structs.replace(
                     await _ended(machine, channel, attended, act), seen=await _recorded(seeing)
@@ -167,7 +171,7 @@ async def attend(machine: Machine, link: Link, asked: Attach) -> None:
     """Have a client attend to a command that another one began, to its end.
 
     Raises:
-        CapsemError: there is none, or how it ended is not known.
+        CapsemError: there is none, it cannot be recorded, or how it ended is not known.
     """
     ended = await machine.commands.of(asked.pid).also(link)
     if ended is not None:

@@ -3,9 +3,10 @@
 Its own client ends it by hanging up, unless that has let it go on; others come and go. A client that does not read
 holds the command up, as its own does: nothing is dropped for one that is there. Once the command has ended, one that
 keeps its own client from the rest is hung up on. With nobody there, output is let go.
-Refuses more input than a client was given room for, and frames that have no place.
+What another client does is on the log before it has effect. Refuses what cannot be recorded, more input than a client
+was given room for, and frames that have no place.
 
-    with machine.commands.begin(Attended(job, link, asked, about)) as attended:
+    with machine.commands.begin(Attended(job, link, asked, about, attends)) as attended:
         ended = await attended.until_over(silent)           # for its own client
     await machine.commands.of(pid).also(link)               # for another one, to the command's end
 """
@@ -51,6 +52,7 @@ _LINGER_SECONDS = 0.3
 _BEHIND_SECONDS = 5.0
 # After a command's time, or its client, is over the guest has killed it within this, or is not waited for.
 KILL_SECONDS = 20.0
+Attends = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 def within(asked: Exec) -> float | None:
@@ -114,10 +116,12 @@ class Attended:
         link: its own client.
         asked: what that asked for.
         about: what is told of it.
+        attends: puts on the log what another client is about to do.
     """
 
-    def __init__(self, job: Job, link: Link, asked: Exec, about: Command) -> None:
+    def __init__(self, job: Job, link: Link, asked: Exec, about: Command, attends: Attends) -> None:
         self.about = about
+        self._attends = attends
         self._job = job
         self._asked = asked
         self._own: Link | None = link
@@ -244,8 +248,9 @@ class Attended:
         """Have another client attend to it until it ends, or the client goes; None: the client has gone.
 
         Raises:
-            CapsemError: how it ended is not known.
+            CapsemError: it cannot be recorded, or how it ended is not known.
         """
+        await self._attends({"as": "connect"})
         await link.send(encode(Started(self.about.pid)))
         if not self._over.done():
             self._links.append(link)
@@ -292,20 +297,25 @@ class Attended:
         Raises:
             WireError: it says what none may.
             UsageError: it gives input to a command that takes none.
+            MachineError: what another client does cannot be recorded.
         """
+        gave = own
         while (frame := await link.receive()) is not None:
             match frame:
                 case Data(stream) | End(stream) if stream == INPUT and waiting is None:
                     raise UsageError(
                         "the command was begun without an input", next_step="run it with background=True"
                     )
-                case Data(stream, content) if stream == INPUT and waiting is not None:
-                    waiting.put(content)
-                case End(stream) if stream == INPUT and waiting is not None:
-                    waiting.put(b"")
+                case Data(stream) | End(stream) if stream == INPUT and waiting is not None:
+                    if not gave:
+                        await self._attends({"as": "stdin"})
+                    gave = True
+                    waiting.put(frame.content if isinstance(frame, Data) else b"")
                 case Message():
                     match decode_client(frame):
                         case Signal(number):
+                            if not own:
+                                await self._attends({"as": "kill", "signal": number})
                             self._job.signal(number)
                         case Resize(rows, columns):
                             self._job.resize(rows, columns)

@@ -143,7 +143,7 @@ class Door:
                 outcome = await self._machine.network.answer(asked)
                 await link.send(encode(Result({"outcome": outcome})))
             case Deadline(after_ms):
-                self._machine.end_after(None if after_ms is None else after_ms / 1000)
+                await self._machine.end_after(None if after_ms is None else after_ms / 1000)
                 await link.send(encode(Done()))
             case Exec() | Attach() | Commands() | File():
                 await self._work(link, asked)

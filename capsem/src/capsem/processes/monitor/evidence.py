@@ -39,7 +39,7 @@ _HAPPENED = frozenset(
     f"machine.{kind}"
     for kind in (
         "exit", "stopped", "crashed", "suspended", "suspend_failed", "boot_failed", "marked", "network_lost",
-        "share_lost", "mcp_ended", "unanswered", "answers", "log_full", "log_goes_on",
+        "share_lost", "mcp_ended", "deadline_came", "unanswered", "answers", "log_full", "log_goes_on",
     )
 )  # fmt: skip
 """What is told of after it was: at most as often as something was begun that was recorded."""

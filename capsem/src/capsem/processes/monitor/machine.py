@@ -217,22 +217,47 @@ class Machine(Running):
                 self._qemu.kill()
         await self.ended.wait()
 
-    def end_after(self, seconds: float | None) -> None:
+    async def end_after(self, seconds: float | None) -> None:
         """Have it end so many seconds from now, in order; None: when it is ended. What was said before counts no more.
 
         Raises:
-            MachineError: it does not run.
+            ConflictError: its time is over already.
+            MachineError: it does not run, or that cannot be recorded.
         """
-        _ = self.channel
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = self._ends_at = None
-        if seconds is not None:
-            self._ends_at = time.monotonic() + seconds
-            self._deadline = asyncio.create_task(self._end_in(seconds))
+        async with self._one_deadline:
+            _ = self.channel
+            if self._time_over:
+                raise ConflictError(
+                    f"the time of {self.record.id} is over: it is being ended",
+                    next_step="start it again once it has ended: capsem start",
+                )
+            if self._deadline is None and seconds is None:
+                return
+            await self._write("machine.deadline", _of_deadline(seconds, moved=self._deadline is not None))
+            # It may have ended meanwhile.
+            _ = self.channel
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = self._ends_at = None
+            if seconds is not None:
+                self._ends_at = time.monotonic() + seconds
+                self._deadline = asyncio.create_task(self._end_in(seconds))
+
+    async def _comes(self, seconds: float) -> bool:
+        """Its time is over, which is on the log; False: it is being ended already."""
+        async with self._one_deadline:
+            if self._life.state not in {State.RUNNING, State.SUSPENDING}:
+                return False
+            self._time_over = True
+            # A machine that cannot be recorded is not let run on for that.
+            with contextlib.suppress(MachineError):
+                await self._write("machine.deadline_came", {"after_ms": round(seconds * 1000)})
+            return True
 
     async def _end_in(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+        if not await self._comes(seconds):
+            return
         # What is kept of it, or copied, is whole first; a client that holds a copy does not hold it beyond that.
         held = False
         with contextlib.suppress(TimeoutError):
@@ -250,3 +275,10 @@ class Machine(Running):
     def fields(self) -> dict[str, Any]:
         """What identifies it in an entry."""
         return {"machine": self.record.id}
+
+
+def _of_deadline(seconds: float | None, *, moved: bool) -> dict[str, Any]:
+    """What is recorded of one that is set, moved, or lifted."""
+    if seconds is None:
+        return {"reason": "lifted"}
+    return {"reason": "moved" if moved else "set", "after_ms": round(seconds * 1000)}

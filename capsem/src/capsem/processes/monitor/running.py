@@ -108,6 +108,8 @@ class Running:
         self._recorded: asyncio.Task[None] | None = None
         self._freeing: asyncio.Task[None] | None = None
         self._deadline: asyncio.Task[None] | None = None
+        self._one_deadline = asyncio.Lock()
+        self._time_over = False
         self._ends_at: float | None = None
         self._reports: list[asyncio.Task[None]] = []
         self.network = Network(record, self._write, directory)

@@ -24,12 +24,12 @@ _COLOURS = {
     "started": "bold", "ran": "cyan", "wrote": "green", "removed": "yellow", "renamed": "yellow", "read": "dim",
     "requested": "blue", "connected": "blue", "called": "magenta", "used": "magenta", "refused": "red",
     "found": "red", "asked": "yellow", "answered": "yellow", "noted": "yellow", "ended": "bold",
-    "began": "bold", "failed": "yellow", "halted": "bold", "copied": "bold",
+    "began": "bold", "failed": "yellow", "halted": "bold", "copied": "bold", "attended": "cyan",
 }  # fmt: skip
 _SIGNS = {
     "started": "▶", "ran": "▷", "wrote": "✎", "removed": "✎", "renamed": "✎", "read": "○", "requested": "⇄",
     "connected": "⇄", "called": "◆", "used": "◇", "refused": "✗", "found": "!", "asked": "?", "answered": "?",
-    "noted": "·", "ended": "■", "began": "▶", "failed": "▷", "halted": "■", "copied": "▶",
+    "noted": "·", "ended": "■", "began": "▶", "failed": "▷", "halted": "■", "copied": "▶", "attended": "▷",
 }  # fmt: skip
 
 
