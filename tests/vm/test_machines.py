@@ -280,3 +280,62 @@ def test_a_client_that_is_killed_ends_its_command(home: Home, build_machine: str
     count = "cat /proc/[0-9]*/comm 2>/dev/null | grep -c ^sleep || true"
     assert home.text("exec", build_machine, "--", "sh", "-c", count) == "0"
     assert alive(home.service())
+
+
+_ATTENDS = """
+import sys
+from capsem import Sandbox
+box = Sandbox.connect(sys.argv[1])
+running = box.commands.run("read x; echo $x; exec sleep 300", background=True, timeout=None)
+box.commands.send_stdin(running.pid, "from another\\n")
+assert box.commands.kill(running.pid)
+box.set_timeout(1000)
+box.set_timeout(5)
+print(running.pid)
+"""
+
+
+def test_who_attends_and_a_deadline_are_recorded_and_a_stopped_client_holds_nothing(home: Home) -> None:
+    machine = home.create("-n", "timed")
+    client = None
+    try:
+        log, status = home.info(machine)["log"], home.info(machine)["status"]
+        client = subprocess.Popen(
+            [sys.executable, "-m", "capsem.cli", "exec", machine, "--", "cat", "/dev/zero"],
+            env=home.env, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert client.stdout is not None
+        assert client.stdout.read(1) == b"\0"
+        client.send_signal(signal.SIGSTOP)
+        told = subprocess.run(
+            [sys.executable, "-c", _ATTENDS, machine], env=home.env, capture_output=True, text=True, timeout=180,
+            check=True,
+        )  # fmt: skip
+        pid = int(told.stdout)
+        # Its time ends it, and its monitor does not wait for who will never read.
+        for process in (status["qemu_pid"], status["pid"]):
+            until_gone(process, 60)
+        found = [
+            one for one in logged(log) if str(one.get("type")).startswith(("machine.att", "machine.dead"))
+        ]
+        first = next(one for one in logged(log) if "read x" in str(one.get("argv")))
+        acts = [(one["as"], one["exec"], one["pid"]) for one in found if one["type"] == "machine.attended"]
+        assert acts == [(how, first["event"]["id"], pid) for how in ("connect", "stdin", "connect", "kill")]
+        assert [(one["type"], one.get("reason"), one["after_ms"]) for one in found[4:]] == [
+            ("machine.deadline", "set", 1_000_000), ("machine.deadline", "moved", 5000),
+            ("machine.deadline_came", None, 5000),
+        ]  # fmt: skip
+        assert "its time of 5 s was over" in home.text("timeline", machine)
+        assert "signal 9, process" in home.text("history", machine)
+        asked = "SELECT count(*) FROM events WHERE entry = 'machine.attended'"
+        assert json.loads(home.capsem("query", "--json", machine, asked))["rows"] == [[4]]
+        home.capsem("verify", machine)
+        home.capsem("start", machine)
+        assert home.text("exec", machine, "--", "echo", "again") == "again"
+    finally:
+        if client is not None:
+            client.kill()
+            client.wait()
+            assert client.stdout is not None
+            client.stdout.close()
+        home.capsem("delete", "--force", machine)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from capsem.errors import MachineError
+from capsem.host import link as links
 from capsem.host.link import Link, connect
 from capsem.wire.frame import FrameError, Message
 from capsem.wire.monitor import Info, Signal, encode
@@ -48,3 +52,40 @@ async def test_a_bad_frame_ends_it_and_a_dead_side_takes_nothing(tmp_path: Path)
         await link.close()
     with pytest.raises(MachineError, match="does not answer"):
         await connect(tmp_path / "nobody")
+
+
+@pytest.mark.parametrize("pause", [None, 0.05])
+async def test_hanging_up_waits_for_who_takes_what_was_sent_and_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float | None
+) -> None:
+    monkeypatch.setattr(links, "_PARTING_SECONDS", 0.5)
+    size, got, hung_up = 1_000_000, bytearray(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Link(reader, writer)
+        writer.write(bytes(size))
+        await link.part()
+        await link.close()
+        hung_up.set()
+
+    client = socket.socket(socket.AF_UNIX)
+
+    def read(pause: float) -> None:
+        while data := client.recv(16384):
+            got.extend(data)
+            time.sleep(pause)
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "s"):
+        began = time.monotonic()
+        client.connect(str(tmp_path / "s"))
+        if pause is not None:
+            reading = threading.Thread(target=read, args=(pause,))
+            reading.start()
+        async with asyncio.timeout(30):
+            await hung_up.wait()
+        took = time.monotonic() - began
+        if pause is not None:
+            await asyncio.to_thread(reading.join, 30)
+            assert len(got) == size
+            assert took > 1.5, "it is no slow reader"
+        client.close()

@@ -12,6 +12,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import fcntl
+import struct
+import termios
 from pathlib import Path
 
 from capsem.errors import MachineError
@@ -29,6 +32,7 @@ class Link:
         self._writer = writer
         self._frames: collections.deque[Frame] = collections.deque()
         self._untrusted = FrameReader()
+        self._closing: asyncio.Task[None] | None = None
 
     async def receive(self) -> Frame | None:
         """The next frame; None when the other side has hung up.
@@ -76,10 +80,30 @@ class Link:
         self._writer.transport.abort()
 
     async def close(self) -> None:
-        """Hang up."""
+        """Hang up; the other side has what was sent, as long as it goes on taking it.
+
+        One that was stopped, and takes nothing, would hold us for as long.
+        """
         self._writer.close()
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._closed())
+        left = self._left()
+        while not (await asyncio.wait({self._closing}, timeout=_PARTING_SECONDS))[0]:
+            before, left = left, self._left()
+            if left >= before:
+                self.abort()
+
+    async def _closed(self) -> None:
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+    def _left(self) -> int:
+        """Bytes that the other side has not taken: ours, and the kernel's as it counts them."""
+        ours = self._writer.transport.get_write_buffer_size()
+        with contextlib.suppress(OSError, ValueError):
+            queued = fcntl.ioctl(self._writer.get_extra_info("socket"), termios.TIOCOUTQ, bytes(4))
+            ours += struct.unpack("i", queued)[0]
+        return ours
 
 
 async def connect(path: Path) -> Link:

@@ -176,7 +176,9 @@ class Attended:
             await self._rest(passages, silent)
             return how
         except asyncio.CancelledError:
-            self._job.signal(signal.SIGKILL)
+            # With its machine it has ended.
+            with contextlib.suppress(CapsemError):
+                self._job.signal(signal.SIGKILL)
             raise
         finally:
             for task in (client, *tasks):

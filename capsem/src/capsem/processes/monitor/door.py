@@ -49,6 +49,10 @@ CONNECTIONS = 128
 """Commands, files and copies at once; the agent has at most 64 jobs. As many again for what the guest cannot hold up:
 a guest that answers nothing is still asked about, and stopped."""
 
+# From the machine's end until whoever is still being served is not any more.
+_LEAVING_SECONDS = 2.0
+_AGAIN_SECONDS = 0.5
+
 
 class Door:
     """The socket of one monitor.
@@ -65,6 +69,7 @@ class Door:
         self._path = path
         self._server: asyncio.Server | None = None
         self._inside: set[asyncio.Task[None]] = set()
+        self._served: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._path.unlink(missing_ok=True)
@@ -81,7 +86,15 @@ class Door:
             self._server.close()
         # Who waits for the end is told of it before we leave.
         if self._inside:
-            await asyncio.wait(self._inside, timeout=2)
+            await asyncio.wait(self._inside, timeout=_LEAVING_SECONDS)
+        # Who still has not heard it may never read; what was said to the others goes on its way.
+        while self._served:
+            for task in self._served:
+                task.cancel()
+            # Where that ends in an error, who does not read is to be told of it.
+            await asyncio.wait(self._served, timeout=_AGAIN_SECONDS)
+        if self._inside:
+            await asyncio.wait(self._inside)
 
     async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -91,10 +104,13 @@ class Door:
         try:
             if not is_ours(writer.get_extra_info("socket")):
                 return
+            self._served.add(task)
             try:
                 await self._serve(link)
             except CapsemError as error:
                 await link.send(encode(told(error, getattr(error, "errno", None))))
+            finally:
+                self._served.discard(task)
             await link.part()
         finally:
             with contextlib.suppress(OSError):
