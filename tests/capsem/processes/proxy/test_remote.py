@@ -455,12 +455,76 @@ async def test_the_older_transport() -> None:
                 {"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2024-11-05"}}
             )
 
-    server = proxy.Server("forge", "/mcp.yaml", 3, url=URL, transport="sse")
-    async with Web(older) as web, web.spoken(server=server) as (_, program):
+    async with Web(older) as web, web.spoken(server=OLDER) as (_, program):
         await begin(program)
         await program.say(LIST)
         assert (await program.heard())["id"] == "l"
         assert [one.target for one in web.asked] == ["/mcp", *["/messages?s=1"] * 3]
+
+
+OLDER = proxy.Server("forge", "/mcp.yaml", 3, url=URL, transport="sse")
+
+
+async def test_the_older_transport_refused_says_why_where_and_what_next() -> None:
+    elsewhere = proxy.Server("forge", "/mcp.yaml", 3, url="https://elsewhere.example/mcp", transport="sse")
+    async with Web(usual) as web, web.spoken(server=elsewhere) as (_, program):
+        await program.say(BEGIN, LIST)
+        for identity, method in ((BEGIN["id"], "initialize"), ("l", "tools/list")):
+            refused = await program.heard()
+            assert refused["id"] == identity
+            assert refused["error"]["message"] == (
+                f"capsule blocked {method}: no host entry lists elsewhere.example, for MCP server forge "
+                "(/mcp.yaml:3); to allow it: network: hosts: [elsewhere.example]"
+            )
+            assert refused["error"]["data"]["allow"] == "network: hosts: [elsewhere.example]"
+        assert web.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (405, ["status 405", "`transport: http` is the newer one"]),
+        (401, ["401", "`headers` with a secret of the policy", "capsem timeline MACHINE"]),
+        (503, ["status 503: later", "capsem timeline MACHINE"]),
+    ],
+)
+async def test_the_older_transport_not_to_be_had_says_why_where_and_what_next(
+    status: int, words: list[str]
+) -> None:
+    async def other(asked: Asked) -> None:
+        await asked.answer(status, b"later", content_type="text/plain")
+
+    async with Web(other) as web, web.spoken(server=OLDER) as (_, program):
+        await program.say(BEGIN)
+        message = (await program.heard())["error"]["message"]
+        for word in ("MCP server forge (/mcp.yaml:3)", f" at {URL}: ", *words):
+            assert word in message
+        assert [one.method for one in web.asked] == ["GET"]
+
+
+async def test_an_older_transport_that_ends_tells_who_waits_why() -> None:
+    end = asyncio.Event()
+
+    async def older(asked: Asked) -> None:
+        if asked.method == "GET":
+            await asked.events()
+            await asked.write(b"event: endpoint\ndata: /messages\n\n")
+            await end.wait()
+            await asked.event("x" * (2 << 20))
+        elif asked.message.get("method") == "tools/list":
+            await asked.answer(202, b"")
+            end.set()
+        else:
+            await asked.answer(202, b"")
+
+    async with Web(older) as web, web.spoken(server=OLDER) as (_, program):
+        await program.say(BEGIN, LIST)
+        found = [await program.heard() for _ in range(2)]
+        assert sorted(str(one["id"]) for one in found) == sorted([str(BEGIN["id"]), "l"])
+        for one in found:
+            assert "an event that is too long" in one["error"]["message"]
+            assert "MCP server forge (/mcp.yaml:3)" in one["error"]["message"]
+        assert await program.heard() is None
 
 
 async def test_the_budget_holds() -> None:

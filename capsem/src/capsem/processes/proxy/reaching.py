@@ -73,7 +73,10 @@ class Reaching:
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setblocking(False)
-        remote = Remote(self._caller(address, opened), address, fields, theirs, server.transport)
+        remote = Remote(
+            self._caller(address, opened), address, fields, theirs, server.transport,
+            place=f"MCP server {server.name} ({server.file}:{server.line})",
+        )  # fmt: skip
         running = asyncio.get_running_loop().create_task(remote.run())
         self._talking += 1
 

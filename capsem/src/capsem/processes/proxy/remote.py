@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -28,6 +29,7 @@ from capsem.wire.streamable import AnswerError, Speaking, begun, content, printa
 from capsule.egress.caller import Caller, CallError, Reply
 from capsule.egress.mcp_call import ERROR, refusal
 from capsule.egress.model.sse import Event, EventStream
+from capsule.egress.verdict import Verdict
 
 AT_ONCE = 16
 """Requests of one conversation that wait for their answer; more wait to be sent."""
@@ -50,6 +52,9 @@ LEAVE = 5.0
 ENDPOINT = 30.0
 """Seconds for a server of the older transport to say where it wants its messages."""
 _BODY = 8192
+_NOT_THERE = frozenset((*range(200, 300), 400, 404, 405, 406, 415))
+_OTHER = "does it speak this transport? `transport: http` is the newer one"
+_SEE = "capsem timeline MACHINE shows what was asked of it"
 
 
 class Remote:
@@ -61,6 +66,7 @@ class Remote:
         fields: headers of each request, with placeholders for secrets.
         sock: where lines come from, and go.
         transport: `http`, or `sse`, that of 2024-11-05.
+        place: the server's name, and where it is declared.
     """
 
     def __init__(
@@ -70,7 +76,10 @@ class Remote:
         fields: Mapping[str, str],
         sock: socket.socket,
         transport: Literal["http", "sse"],
+        *,
+        place: str,
     ) -> None:
+        self._place = place
         self._caller = caller
         self._address = address
         self._fields = dict(fields)
@@ -84,6 +93,8 @@ class Remote:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._one = asyncio.Lock()
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._awaited: dict[str, Spoken] = {}
+        """Of the older transport: requests whose answer is to come as an event."""
         self._fault: BaseException | None = None
         self._listening: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -140,7 +151,7 @@ class Remote:
         while (line := await lines.next()) is not None:
             spoken = parse(line)
             if problem is not None:
-                await self._say(self._failed(spoken, problem))
+                await self._say(problem(spoken))
             elif spoken.kind != "request" or spoken.method == "initialize":
                 # What follows depends on it, or must not overtake it.
                 await self._said(spoken, TAKEN)
@@ -148,15 +159,20 @@ class Remote:
                 task = asyncio.create_task(self._in_turn(spoken))
                 self._asking[str(spoken.id)] = task
                 task.add_done_callback(partial(self._answered, str(spoken.id)))
-            if spoken.taken_back is not None and str(spoken.taken_back) in self._asking:
-                # Nobody waits for that answer any more: its stream need not be held open.
-                self._asking[str(spoken.taken_back)].cancel()
+            if spoken.taken_back is not None:
+                self._take_back(str(spoken.taken_back))
             if spoken.method == "notifications/initialized" and not self._old and self._listening is None:
                 self._listening = asyncio.create_task(self._listen())
 
     async def _in_turn(self, spoken: Spoken) -> None:
         async with self._room:
             await self._said(spoken, ANSWER)
+
+    def _take_back(self, key: str) -> None:
+        """Nobody waits for that answer any more: its stream need not be held open."""
+        self._awaited.pop(key, None)
+        if (task := self._asking.get(key)) is not None:
+            task.cancel()
 
     def _answered(self, key: str, task: asyncio.Task[None]) -> None:
         if self._asking.get(key) is task:
@@ -173,9 +189,7 @@ class Remote:
                 await self._carried(spoken)
             return
         except RefusedError as error:
-            about = {"method": spoken.method} if spoken.method else {}
-            ids = [spoken.id] if spoken.kind == "request" else []
-            why = refusal(error.verdict, about, ids) or b""
+            why = self._refused(error.verdict, spoken)
         except AnswerError as error:
             why = self._failed(spoken, f"the server answers with {error.reason}")
             if error.over:
@@ -186,7 +200,16 @@ class Remote:
             why = self._failed(spoken, f"no answer: {error}")
         except TimeoutError:
             why = self._failed(spoken, f"no answer within {seconds:.0f} s")
+        self._awaited.pop(str(spoken.id), None)
         await self._say(why)
+
+    def _refused(self, verdict: Verdict, spoken: Spoken) -> bytes:
+        """Which server, and what would allow it, are said where a client shows it: few show more than the message."""
+        about = {"method": spoken.method} if spoken.method else {}
+        ids = [spoken.id] if spoken.kind == "request" else []
+        step = f"to allow it: {verdict.allow}" if verdict.allow else _SEE
+        reason = f"{verdict.reason or verdict.by}, for {self._place}; {step}"
+        return refusal(replace(verdict, reason=reason), about, ids) or b""
 
     def _failed(self, spoken: Spoken, why: str) -> bytes:
         return failure(ERROR, f"capsule: {why}", spoken.id) if spoken.kind == "request" else b""
@@ -194,6 +217,8 @@ class Remote:
     async def _carried(self, spoken: Spoken) -> None:
         if spoken.method == "initialize":
             self._first = spoken.id
+        if self._old and spoken.kind == "request":
+            self._awaited[str(spoken.id)] = spoken
         speaking = Speaking() if spoken.method == "initialize" else self._speaking
         fields = {**self._fields, **speaking.fields(posts=True)}
         asks = spoken.kind == "request"
@@ -260,6 +285,8 @@ class Remote:
                 raise AnswerError(f"no message: {error.reason}") from None
         else:
             self._in_its_place(came)
+            if came.kind == "answer":
+                self._awaited.pop(str(came.id), None)
         await self._say(line + b"\n")
 
     def _in_its_place(self, came: Spoken) -> None:
@@ -330,20 +357,34 @@ class Remote:
                 pass  # it broke off: once more, later
             await asyncio.sleep(_pause(stream, 2.0**idle))
 
-    async def _attend(self) -> str | None:
-        """The older transport: all that the server says comes on one GET; why there is none, or None."""
-        ready: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+    async def _attend(self) -> Callable[[Spoken], bytes] | None:
+        """The older transport: all that the server says comes on one GET; None, or what is answered without one."""
+        ready: asyncio.Future[Callable[[Spoken], bytes] | None] = asyncio.get_running_loop().create_future()
         self._listening = asyncio.create_task(self._attended(ready))
         try:
             async with asyncio.timeout(ENDPOINT):
                 return await ready
         except TimeoutError:
-            return f"the server does not say within {ENDPOINT:.0f} s where it wants its messages"
+            return self._without(
+                f"the server does not say within {ENDPOINT:.0f} s where it wants its messages", _OTHER
+            )
 
-    async def _attended(self, ready: asyncio.Future[str | None]) -> None:
-        why, fields = "the stream of events ended", {**self._fields, **Speaking().fields(posts=False)}
+    def _without(self, why: str, step: str) -> Callable[[Spoken], bytes]:
+        """What is answered where there is no stream of events."""
+        secure, host, port, target = (
+            self._address.secure, self._address.host, self._address.port, self._address.target,
+        )  # fmt: skip
+        scheme, usual = ("https", 443) if secure else ("http", 80)
+        url = f"{scheme}://{host}{'' if port == usual else f':{port}'}{target}"
+        return partial(self._failed, why=f"no events from {self._place} at {url}: {why}; {step}")
+
+    async def _attended(self, ready: asyncio.Future[Callable[[Spoken], bytes] | None]) -> None:
+        fields = {**self._fields, **Speaking().fields(posts=False)}
+        step = _SEE
+        answered = self._without("the stream ended", step)
         try:
             async with self._caller.asked("GET", self._address.target, fields) as reply:
+                step = _OTHER if reply.status in _NOT_THERE else _SEE
                 if await self._content(reply) != "events":
                     raise AnswerError("no stream of events")
                 async for event in _each(reply, EventStream(EVENT)):
@@ -354,15 +395,18 @@ class Remote:
                     elif event.name == "message" and ready.done() and (line := _flat(event.data.encode())):
                         await self._said_by_itself(line)
         except AnswerError as error:
-            why = f"the server answers with {error.reason}"
+            answered = self._without(f"the server answers with {error.reason}", step)
         except RefusedError as error:
-            why = f"refused: {error.verdict.reason}"
+            answered = partial(self._refused, error.verdict)
         except CallError as error:
-            why = str(error)
-        if ready.done():
-            self._over.set()
-        else:
-            ready.set_result(why)
+            answered = self._without(str(error), step)
+        if not ready.done():
+            ready.set_result(answered)
+            return
+        awaited, self._awaited = self._awaited, {}
+        for spoken in awaited.values():
+            await self._say(answered(spoken))
+        self._over.set()
 
     async def _say(self, line: bytes) -> None:
         if line:
