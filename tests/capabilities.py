@@ -220,6 +220,15 @@ def _npm_registry() -> str | None:
     return None if done.returncode == 0 else "no answer from npm's registry"
 
 
+def _fuse() -> str | None:
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/fuse: {error.strerror}"
+    user = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
+    return _program("unshare", *user, "--mount", "true")()
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "ordinary-user": _ordinary,
@@ -262,6 +271,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "mmdebstrap": _program("mmdebstrap", "--version"),
     "squashfs-tools": _program("mksquashfs", "-version"),
     "tmux": _program("tmux", "-V"),
+    "fuse": _fuse,
     "uv": _program("uv", "--version"),
     "unshare": _program("unshare", "--version"),
 }

@@ -97,7 +97,16 @@ def test_both_sides_see_it_and_attacks_fail(home: Home, live: str, project: Path
     own = shell(home, f"mkdir -p /root/own; D=/root/own; {ATTACKS}").splitlines()
     assert own == [f"{name} done" for name in NAMES]
     found = shell(home, f"D=/workspace; {ATTACKS}").splitlines()
-    assert found == ["file done", "link done", *(f"{name} refused" for name in NAMES[2:])]
+    works = ("file", "link", "repository")
+    assert found == [f"{name} {'done' if name in works else 'refused'}" for name in NAMES]
+    # One that the machine makes is none of the host.
+    make = "mkdir hooks; for name in HEAD config hooks/pre-commit; do echo x >$name; done"
+    inside = shell(home, f"cd tree/.git && {make} && cd .. && find . -name inner -prune -o -print").split()
+    assert sorted(inside) == [
+        ".", "./.git", "./.git/HEAD", "./.git/config", "./.git/hooks", "./.git/hooks/pre-commit",
+    ]  # fmt: skip
+    assert [str(one.relative_to(project)) for one in project.rglob(".git")] == [".git"]
+    assert (project / "tree/.git-of-a-machine/HEAD-of-a-machine").read_text() == "x\n"
     # It leads in the machine, and is a file of the host.
     assert shell(home, "cd /workspace; readlink link; head -c 5 link") == "/etc/passwd\nroot:"
     assert (project / "link").read_bytes() == b"!<link of a machine>\n/etc/passwd"

@@ -92,7 +92,7 @@ def test_it_is_not_made_over_a_name_nor_under_one_that_is_kept(root: Path, kerne
         ("", "capsule.yaml"),
         (".git/hooks", "post-commit"),
         (".git", "config"),
-        ("bin", ".git"),
+        ("bin", ".GIT"),
     ):
         refused(errno.EPERM, lambda parent=parent, name=name: link(kernel, kernel.find(parent), name, b"x"))  # type: ignore[misc]
     assert os.listdir(root / ".git/hooks") == []

@@ -239,14 +239,14 @@ def test_a_fifo_swapped_in_does_not_hold_it_up(root: Path, kernel: Kernel) -> No
 
 
 GUARDED = [
-    ".git/hooks/post-commit", ".git/config", ".GIT/config", ".git/modules/a/hooks/x", "src/.git", "capsule.yaml",
-    "src/.git/config", ".vscode/tasks.json", ".envrc", ".claude/settings.json", ".env", "src/.env",
+    ".git/hooks/post-commit", ".git/config", ".GIT/config", ".git/modules/a/hooks/x", "src/.GIT", "capsule.yaml",
+    "old/.git/config", "old/.git", ".vscode/tasks.json", ".envrc", ".claude/settings.json", ".env", "src/.env",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", GUARDED)
 def test_what_the_host_would_run_is_not_written(root: Path, path: str) -> None:
-    for directory in (".git/hooks", ".git/modules/a", ".vscode", ".claude"):
+    for directory in (".git/hooks", ".git/modules/a", ".vscode", ".claude", "old/.git"):
         (root / directory).mkdir(parents=True)
     (root / ".git/config").write_text("[core]\n")
     one, told = serving(root)

@@ -2,9 +2,9 @@
 
 Every path is walked from the directory's own descriptor, one name at a time, never over a link; the last name is
 acted on in the directory that was reached. A link that is made is a file that stands for one (`capsem.workspace.live`);
-the guest alone takes it for a link. Refuses hard links, devices, FIFOs, sockets, set-user-id bits, other
-owners, other file systems mounted below, changes of a file that has another name, and what `capsem.workspace.live`
-refuses. Errors are `OSError`.
+the guest alone takes it for a link. What it calls `.git` or `HEAD` has another name here (`repositories`). Refuses hard
+links, devices, FIFOs, sockets, set-user-id bits, other owners, other file systems mounted below, changes of a file that
+has another name, and what `capsem.workspace.live` refuses. Errors are `OSError`.
 
     tree = Tree(os.open("/home/u/project", os.O_PATH | os.O_DIRECTORY), guards, Limits(), refused)
     tree.lookup(1, "src")
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from capsem.processes.share.links import SAFE, as_link, read_target, seen, shown, target_at
+from capsem.processes.share.repositories import REPOSITORY, host_name, is_plain, machine_name
 from capsem.wire.fuse import WRITE_LIMIT, Attributes, Entry
 from capsem.workspace.guards import Guards
 from capsem.workspace.live import (
@@ -132,11 +133,23 @@ class Tree:
         if stat.S_ISREG(about.st_mode) and about.st_nlink > 1:
             self._no(act, self.nodes.path(node), "the file has another name, which may lie outside")
 
+    def _named(self, parent: Node, name: str) -> str:
+        """What the host calls a name that the guest says."""
+        if is_plain(name):
+            return name
+        path = self.nodes.path(parent)
+        with self._directory(path) as at:
+            return host_name(at, path, name)
+
     # Looking.
 
     def lookup(self, number: int, name: str) -> Entry:
         """A name in a directory."""
         parent = self.nodes.get(number)
+        try:
+            name = self._named(parent, name)
+        except PermissionError:
+            raise fault(errno.ENOENT) from None
         path = self.nodes.path(parent, name)
         if self._withheld(path):
             raise fault(errno.ENOENT)
@@ -249,6 +262,7 @@ class Tree:
     def make_directory(self, number: int, name: str, mode: int) -> Entry:
         """Make a directory."""
         parent = self.nodes.get(number)
+        name = self._named(parent, name)
         self._may("make", self.nodes.path(parent, name))
         with self._directory(self.nodes.path(parent)) as at:
             self._new(lambda: os.mkdir(name, mode & MODE_BITS, dir_fd=at))
@@ -257,6 +271,7 @@ class Tree:
     def make_file(self, number: int, name: str, mode: int) -> Entry:
         """Make an empty file; nothing else is made."""
         parent = self.nodes.get(number)
+        name = self._named(parent, name)
         path = self.nodes.path(parent, name)
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
             self._no("make", path, "it is no file and no directory")
@@ -268,6 +283,7 @@ class Tree:
     def make_link(self, number: int, name: str, target: bytes) -> Entry:
         """Make a file that stands for a link; to the host it is a file, and leads nowhere."""
         parent = self.nodes.get(number)
+        name = self._named(parent, name)
         self._may("make", self.nodes.path(parent, name))
         text = link_text(target)
         with self._directory(self.nodes.path(parent)) as at:
@@ -319,6 +335,7 @@ class Tree:
     def remove(self, number: int, name: str, *, directory: bool) -> None:
         """Remove a file, a link or an empty directory."""
         parent = self.nodes.get(number)
+        name = self._named(parent, name)
         path = self.nodes.path(parent, name)
         self._may("remove", path)
         with self._directory(self.nodes.path(parent)) as at:
@@ -349,6 +366,7 @@ class Tree:
         if flags & ~NOREPLACE:
             raise fault(errno.EINVAL)
         source, target = self.nodes.get(old), self.nodes.get(new)
+        name, new_name = self._named(source, name), self._named(target, new_name)
         before, after = self.nodes.path(source, name), self.nodes.path(target, new_name)
         for path in (before, after):
             self._may("move", path)
@@ -381,6 +399,9 @@ class Tree:
                 for path in (f"{before}/{rest}", f"{after}/{rest}"):
                     if (why := self._guards.kept(path)) is not None:
                         self._no("move", path, why)
+        if (REPOSITORY in before.split("/")) != (REPOSITORY in after.split("/")):
+            # In there a HEAD has that name; `mv` does it name by name.
+            raise fault(errno.EXDEV)
 
     def _below(self, at: int, name: str, prefix: str, room: list[int]) -> Generator[str]:
         directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
@@ -431,7 +452,8 @@ class Tree:
 
     def create(self, number: int, name: str, flags: int, mode: int) -> tuple[Entry, int]:
         """Make a file and open it, or open the one that is there."""
-        parent = self.nodes.get(number)
+        parent, said = self.nodes.get(number), name
+        name = self._named(parent, name)
         path = self.nodes.path(parent, name)
         self._may("make", path)
         self._room()
@@ -441,7 +463,7 @@ class Tree:
             except FileExistsError:
                 if flags & os.O_EXCL:
                     raise
-                found = self.lookup(number, name)
+                found = self.lookup(number, said)
                 return found, self.open(found.node, flags)
             try:
                 found = self._told(parent, name, shown(os.fstat(file)))
@@ -518,8 +540,10 @@ class Tree:
                     if self._listed + len(names) >= _LISTED:
                         raise fault(errno.ENFILE)
                     inside = f"{path}/{one.name}" if path else one.name
-                    if (kind := _kind(one, directory)) in _KINDS and not self._withheld(inside):
-                        names.append((one.name, one.inode(), kind))
+                    if (kind := _kind(one, directory)) not in _KINDS or self._withheld(inside):
+                        continue
+                    if (name := machine_name(directory, path, one.name)) is not None:
+                        names.append((name, one.inode(), kind))
         except BaseException:
             os.close(directory)
             raise
@@ -541,6 +565,8 @@ class Tree:
         if name in {".", ".."}:
             return None
         try:
+            if not is_plain(name):
+                name = host_name(file.descriptor, self.nodes.path(file.node), name)
             return self._told(file.node, name, seen(file.descriptor, name, self._stat(file.descriptor, name)))
         except OSError:
             return None
