@@ -124,6 +124,37 @@ def test_names_that_git_looks_for_do_not_leave_a_repository_of_the_host_with_a_d
     assert os.listdir(root / "src") == [HEAD]
 
 
+def test_a_bare_repository_of_the_host_is_not_ruled_and_none_is_finished(root: Path, kernel: Kernel) -> None:
+    for name in ("bare/objects", "bare/refs", "bare/hooks", "begun"):
+        (root / name).mkdir(parents=True)
+    for name in ("bare/HEAD", "begun/HEAD", "bare/config"):
+        (root / name).write_text("as it was")
+    bare, begun, src = (kernel.find(name) for name in ("bare", "begun", "src"))
+    for name in ("objects", "config", "hooks"):
+        kernel.mkdir(src, name)  # the control: without a HEAD of the host they are names like others
+    for attack in (
+        lambda: kernel.create(kernel.find("bare/hooks"), "post-update"),
+        lambda: kernel.open(kernel.find("bare/config"), os.O_WRONLY),
+        lambda: kernel.remove(bare, "config"),
+        lambda: kernel.move(bare, "hooks", src, "other"),
+        lambda: kernel.move(src, "hooks", bare, "modules"),
+        lambda: kernel.create(bare, "commondir"),
+        lambda: kernel.mkdir(begun, "objects"),
+        lambda: kernel.move(src, "objects", begun, "objects"),
+        lambda: kernel.mkdir(begun, "Refs"),
+        lambda: kernel.create(begun, "commondir"),
+    ):
+        refused(errno.EPERM, attack)
+    assert sorted(os.listdir(root / "bare")) == ["HEAD", "config", "hooks", "objects", "refs"]
+    assert os.listdir(root / "begun") == ["HEAD"]
+    assert (root / "bare/config").read_text() == "as it was"
+    # What a push writes is written.
+    kernel.mkdir(kernel.find("bare/objects"), "ab")
+    kernel.put("bare/refs/x", b"1\n")
+    kernel.put("bare/packed-refs", b"")
+    assert (root / "bare/refs/x").read_bytes() == b"1\n"
+
+
 def test_every_name_is_told_back_as_it_was_said(root: Path) -> None:
     at = os.open(root, os.O_PATH)
     try:
@@ -147,9 +178,10 @@ echo y >>f && git commit -qam two && git checkout -q - && git merge -q other
 printf '#!/bin/sh\\ntouch hooked\\n' >.git/hooks/pre-commit && chmod +x .git/hooks/pre-commit
 git commit -q --allow-empty -m three && test -e hooked && rm hooked
 git worktree add -q -b third tree && git -C tree log --oneline | wc -l
-git gc -q && git fsck && test -z "$(git status --short | grep -v tree)"
+git gc -q && git fsck && test -z "$(git status --short | grep -v -e tree -e kept)"
 git clone -q . copy && mv copy/.git copy/old && mv copy/old copy/.git && git -C copy status --short
 git init -q --bare far && git push -q ./far HEAD:refs/heads/x && git -C far log --oneline x | wc -l
+git push -q ./kept.git HEAD:refs/heads/y && git -C kept.git log --oneline y | wc -l
 git bundle create -q all.bundle --all
 """
 
@@ -158,11 +190,15 @@ git bundle create -q all.bundle --all
 def test_git_itself_works_in_the_machine(root: Path) -> None:
     at = root.parent / "mounted"
     at.mkdir()
+    subprocess.run(["git", "init", "-q", "--bare", root / "kept.git"], check=True, capture_output=True)
+    kept = (root / "kept.git/config").read_text()
     who = " ".join(f"GIT_{one}_NAME=a GIT_{one}_EMAIL=a@b" for one in ("AUTHOR", "COMMITTER"))
     code, output, _ = mounted(root, at, f"export HOME=/nowhere {who}\n{WORK}")
     assert code == 0, output
-    assert output.split() == ["3", "3"]
-    assert not {".git", "HEAD"} & {one.name for one in root.rglob("*")}
+    assert output.split() == ["3", "3", "3"]
+    found = {str(one.relative_to(root)) for one in root.rglob("*") if one.name in {".git", "HEAD"}}
+    assert found == {"kept.git/HEAD"}
+    assert (root / "kept.git/config").read_text() == kept
     for place in (root, root / REPOSITORY, root / "tree", root / "copy", root / "far"):
         assert status(place) != 0, place
     # How it comes to the host: nothing of a bundle runs.

@@ -22,7 +22,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from capsem.processes.share.links import SAFE, as_link, read_target, seen, shown, target_at
-from capsem.processes.share.repositories import REPOSITORY, host_name, is_plain, machine_name
+from capsem.processes.share.repositories import (
+    REPOSITORY,
+    host_name,
+    in_question,
+    is_plain,
+    machine_name,
+    unmade_in,
+)
 from capsem.wire.fuse import WRITE_LIMIT, Attributes, Entry
 from capsem.workspace.guards import Guards
 from capsem.workspace.live import (
@@ -124,6 +131,10 @@ class Tree:
     def _may(self, act: str, path: str) -> None:
         if (why := self._unmade(path)) is not None:
             self._no(act, path, why)
+        for above, name in in_question(path):
+            with self._directory(above) as at:
+                if (why := unmade_in(at, name)) is not None:
+                    self._no(act, path, why)
 
     def _no(self, act: str, path: str, why: str) -> None:
         self._refused(act, path, why)
