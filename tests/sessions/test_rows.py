@@ -192,6 +192,19 @@ def test_what_was_asked_of_a_machine_has_its_rows_and_what_was_refused_was_never
     assert (decided[1]["rule"], decided[1]["line"]) == ("no-rm", 3)
 
 
+def test_who_attends_and_a_deadline_are_rows_of_events_whole() -> None:
+    told = [
+        {"type": "machine.attended", "run": "r-m-1", "exec": "host-1", "pid": 7, "as": "kill", "signal": 9},
+        {"type": "machine.deadline", "run": "r-m-1", "reason": "set", "after_ms": 5},
+        {"type": "machine.deadline_came", "run": "r-m-1", "after_ms": 5},
+    ]
+    made = batch(*told)
+    rows = [(found[5], json.loads(found[6])) for found in made.rows["events"]]
+    wanted = [(one["type"], {k: v for k, v in one.items() if k not in ("type", "run")}) for one in told]
+    assert rows == wanted
+    assert {name for name, found in made.rows.items() if found} == {"events"}
+
+
 def test_what_a_guest_says_has_its_rows_with_that_word_in_them() -> None:
     made = batch(*guest())
     (process,) = (row("process", one) for one in made.rows["process"])
