@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import struct
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -228,3 +232,90 @@ def test_a_file_system_without_attributes_has_none_to_keep(
         application.stage(change)
         application.commit()
     assert (made.root / "old").read_text() == "2"
+
+
+@contextlib.contextmanager
+def few_files(count: int) -> Iterator[None]:
+    """This process may have only so many files open, until it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (count, hard), "it is put back"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+def many(made: Made, directories: int, files: int) -> dict[str, str]:
+    """A layer that changes and adds that many files in each of so many directories; what the root then has."""
+    for number in range(directories):
+        place = made.root / f"d{number}"
+        place.mkdir()
+        for name in range(files):
+            (place / f"f{name}").write_text("1")
+    made.begin()
+    for number in range(directories):
+        place = made.upper / f"d{number}"
+        place.mkdir()
+        for name in range(files * 2):
+            (place / f"f{name}").write_text("2")
+        (made.upper / f"new{number}").mkdir()
+    return tree(made.upper)
+
+
+@pytest.mark.parametrize(("directories", "files"), [(1, 400), (300, 1)])
+def test_more_changes_than_files_may_be_open_are_taken_over(
+    make: Callable[[], Made], directories: int, files: int
+) -> None:
+    made = make()
+    wanted = many(made, directories, files)
+    with few_files(open_files() + 100):
+        apply(made)
+    assert tree(made.root) == wanted
+
+
+def test_more_changes_than_files_may_be_open_are_put_back(make: Callable[[], Made]) -> None:
+    made = make()
+    many(made, 300, 1)
+    before = tree(made.root)
+
+    def fail() -> None:
+        with Application(made.root, made.upper) as application:
+            for change in changes(made):
+                application.stage(change)
+            application.commit()
+            raise ZeroDivisionError
+
+    with few_files(open_files() + 100), pytest.raises(ZeroDivisionError):
+        fail()
+    assert tree(made.root) == before
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from capsule.overlay.apply import Application
+from capsule.overlay.layer import Overlays
+root, upper, state = map(Path, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+with Overlays(state).hold(None) as overlay, Application(root, upper) as application:
+    for _, change in overlay.changes():
+        application.stage(change)
+    application.commit()
+"""
+
+
+def test_where_no_more_files_may_be_open_nothing_is_touched_and_it_is_said(make: Callable[[], Made]) -> None:
+    made = make()
+    many(made, 300, 1)
+    before = tree(made.root)
+    words = [sys.executable, "-c", LIMITED, str(made.root), str(made.upper), str(made.state)]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert told.returncode != 0
+    assert "the changes lie in 301 directories" in told.stderr
+    assert "may have 128 files open at once" in told.stderr
+    assert tree(made.root) == before

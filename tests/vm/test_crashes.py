@@ -224,6 +224,72 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_made(home: Home, tmp_path: 
     assert qemus_of(home.path) == []
 
 
+@contextlib.contextmanager
+def small(place: Path, size: str) -> Iterator[Callable[[int], None]]:
+    """A file system of that size in a directory; what comes fills it up to so many bytes."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "full", place], check=True)
+
+    def filled(left: int) -> None:
+        (place / "filling").unlink(missing_ok=True)
+        space = os.statvfs(place)
+        with (place / "filling").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - left)
+
+    try:
+        yield filled
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.needs("root")
+def test_on_a_full_disk_machines_are_stopped_seen_and_deleted(home: Home) -> None:
+    home.capsem("list")
+    with small(home.path / "sessions", "64m") as filled:
+        try:
+            for name in ("one", "two"):
+                home.create("-n", name)
+            home.capsem("exec", "one", "--", "sh", "-c", "echo disk >/root/d; sync")
+            filled(0)
+            home.capsem("stop", "one")
+            assert home.info("one")["state"] == "stopped"
+            code, said = answered(home, "start", "one")
+            assert code != 0
+            assert "No space left" in said, "the control: nothing can be written"
+            os.kill(home.info("two")["status"]["pid"], signal.SIGKILL)
+            until(lambda: home.info("two")["state"] == "crashed", "its end is not seen")
+            os.kill(home.service(), signal.SIGKILL)
+            assert {one["name"] for one in json.loads(home.capsem("list", "--json"))} == {"one", "two"}
+            home.capsem("delete", "--force", "two")
+            (home.path / "sessions/filling").unlink()
+            home.capsem("start", "one")
+            assert home.text("exec", "one", "--", "cat", "/root/d") == "disk"
+            home.capsem("delete", "--force", "one")
+        finally:
+            home.end()
+    assert qemus_of(home.path) == []
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(
+    ("left", "told"), [(1 << 20, "a disk cannot be made"), (8 << 20, "the template cannot be kept")]
+)
+def test_a_disk_too_full_for_a_template_is_said(home: Home, left: int, told: str) -> None:
+    home.end()  # the service has the template in its memory
+    anew(home.path)
+    (home.path / "templates").mkdir(mode=0o700)
+    with small(home.path / "templates", "64m") as filled:
+        try:
+            filled(left)
+            code, said = answered(home, "create", "--image", "minimal", "-n", "first")
+            assert code != 0
+            assert told in said, said
+            assert "No space left" in said, said
+            assert [one.name for one in (home.path / "templates").iterdir()] == ["filling"]
+        finally:
+            home.end()
+    assert list((home.path / "sessions").iterdir()) == []
+
+
 @pytest.mark.needs("root")
 def test_a_full_disk_under_a_log_loses_nothing_and_lets_nothing_happen(
     home: Home, capsule_binary: Path

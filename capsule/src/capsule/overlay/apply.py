@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ _ACCESS = "system.posix_acl_access"
 _LABEL = "security.selinux"
 _KEPT_ATTRIBUTES = ("user.", _ACCESS, _LABEL)
 """Not among them: what gives the program in a file more than its user has (security.capability)."""
+_BESIDE = 64
+"""Files that may be open beside them: of whoever calls, and while something is removed."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -46,6 +49,7 @@ class Application:
         self._changes: list[tuple[Change, str]] = []
         self._undo: list[Callable[[], None]] = []
         self._modes: list[Callable[[], None]] = []
+        self._kept: dict[tuple[int, int], int] = {}
 
     def __enter__(self) -> Self:
         self._root_fd = self._directory(str(self._root))
@@ -112,6 +116,9 @@ class Application:
 
     def commit(self) -> None:
         """Put everything in its place, parents first; on an error everything is put back."""
+        parents = {change.path.rpartition("/")[0] for change, _ in self._changes}
+        deepest = max((change.path.count("/") for change, _ in self._changes), default=0)
+        self._stack.enter_context(_files_for(len(parents), deepest))
         self._journal.begin(self._root, self._staging.name, [self._step(*one) for one in self._changes])
         for change, name in self._changes:
             self._place(change, name)
@@ -170,8 +177,7 @@ class Application:
         self._later(parent, lambda fd: self._chmod(fd, last, change.before.mode, flags))
 
     def _mode_of(self, parent: int, last: str, mode: int, flags: int) -> None:
-        kept = os.dup(parent)
-        self._stack.callback(os.close, kept)
+        kept = self._keep(parent)
         self._modes.append(lambda: self._chmod(kept, last, mode, flags))
 
     @staticmethod
@@ -184,9 +190,17 @@ class Application:
 
     def _later(self, parent: int, step: Callable[[int], None]) -> None:
         """Remember how to undo, by a descriptor of the directory: its name may change meanwhile."""
-        kept = os.dup(parent)
-        self._stack.callback(os.close, kept)
+        kept = self._keep(parent)
         self._undo.append(lambda: step(kept))
+
+    def _keep(self, directory: int) -> int:
+        """A descriptor of a directory until all is over: one, however much changes in there."""
+        found = os.fstat(directory)
+        which = (found.st_dev, found.st_ino)
+        if which not in self._kept:
+            kept = self._kept[which] = os.dup(directory)
+            self._stack.callback(os.close, kept)
+        return self._kept[which]
 
     @contextlib.contextmanager
     def _parent(self, start: int, path: str, *, own: bool = False) -> Iterator[tuple[int, str]]:
@@ -206,6 +220,27 @@ class Application:
         descriptor = os.open(name, DIRECTORY, dir_fd=at)
         self._stack.callback(os.close, descriptor)
         return descriptor
+
+
+@contextlib.contextmanager
+def _files_for(directories: int, deepest: int) -> Iterator[None]:
+    """This process may have a descriptor of each directory open, beside what it has; as before when that is over."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = sum(1 for _ in Path("/dev/fd").iterdir()) + directories + 2 * deepest + _BESIDE
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        yield
+        return
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise OverlayError(
+            f"the changes lie in {directories} directories, and a process of yours may have {hard} files open at once; "
+            "nothing was changed",
+            next_step="take over one part after the other by naming paths, or raise the limit: ulimit -Hn",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextlib.contextmanager

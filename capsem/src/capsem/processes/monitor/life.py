@@ -149,8 +149,10 @@ def live(asked: Begin, ready: int, *, memory: int | None, state: int | None) -> 
             say(ready, b"ready\n")
     except CapsuleError as error:
         mine = error if isinstance(error, CapsemError) else CapsemError(str(error), next_step=error.next_step)
-        sys.stderr.write(f"capsem-process: {error}\n")
-        sys.stderr.flush()
+        # Where the disk is full its log takes nothing more; who waits is told all the same.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"capsem-process: {error}\n")
+            sys.stderr.flush()
         say(ready, msgspec.json.encode(told(mine)))
         return error.exit_code
     return 0

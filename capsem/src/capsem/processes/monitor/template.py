@@ -39,10 +39,18 @@ async def make(plan: MachinePlan, directory: Path) -> None:
     why: Exception | None = None
     for _ in range(TRIES):
         try:
+            # A disk that cannot be made is no fault of the image: that is said in its own words.
+            await _disk(plan, directory)
+        except OSError as error:
+            raise _no_room(error) from error
+        try:
             async with asyncio.timeout(BOOT_SECONDS[plan.accelerator]):
                 await _once(plan, directory)
         except (MachineError, TimeoutError) as error:
             why = error
+        except OSError as error:
+            # Booting again would not give it room.
+            raise _no_room(error) from error
         else:
             return
     reason = str(why) or f"its agent did not answer within {BOOT_SECONDS[plan.accelerator]:g} s"
@@ -54,14 +62,25 @@ async def make(plan: MachinePlan, directory: Path) -> None:
     ) from why
 
 
+def _no_room(error: OSError) -> MachineError:
+    return MachineError(
+        f"the template cannot be kept: {error.strerror or error}",
+        next_step="make room where CAPSEM_HOME is: capsem disk, capsem clean --dry-run",
+    )
+
+
+async def _disk(plan: MachinePlan, directory: Path) -> None:
+    if not plan.disk:
+        return
+    place = directory / "disk"
+    if plan.image.disk is None:
+        await asyncio.to_thread(blank_disk, place, plan.disk_mib)
+    else:
+        place.unlink(missing_ok=True)
+        await asyncio.to_thread(copy_disk, Path(plan.image.disk), place)
+
+
 async def _once(plan: MachinePlan, directory: Path) -> None:
-    if plan.disk:
-        place = directory / "disk"
-        if plan.image.disk is None:
-            await asyncio.to_thread(blank_disk, place, plan.disk_mib)
-        else:
-            place.unlink(missing_ok=True)
-            await asyncio.to_thread(copy_disk, Path(plan.image.disk), place)
     memory = memories.blank("memory", plan.memory_mib << 20)
     state = memories.blank("state")
     program = str(find_qemu())

@@ -35,6 +35,14 @@ class Known:
         self._records[record.id] = record
         return record
 
+    def noted(self, record: Record) -> Record:
+        """Keep what was found out of a machine; where that cannot be written it holds until it is found out again."""
+        try:
+            return self.put(record)
+        except OSError:
+            self._records[record.id] = record
+            return record
+
     def find(self, name: str) -> Record:
         """A machine by its name, its id, or the beginning of its id.
 

@@ -87,7 +87,7 @@ class Registry(Known):
                 status = None
         end = End(State(status.state)) if status is not None else ended(record)
         if (end.state, end.problem) != (record.state, record.problem) and record.id in self._records:
-            record = self.put(msgspec.structs.replace(record, state=end.state, problem=end.problem))
+            record = self.noted(msgspec.structs.replace(record, state=end.state, problem=end.problem))
         return record, status
 
     async def list(self) -> list[tuple[Record, Status | None]]:
@@ -426,7 +426,7 @@ class Registry(Known):
             # What was kept is still there unless the machine ran on from it.
             kept = places.suspended(directory).exists()
             state = State.SUSPENDED if kept else State.FAILED
-            self.put(msgspec.structs.replace(record, state=state, problem=error.message))
+            self.noted(msgspec.structs.replace(record, state=state, problem=error.message))
             raise
         self.watching.begin(record.id)
         return self.put(msgspec.structs.replace(record, state=State.RUNNING))
@@ -452,7 +452,7 @@ class Registry(Known):
             if not record.spec.persistent:
                 await self._remove(record)
                 return None
-            return self.put(msgspec.structs.replace(record, state=State.STOPPED, problem=None))
+            return self.noted(msgspec.structs.replace(record, state=State.STOPPED, problem=None))
 
     async def delete(self, record: Record, *, force: bool = False) -> None:
         """Remove a machine and everything of it but its log.
