@@ -17,9 +17,12 @@ from tests.capsem.processes.monitor.standing import USER
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("capsem_home"), pytest.mark.needs("pty")]
 
 
-async def test_keys_and_size_reach_the_command_and_the_terminal_is_as_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "told"), [((40, 100), b"40 100"), ((0, 0), b"24 80")])
+async def test_keys_and_size_reach_the_command_and_the_terminal_is_as_before(
+    tmp_path: Path, size: tuple[int, int], told: bytes
+) -> None:
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, 100))
+    termios.tcsetwinsize(theirs, size)
     before = termios.tcgetattr(theirs)
     async with served(tmp_path):
         line = "stty size; read word; echo got $word; exit 6"
@@ -35,7 +38,7 @@ async def test_keys_and_size_reach_the_command_and_the_terminal_is_as_before(tmp
                 while text not in shown:
                     shown.extend(await asyncio.to_thread(os.read, ours, 4096))
 
-        await until(b"40 100")
+        await until(told)
         os.write(ours, b"hello\r")
         await until(b"got hello")
         assert await asyncio.wait_for(process.wait(), 30) == 6

@@ -163,8 +163,12 @@ def test_what_a_killed_build_left_in_the_cache_goes_with_the_next(inputs: list[s
     left = proof.parent / "building-killed/root.tar"
     left.parent.mkdir()
     left.write_bytes(b"half of it")
+    other = paths.cache() / "roots/of-another-recipe/building-killed/root.tar"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"half of it")
     proof.unlink()
     subject.build(spec(), Silent())
+    assert not other.parent.exists()
     assert sorted(path.name for path in proof.parent.iterdir()) == ["base.squashfs", "packages", "sha256"]
 
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -86,3 +90,35 @@ def test_what_apt_refuses_comes_back_in_its_words(tmp_path: Path, monkeypatch: p
     )
     with pytest.raises(ImageError, match="building the root file system failed"):
         debian.bootstrap(recipe, tmp_path / "root.tar", Silent())
+
+
+@pytest.fixture
+def open_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary files go; the users of a namespace find it."""
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    place.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    yield place
+    shutil.rmtree(place)
+
+
+def left_in(room: Path) -> None:
+    """As an mmdebstrap that was killed leaves it: a tree that a user of its namespace owns."""
+    room.chmod(0o777)
+    made = 'mkdir "$1" && mkdir -p "$1/etc/private" && chmod 700 "$1/etc"'
+    words = ["mmdebstrap", "--unshare-helper", "sh", "-c", made, "sh", f"{room}/mmdebstrap.x"]
+    subprocess.run(words, check=True)
+    room.chmod(0o755)
+    shutil.rmtree(room, ignore_errors=True)
+    assert (room / "mmdebstrap.x/etc").exists(), "the control: we cannot remove it"
+
+
+@pytest.mark.needs("ordinary-user", "images")
+def test_what_a_killed_mmdebstrap_left_goes_with_its_build_or_before_the_next(open_directory: Path) -> None:
+    with debian._room() as room:
+        left_in(room)
+    assert not room.exists()
+    left_in(left := Path(tempfile.mkdtemp(prefix="capsem-build-")))
+    with debian._room():
+        assert not left.exists()
+    assert list(open_directory.iterdir()) == []

@@ -32,6 +32,12 @@ def test_none_of_that_name_says_which_there_are() -> None:
     with pytest.raises(NotFoundError) as raised:
         images.open_image("two")
     assert "images: one" in raised.value.next_step
+    assert raised.value.next_step.endswith("capsem image build")
+    with pytest.raises(NotFoundError) as raised:
+        images.open_image("minimal")
+    assert raised.value.next_step.endswith("capsem image build --recipe minimal"), (
+        "a recipe of that name comes along"
+    )
     with pytest.raises(NotFoundError):
         images.open_image("")
 

@@ -43,6 +43,18 @@ async def test_it_is_started_once_and_answers(capsem_home: Path) -> None:
     assert places.service_socket().stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.needs("ordinary-user")
+async def test_a_home_in_another_s_closed_directory_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (closed := tmp_path / "closed").mkdir(mode=0)
+    monkeypatch.setenv("CAPSEM_HOME", str(closed / "home"))
+    with pytest.raises(ServiceError, match="Permission denied") as caught:
+        await call("GET", "/machines")
+    assert str(closed) in caught.value.message
+    assert caught.value.next_step == "set CAPSEM_HOME to a directory of yours"
+
+
 async def test_a_service_that_was_killed_is_replaced(capsem_home: Path) -> None:
     assert await call("GET", "/machines") == []
     pid = int((capsem_home / "run/service.lock").read_text())

@@ -30,9 +30,9 @@ _PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def window() -> Size:
-    """This terminal's size."""
+    """This terminal's size; one that has none (expect, script) is of the usual one."""
     columns, rows = os.get_terminal_size(sys.stdin.fileno())
-    return Size(rows=max(1, rows), columns=max(1, columns))
+    return Size(rows=rows or 24, columns=columns or 80)
 
 
 @contextlib.contextmanager

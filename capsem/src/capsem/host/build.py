@@ -223,8 +223,10 @@ def _size(place: Path) -> int:
 
 
 def _made(spec: BuildSpec, place: Path, progress: Progress) -> tuple[Package, ...]:
-    for left in rooms.abandoned(place, ("building-",)):
-        rooms.clear(left)
+    # Those of other recipes, too: nobody may build them again.
+    for root in place.parent.iterdir():
+        for left in rooms.abandoned(root, ("building-",)):
+            rooms.clear(left)
     with rooms.room(place, "building-") as room:
         archive = Path(room, "root.tar")
         debian.bootstrap(spec.recipe, archive, progress, spec.lock or ())

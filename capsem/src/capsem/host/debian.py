@@ -12,6 +12,7 @@ import contextlib
 import os
 import shlex
 import ssl
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,10 +149,31 @@ def _room() -> Iterator[Path]:
     for left in rooms.abandoned(above, (_ROOM,)):
         with contextlib.suppress(FileNotFoundError):
             if left.lstat().st_uid == os.geteuid():
+                _emptied(left)
                 rooms.clear(left)
     with rooms.room(above, _ROOM) as place:
         place.chmod(0o755)
-        yield place
+        try:
+            yield place
+        finally:
+            _emptied(place)
+
+
+def _emptied(room: Path) -> None:
+    """Remove what users of a namespace own there, which ours may not: mmdebstrap that was killed leaves its tree."""
+    trees = list(room.iterdir())
+    if not trees or os.geteuid() == 0:
+        return
+    # Each one's own directory is ours to remove, once nothing is in it.
+    subprocess.run(
+        ["mmdebstrap", "--unshare-helper", "rm", "-rf", "--", *trees],
+        cwd="/",
+        capture_output=True,
+        check=False,
+    )
+    for tree in trees:
+        with contextlib.suppress(OSError):
+            tree.rmdir()
 
 
 def _mode() -> str:

@@ -46,7 +46,8 @@ def blank_disk(path: Path, size_mib: int) -> None:
     if done.returncode != 0:
         path.unlink(missing_ok=True)
         raise MachineError(
-            f"a disk cannot be made: {done.stderr.strip()}", next_step="is the file system of CAPSEM_HOME full?"
+            f"a disk cannot be made: {done.stderr.strip()}",
+            next_step="is the file system of CAPSEM_HOME full?",
         )
 
 

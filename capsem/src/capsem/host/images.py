@@ -124,7 +124,7 @@ def find(name_or_digest: str) -> Image:
             listed = ", ".join(sorted(known)) or "none"
             raise NotFoundError(
                 f"no image {name_or_digest!r}" if not fits else f"{name_or_digest!r} fits {len(fits)} images",
-                next_step=f"images: {listed}; build one with: capsem image build",
+                next_step=f"images: {listed}; build one with: capsem image build{_recipe(name_or_digest)}",
             )
         digest = fits[0]
     directory = paths.images() / digest
@@ -271,6 +271,13 @@ def remove(name_or_digest: str, *, unused_since: float | None = None) -> Image:
         with room(paths.images(), ".removed-") as grave:
             image.directory.rename(grave / "image")
     return image
+
+
+def _recipe(name: str) -> str:
+    """How to ask for an image of that name, where a recipe that comes along has it."""
+    from capsem.host import recipes  # only for an error
+
+    return f" --recipe {name}" if name != "default" and name in recipes.ours() else ""
 
 
 def users(digest: str) -> list[str]:

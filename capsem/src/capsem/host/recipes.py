@@ -28,10 +28,15 @@ def load(name_or_path: str) -> Recipe:
     else:
         path = _folder() / f"{name_or_path}.toml"
     if not path.exists():
-        ours = ", ".join(sorted(one.stem for one in _folder().glob("*.toml")))
-        raise NotFoundError(f"no recipe {name_or_path!r}", next_step=f"name a file, or one of: {ours}")
+        listed = ", ".join(ours())
+        raise NotFoundError(f"no recipe {name_or_path!r}", next_step=f"name a file, or one of: {listed}")
     text = _text(path)
     return parse(text, str(path), lambda name: _text(path.parent / name))
+
+
+def ours() -> list[str]:
+    """The names of those that come along."""
+    return sorted(one.stem for one in _folder().glob("*.toml"))
 
 
 def _text(path: Path) -> str:

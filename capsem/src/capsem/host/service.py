@@ -104,6 +104,11 @@ async def _asked(
             return _Answer(code, answer, told(fields), peer_process(writer.get_extra_info("socket")))
         finally:
             writer.close()
+    except PermissionError as error:
+        raise ServiceError(
+            f"{places.service_socket()}: {error.strerror}",
+            next_step="set CAPSEM_HOME to a directory of yours",
+        ) from error
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
         raise ServiceError(f"the service broke off: {error}", next_step=f"see {_log()}") from error
 
