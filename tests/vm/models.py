@@ -39,7 +39,8 @@ class Heard:
 class Models:
     """The server; requests under a wrong key get 401, as from the real ones.
 
-    `wants`: tools that Anthropic's calls one after another, with their input, where a request offers them.
+    `wants`: tools that a model calls one after another, with their input, where a request offers them; `SERVER__TOOL`,
+    before which each client puts something of its own.
     """
 
     def __init__(self, directory: Path, keys: Mapping[str, str]) -> None:
@@ -93,11 +94,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.endswith("/v1/messages/count_tokens"):
             self._answer(200, {"input_tokens": INPUT})
         elif path.endswith("/v1/responses"):
-            self._stream(_responses(json.loads(body)))
+            self._stream(_responses(json.loads(body), self.models.wants))
         elif path.endswith(":streamGenerateContent"):
-            self._stream([_generated()])
+            self._stream([_generated(json.loads(body), self.models.wants)])
         elif path.endswith(":generateContent"):
-            self._answer(200, _generated())
+            self._answer(200, _generated(json.loads(body), self.models.wants))
         else:
             self._answer(404, {"error": {"message": "there is no such thing"}})
 
@@ -169,10 +170,60 @@ def _messages(request: dict[str, Any], wants: list[tuple[str, dict[str, Any]]]) 
     ]
 
 
-def _responses(request: dict[str, Any]) -> list[dict[str, Any]]:
+def openai_results(request: dict[str, Any]) -> list[str]:
+    """What tools answered, as far as a request to OpenAI tells."""
+    return [
+        json.dumps(item["output"]) for item in request["input"] if item.get("type") == "function_call_output"
+    ]
+
+
+def openai_tools(request: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The functions that a request to OpenAI offers: the whole name of each, and how it is called by."""
+    found = {}
+    for tool in request.get("tools", ()):
+        for one in tool["tools"] if tool["type"] == "namespace" else [tool]:
+            name = str(one.get("name"))
+            found[name if one is tool else f"{tool['name']}__{name}"] = {
+                "name": name, **({} if one is tool else {"namespace": tool["name"]}),
+            }  # fmt: skip
+    return found
+
+
+def google_results(request: dict[str, Any]) -> list[str]:
+    """What tools answered, as far as a request to Google tells."""
+    parts = [part for content in request["contents"] for part in content.get("parts", ())]
+    return [json.dumps(part["functionResponse"]["response"]) for part in parts if "functionResponse" in part]
+
+
+def google_tools(request: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The functions that a request to Google offers: the whole name of each, and how it is called by."""
+    tools = [one for tool in request.get("tools", ()) for one in tool.get("functionDeclarations", ())]
+    return {one["name"]: {"name": one["name"]} for one in tools}
+
+
+def _wanted(
+    done: int, offered: dict[str, dict[str, str]], wants: list[tuple[str, dict[str, Any]]]
+) -> tuple[dict[str, str], dict[str, Any]] | None:
+    """The tool that is called next, and with what."""
+    if done >= len(wants):
+        return None
+    server, _, tool = wants[done][0].rpartition("__")
+    server = server.removeprefix("mcp__")
+    fits = [how for name, how in offered.items() if server in name and name.endswith(tool)]
+    return (fits[0], wants[done][1]) if fits else None
+
+
+def _responses(request: dict[str, Any], wants: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     """https://platform.openai.com/docs: streaming responses."""
+    done = len(openai_results(request))
+    wanted = _wanted(done, openai_tools(request), wants)
     text = {"type": "output_text", "text": WORD, "annotations": []}
     item = {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed", "content": [text]}
+    if wanted is not None:
+        item = {
+            "type": "function_call", "id": f"fc_{done}", "call_id": f"call_{done}", "status": "completed",
+            **wanted[0], "arguments": json.dumps(wanted[1]),
+        }  # fmt: skip
     begun = {
         "id": "resp_1",
         "object": "response",
@@ -188,8 +239,16 @@ def _responses(request: dict[str, Any]) -> list[dict[str, Any]]:
     where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     return [
         {"type": "response.created", "response": begun},
-        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
-        *({"type": "response.output_text.delta", **where, "delta": piece} for piece in (WORD[:4], WORD[4:])),
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**item, **({"content": []} if wanted is None else {"arguments": ""})},
+        },
+        *(
+            {"type": "response.output_text.delta", **where, "delta": piece}
+            for piece in (WORD[:4], WORD[4:])
+            if wanted is None
+        ),
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {
             "type": "response.completed",
@@ -198,9 +257,13 @@ def _responses(request: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _generated() -> dict[str, Any]:
+def _generated(request: dict[str, Any], wants: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """https://ai.google.dev/api: one answer of generateContent, which is a stream's only one here."""
-    content = {"role": "model", "parts": [{"text": WORD}]}
+    wanted = _wanted(len(google_results(request)), google_tools(request), wants)
+    part: dict[str, Any] = {"text": WORD}
+    if wanted is not None:
+        part = {"functionCall": {**wanted[0], "args": wanted[1]}}
+    content = {"role": "model", "parts": [part]}
     return {
         "candidates": [{"content": content, "finishReason": "STOP", "index": 0}],
         "usageMetadata": {

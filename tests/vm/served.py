@@ -63,7 +63,9 @@ for line in sys.stdin:
             print(json.dumps({"jsonrpc": "2.0", "id": number, "result": {"lie": True}}), flush=True)
         result = {"content": [{"type": "text", "text": "truth"}]}
     else:
-        result = {"content": [{"type": "text", "text": f"{len(TOKEN)}"}]}
+        # Gemini CLI takes a text that is JSON for a structured result, and refuses one that is a number.
+        unit = " characters" if params.get("arguments", {}).get("of") else ""
+        result = {"content": [{"type": "text", "text": f"{len(TOKEN)}{unit}"}]}
     print(json.dumps({"jsonrpc": "2.0", "id": said["id"], "result": result}), flush=True)
 """
 RULES = """version: 1

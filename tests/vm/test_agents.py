@@ -20,7 +20,20 @@ from capsem.host import recipes
 from capsem.host.build import BuildSpec, build
 from capsem.host.progress import Silent
 from tests.vm.marks import machines
-from tests.vm.models import ANTHROPIC, GOOGLE, INPUT, OPENAI, OUTPUT, WORD, Models, results
+from tests.vm.models import (
+    ANTHROPIC,
+    GOOGLE,
+    INPUT,
+    OPENAI,
+    OUTPUT,
+    WORD,
+    Models,
+    google_results,
+    google_tools,
+    openai_results,
+    openai_tools,
+    results,
+)
 from tests.vm.served import Stand
 from tests.vm.test_machines import Home
 from tests.vm.test_network import entries, sessions
@@ -166,6 +179,56 @@ def test_claude_uses_a_server_of_the_host(home: Home, models: Models, tmp_path: 
             ("block", "not-the-keys"),
         ]
         assert "keys are not measured" in home.text("timeline", "mcp", "--all")
+        home.capsem("verify", "mcp")
+    finally:
+        models.wants = []
+        home.capsem("delete", "--force", "mcp")
+
+
+CODEX_SERVER = (
+    'mcp_servers.tools={command="capsem", args=["mcp", "tools"], default_tools_approval_mode="approve", '
+    "startup_timeout_sec=300, tool_timeout_sec=300}"
+)
+GEMINI_SERVER = {"mcpServers": {"tools": {"command": "capsem", "args": ["mcp", "tools"], "trust": True}}}
+WITH_SERVER = {
+    # A model that it knows to search for tools is not offered them in its first request.
+    "codex": (*AGENTS["codex"].command, "-m", "gpt-4.1", "-s", "danger-full-access", "-c", CODEX_SERVER),
+    "gemini": AGENTS["gemini"].command,
+}
+READS = {"codex": (openai_tools, openai_results), "gemini": (google_tools, google_results)}
+"""What a request of theirs offers, and what tools answered in it."""
+
+
+@pytest.mark.parametrize("name", WITH_SERVER)
+def test_others_use_a_server_of_the_host(name: str, home: Home, models: Models, tmp_path: Path) -> None:
+    """As Claude Code does."""
+    agent = AGENTS[name]
+    offers, answers = READS[name]
+    models.wants = [("tools__length", {"of": "token"}), ("tools__length", {"of": "keys"})]
+    before = len(models.calls(agent.host))
+    more = ("--memory", "2G", "--policy", str(policy(tmp_path, agent, models)))
+    stand = Stand(home, tmp_path, "agents", more)
+    try:
+        place = "mkdir -p /root/.gemini && cat >/root/.gemini/settings.json"
+        home.capsem("exec", "mcp", "--", "sh", "-c", place, given=json.dumps(GEMINI_SERVER).encode())
+        words = (*WITH_SERVER[name], "Measure the token, then the keys.")
+        said = home.capsem("exec", "mcp", "--", *words, seconds=1500).decode()
+        bodies = [json.loads(one.body) for one in models.calls(agent.host)[before:]]
+        offered = {tool for body in bodies for tool in offers(body)}
+        assert WORD in said, (said, sorted(offered))
+        for tool, shown in (("length", True), ("send", True), ("delete", False)):
+            assert any(one.endswith((f"tools__{tool}", f"tools_{tool}")) for one in offered) is shown, offered
+        first, second = max((answers(body) for body in bodies), key=len)
+        assert str(len(stand.token)) in first
+        assert "keys are not measured" in second
+        calls = [line for line in stand.seen().splitlines() if '"tools/call"' in line]
+        assert len(calls) == 1
+        assert '"token"' in calls[0]
+        told = [entry for entry in stand.told() if entry["mcp"]["method"] == "tools/call"]
+        assert [(one["decision"]["action"], one["decision"]["rule"]["id"]) for one in told] == [
+            ("allow", "mcp.servers tools"),
+            ("block", "not-the-keys"),
+        ]
         home.capsem("verify", "mcp")
     finally:
         models.wants = []
