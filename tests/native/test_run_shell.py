@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import shlex
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,35 @@ class TestStopped:
         ]
         _, code = talk(["bash", "--norc", "-i"], capsule.workspace, lines, b"still-42")
         assert code == 4
+
+    def test_one_begun_in_the_background_has_the_settings_of_its_own_turn(self, capsule: Capsule) -> None:
+        script = "mode=$(stty -a | grep -o -e -*icanon); echo mo''de-$mode; read word; echo got-$word-"
+        line = shlex.join(capsule.command("sh", "-c", script))
+        lines = [
+            (b"bash-", b"PS1='at''-prompt '; set -b\n"),
+            # By then the shell edits its line, with a terminal that hands over every key.
+            (b"at-prompt ", f"(sleep 1; exec {line}) &\n".encode()),
+            (b"Stopped", b"fg\n"),
+            (b"mode-", b"word\n"),
+            (b"got-word-", b"exit 3\n"),
+        ]
+        said, code = talk(["bash", "--norc", "-i"], capsule.workspace, lines, b"got-word-")
+        assert code == 3, said
+        assert b"mode-icanon" in said
+
+    @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+    def test_one_that_stopped_itself_can_be_ended(self, capsule: Capsule, number: int) -> None:
+        look = "import os, signal; print('stops', flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
+        words = capsule.command("/usr/bin/python3", "-c", look)
+        with subprocess.Popen(words, cwd=capsule.workspace, stdout=subprocess.PIPE) as run:
+            assert run.stdout is not None
+            run.stdout.readline()
+            time.sleep(0.5)
+            run.send_signal(number)
+            try:
+                assert run.wait(20) == 128 + number
+            finally:
+                run.kill()
 
 
 class TestClosedStreams:

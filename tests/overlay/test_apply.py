@@ -104,6 +104,45 @@ def test_everything_is_taken_over(made: Made) -> None:
     assert (made.root / "setuid").stat().st_nlink == 1
 
 
+def test_several_names_of_one_file_are_taken_over_together(make: Callable[[], Made]) -> None:
+    made = make()
+    for name in ("a", "b", "c", "kept"):
+        os.link(made.root / "a", made.root / name) if name != "a" else (made.root / name).write_text("1")
+    made.begin()
+    made.whiteout("a")
+    (made.upper / "b").write_text("2")
+    (made.upper / "c").mkdir()
+    apply(made)
+    assert tree(made.root) == {"b": "644 2", "c": "755 /", "kept": "644 1"}
+
+
+def test_another_name_does_not_hide_what_the_host_changed(make: Callable[[], Made]) -> None:
+    made = make()
+    (made.root / "a").write_text("1")
+    os.link(made.root / "a", made.root / "b")
+    (made.root / "c").write_text("1")
+    made.begin()
+    for name in ("a", "b", "c"):
+        made.whiteout(name)
+    wanted = changes(made)
+    (made.root / "c").unlink()
+    (made.root / "c").mkdir()
+    (made.root / "c" / "host").write_text("host")
+
+    def fail() -> None:
+        with Application(made.root, made.upper) as application:
+            for change in wanted:
+                application.stage(change)
+            application.commit()
+
+    with pytest.raises(OverlayError, match="'c' changed on the host just now"):
+        fail()
+    assert {name: text for name, text in tree(made.root).items() if "/" not in name} == {
+        "a": "644 1", "b": "644 1", "c": "755 /",
+    }  # fmt: skip
+    assert (made.root / "c" / "host").read_text() == "host"
+
+
 def test_a_failure_on_the_way_puts_everything_back(made: Made) -> None:
     before = tree(made.root)
     wanted = changes(made)

@@ -50,6 +50,19 @@ def test_a_prompt_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Target.of(typed) == Target(MAIN, "typed", os.path.realpath(__file__), awaits=False)
 
 
+def test_the_script_of_a_process_that_multiprocessing_began_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = types.ModuleType("__mp_main__")
+    script.__file__ = __file__
+    monkeypatch.setitem(sys.modules, "__mp_main__", script)
+
+    def tool() -> None: ...
+
+    tool.__module__, tool.__qualname__ = "__mp_main__", "tool"
+    assert Target.of(tool) == Target(MAIN, "tool", os.path.realpath(__file__), awaits=False)
+
+
 def test_a_script_is_loaded_by_path_with_its_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "job.py"
     script.write_text("def f():\n    return __name__\nif __name__ == '__main__':\n    raise SystemExit\n")

@@ -28,6 +28,8 @@ impl RawMode {
         // SAFETY: all-zero is a valid structure, and both calls are given valid ones.
         unsafe {
             let mut before: libc::termios = std::mem::zeroed();
+            // In the background this stops us until the shell's `fg`: till then the settings are those of its prompt.
+            check(libc::tcdrain(terminal).into())?;
             check(libc::tcgetattr(terminal, &raw mut before).into())?;
             let mut raw = before;
             libc::cfmakeraw(&raw mut raw);

@@ -428,6 +428,10 @@ impl Relay<'_> {
                     state.interrupts += 1;
                     if state.interrupts == 1 {
                         self.signal(other);
+                        if matches!(other, libc::SIGHUP | libc::SIGTERM) {
+                            // One that stopped itself would never hear of it: nobody in its session continues it.
+                            self.signal(libc::SIGCONT);
+                        }
                     } else {
                         let code = 128 + other as u8;
                         let exit = Exit {

@@ -50,6 +50,7 @@ class Application:
         self._undo: list[Callable[[], None]] = []
         self._modes: list[Callable[[], None]] = []
         self._kept: dict[tuple[int, int], int] = {}
+        self._moved: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         self._root_fd = self._directory(str(self._root))
@@ -140,8 +141,10 @@ class Application:
 
     def _place(self, change: Change, staged: str) -> None:
         with self._parent(self._root_fd, change.path) as (parent, last):
-            now = look(parent, last)
-            if (now.kind, now.ctime) != (change.before.kind, change.before.ctime) and now.kind != "directory":
+            now, was = look(parent, last), change.before
+            # Moving one name of a file away is a change of all its names.
+            changed = now.ctime != self._moved.get(was.inode, was.ctime) and now.kind != "directory"
+            if (now.kind, now.inode) != (was.kind, was.inode) or changed:
                 raise OverlayError(
                     f"{change.path!r} changed on the host just now; everything was put back",
                     next_step="run it again",
@@ -169,6 +172,8 @@ class Application:
 
     def _away(self, parent: int, last: str, kept: str) -> None:
         os.rename(last, kept, src_dir_fd=parent, dst_dir_fd=self._staging_fd)
+        moved = look(self._staging_fd, kept)
+        self._moved[moved.inode] = moved.ctime
         self._later(parent, lambda fd: os.rename(kept, last, src_dir_fd=self._staging_fd, dst_dir_fd=fd))
 
     def _mode(self, parent: int, last: str, change: Change) -> None:

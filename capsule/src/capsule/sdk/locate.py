@@ -28,6 +28,8 @@ from capsule.sdk import inside
 
 MAIN: Final = "__capsule_main__"
 """The name under which the program's main script is imported inside."""
+_MAINS: Final = ("__main__", "__mp_main__")
+"""What it is called outside: the second in processes that multiprocessing did not fork."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Target:
         awaits = inspect.iscoroutinefunction(function)
         loaded = sys.modules.get(module)
         file = getattr(loaded, "__file__", None)
-        if module == "__main__":
+        if module in _MAINS:
             spec = getattr(loaded, "__spec__", None)
             if spec is not None:
                 return cls(spec.name, qualname, os.path.realpath(file) if file else None, awaits)
