@@ -135,8 +135,11 @@ def test_another_name_does_not_hide_what_the_host_changed(make: Callable[[], Mad
                 application.stage(change)
             application.commit()
 
-    with pytest.raises(OverlayError, match="'c' changed on the host just now"):
+    with pytest.raises(OverlayError, match="'c' changed on the host just now") as caught:
         fail()
+    assert "capsule apply --force" in str(caught.value)
+    # What the message says: moving a name away and back is a change too.
+    assert all(change.conflict for change in changes(made))
     assert {name: text for name, text in tree(made.root).items() if "/" not in name} == {
         "a": "644 1", "b": "644 1", "c": "755 /",
     }  # fmt: skip

@@ -71,6 +71,15 @@ def test_a_reviewer_is_told_what_is_dropped() -> None:
     assert any("hard links" in note for note in change.notes)
 
 
+def test_a_reviewer_is_told_that_a_mode_reaches_other_names() -> None:
+    change = judge("x", Entry("file", 0o600, 3), Entry("file", 0o644, 3, links=3), same=True)
+    assert change is not None
+    assert any("all 3 hard links" in note for note in change.notes)
+    alone = judge("x", Entry("file", 0o600, 3), Entry("file", 0o644, 3), same=True)
+    assert alone is not None
+    assert alone.notes == ()
+
+
 @pytest.mark.parametrize(
     ("path", "target", "out"),
     [

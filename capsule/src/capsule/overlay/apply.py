@@ -28,6 +28,7 @@ from capsule.overlay.journal import Journal, Step
 from capsule.overlay.layer import DIRECTORY, look, open_file, open_own, remove_tree
 from capsule.overlay.manifest import OverlayError
 
+_LOOK = "what was put back counts as changed since: look at `capsule diff`, then: capsule apply --force"
 _PIECE = 1 << 20
 _ACCESS = "system.posix_acl_access"
 _LABEL = "security.selinux"
@@ -147,7 +148,7 @@ class Application:
             if (now.kind, now.inode) != (was.kind, was.inode) or changed:
                 raise OverlayError(
                     f"{change.path!r} changed on the host just now; everything was put back",
-                    next_step="run it again",
+                    next_step=_LOOK,
                 )
             if change.action == "mode":
                 self._mode(parent, last, change)
@@ -165,7 +166,7 @@ class Application:
             if look(parent, last).kind != "absent":
                 raise OverlayError(
                     f"{change.path!r} appeared on the host just now; everything was put back",
-                    next_step="run it again",
+                    next_step=_LOOK,
                 )
             os.rename(staged, last, src_dir_fd=self._staging_fd, dst_dir_fd=parent)
             self._later(parent, lambda fd: os.unlink(last, dir_fd=fd))

@@ -121,6 +121,9 @@ def judge(
         return Change(path, "changed", lower, upper, conflict=conflict, notes=notes) if changed else None
     if not same:
         return Change(path, "changed", lower, upper, conflict=conflict, notes=notes)
+    if lower.links > 1:
+        # The file stays, so this reaches names that the run may not have seen, also outside of the directory.
+        notes = (*notes, f"all {lower.links} hard links of the host's file get this mode")
     return Change(path, "mode", lower, upper, conflict=conflict, notes=notes) if modes else None
 
 
