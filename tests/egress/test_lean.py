@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hyperframe.frame import DataFrame
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http
@@ -49,6 +50,12 @@ def test_messages_are_still_made() -> None:
     assert capsule.egress.lean
     assert http.Response.make(200, b"x").content == b"x"
     assert http.Request.make("GET", "https://a.example/x").host == "a.example"
+
+
+def test_a_frame_s_body_is_not_written_out_for_a_log() -> None:
+    frame = DataFrame(1, b"what it carries")
+    assert "7768" not in repr(frame)  # its first two bytes, as hyperframe shows them
+    assert b"what it carries" in frame.serialize()
 
 
 def _pair() -> tuple[SSL.Connection, SSL.Connection]:

@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers.http._events import RequestHeaders
 
 from capsule.egress.flooding import Flooding
 from capsule.egress.interception import Driver, Settle
+from capsule.egress.joining import joined
 from capsule.egress.verdict import BLOCKED
 
 HEAD_LIMIT = 128 << 10
@@ -213,6 +214,10 @@ class _Windowed(_http_h2.BufferedH2Connection):
         """As h2's, with our window for the whole connection."""
         super(_http_h2.BufferedH2Connection, self).initiate_connection()
         self.increment_flow_control_window(CONNECTION_WINDOW - self.inbound_flow_control_window)
+
+    def receive_data(self, data: Any) -> list[h2.events.Event]:
+        """As h2's, with data that came in several frames as one event."""
+        return joined(super().receive_data(data))
 
 
 class _Measured(_http2.Http2Connection):

@@ -1,7 +1,8 @@
 """What mitmproxy does on every message and this process need not: run-time type checks, case folding by text, copies.
 
-Needs mitmproxy 12 and pyOpenSSL. Importing it changes three classes of mitmproxy for this process alone; what they
-answer stays the same, which `tests/egress/test_lean.py` compares. Bytes of TLS are read into one buffer of this
+Needs mitmproxy 12, hyperframe 6 and pyOpenSSL. Importing it changes classes of theirs for this process alone; what they
+answer stays the same, which `tests/egress/test_lean.py` compares, but for how a frame of HTTP/2 is shown: h2 asks that
+of each one, for a log that nobody keeps. Bytes of TLS are read into one buffer of this
 process, record after record, and leave it in one piece: one thread only. Refuses nothing.
 
     import capsule.egress.lean          # `layers` does, before the first connection
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hyperframe.frame import Frame
 from mitmproxy import http
 from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events
@@ -107,6 +109,7 @@ def _tls_interact(self: layers_tls.TLSLayer) -> Any:
         yield commands.SendData(self.conn, _ffi.buffer(_BUFFER, got)[:])
 
 
+setattr(Frame, "__repr__", object.__repr__)  # noqa: B010
 setattr(layers_tls.TLSLayer, "receive_data", _receive_data)  # noqa: B010
 setattr(layers_tls.TLSLayer, "tls_interact", _tls_interact)  # noqa: B010
 for _name, _method in (("get_all", _values), ("get", _value), ("__getitem__", _item), ("__contains__", _has)):
