@@ -144,7 +144,7 @@ def test_only_declared_dependencies_are_imported() -> None:
     allowed = set(sys.stdlib_module_names) | {"capsule"}
     allowed |= {"blake3", "click", "cryptography", "msgspec", "rich", "ruamel"}
     # The extra `egress`, and what mitmproxy's layers are made of.
-    allowed |= {"OpenSSL", "dns", "genai_prices", "h11", "h2", "keyring", "mitmproxy"}
+    allowed |= {"OpenSSL", "dns", "genai_prices", "h11", "h2", "hyperframe", "keyring", "mitmproxy"}
     # The same extra, for rules.
     allowed |= {"cel_expr_python", "re2"}
     # The extra `detection`.

@@ -56,8 +56,13 @@ def test_every_spelling_is_replaced(spelled: bytes) -> None:
     assert (len(same), count) == (len(spelled), 1)
 
 
+def _ends_clearly(value: str) -> bool:
+    """One that ends in backslashes is found, and one that belongs to what follows may go with it."""
+    return not value.endswith("\\")
+
+
 @given(
-    value=st.text("abcdefgh\"\\\\'/é", min_size=6, max_size=20),
+    value=st.text("abcdefgh\"\\\\'/é", min_size=6, max_size=20).filter(_ends_clearly),
     depth=st.integers(1, 3),
     cut=st.integers(1, 200),
     raw=st.booleans(),
