@@ -45,9 +45,9 @@ async def test_it_is_started_once_and_answers(capsem_home: Path) -> None:
 
 @pytest.mark.needs("ordinary-user")
 async def test_a_home_in_another_s_closed_directory_is_told_as_such(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsem_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (closed := tmp_path / "closed").mkdir(mode=0)
+    (closed := capsem_home / "closed").mkdir(mode=0o400)  # may be read, and so removed, but not entered
     monkeypatch.setenv("CAPSEM_HOME", str(closed / "home"))
     with pytest.raises(ServiceError, match="Permission denied") as caught:
         await call("GET", "/machines")
