@@ -25,7 +25,7 @@ from OpenSSL import SSL
 from benchmarks.measure import NotWorkingError, Row, save, summarise, table, version
 from benchmarks.proxies import SERVER, all_peers, need
 from tests.egress.certificates import make
-from tests.egress.supervisor import Daemon, Run, Stage, host, plan
+from tests.egress.supervisor import Daemon, Run, Stage, host, plan, processor_seconds
 
 NAME, PORT = "a.example", SERVER
 GIB = 1 << 30
@@ -109,12 +109,6 @@ def megabytes(argv: list[str], stage: Stage | None = None) -> float:
     return float(speed) / 1e6
 
 
-def cpu(pid: int) -> float:
-    """Processor seconds of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def floor(directory: Path) -> int:
     """MB/s of one core that take TLS off and put it on again and do nothing else, in the pieces that egress moves."""
     ours, theirs = SSL.Context(SSL.TLS_SERVER_METHOD), SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -157,10 +151,10 @@ def transfers(
     curl, facts = need("curl"), dict[str, object]()
     run = session("large", "always")
     trust = ["--cacert", str(directory / "authority.pem")]
-    before = cpu(daemon.process.pid)
+    before = daemon.spent()
     inspected = [megabytes([curl, "--http1.1", *trust, f"https://{NAME}/large"], stage) for _ in range(3)]
     facts["1 GiB inspected, MB/s"] = [round(value) for value in inspected]
-    facts["1 GiB inspected, MB/s of one core"] = round(3 * GIB / 1e6 / (cpu(daemon.process.pid) - before))
+    facts["1 GiB inspected, MB/s of one core"] = round(3 * GIB / 1e6 / (daemon.spent() - before))
     facts["TLS off and on again and nothing else, MB/s of one core"] = floor(directory)
     facts["1 GiB inspected over HTTP/2, MB/s"] = round(
         megabytes([curl, *trust, f"https://{NAME}/large"], stage)
@@ -227,14 +221,14 @@ def main() -> None:
                 for name, port, pid in ways[turn % len(ways) :] + ways[: turn % len(ways)]:
                     inside = name == "capsule-egress"
                     url = f"https://{NAME}/small" if inside else f"https://localhost:{PORT}/small"
-                    before, start = cpu(pid) if pid else 0.0, time.perf_counter()
+                    before, start = processor_seconds(pid) if pid else 0.0, time.perf_counter()
                     argv = loaded(log, count, clients, url, port)
                     if inside:
                         stage.run(*argv, timeout=300)
                     else:
                         subprocess.run(argv, capture_output=True, check=True)
                     walls[name] += time.perf_counter() - start
-                    works[name] += cpu(pid) - before if pid else 0.0
+                    works[name] += processor_seconds(pid) - before if pid else 0.0
                     measured.setdefault(name, []).extend(times(log, count))
             for name, _, pid in ways:
                 facts[f"{name}, {clients} connections, requests/s"] = round(ROUNDS * count / walls[name])

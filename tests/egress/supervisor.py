@@ -91,6 +91,12 @@ class Stage:
         self.descriptors = []
 
 
+def processor_seconds(pid: int) -> float:
+    """What a process has used (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Daemon:
     """A really started capsule-egress."""
 
@@ -112,6 +118,10 @@ class Daemon:
                 env={**os.environ, "CAPSULE_EGRESS_IDLE": str(idle)},
                 cwd="/",
             )
+
+    def spent(self) -> float:
+        """Processor seconds up to now."""
+        return processor_seconds(self.process.pid)
 
     def memory(self) -> int:
         """Bytes resident now."""

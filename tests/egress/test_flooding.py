@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import h2.events
@@ -40,12 +38,6 @@ def test_a_burst_is_forgotten_and_a_flood_is_not() -> None:
     assert not any([slow.too_many(ping, each / PACE) for each in range(20_000)])  # noqa: C419 - all
 
 
-def spent(pid: int) -> float:
-    """Processor seconds of a process: how long it kept others waiting, however busy the host is."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 @pytest.mark.needs("userns", "unshare", "curl")
 @pytest.mark.parametrize("kind", ["ping", "settings", "priority", "empty", "reset"])
 def test_a_flood_ends_and_others_go_on(session: Any, upstream: Upstream, kind: str) -> None:
@@ -53,9 +45,10 @@ def test_a_flood_ends_and_others_go_on(session: Any, upstream: Upstream, kind: s
     assert inside.client("flood", "a.example", kind, "150").out == "answered\n", (
         "the control: that many are no flood"
     )
-    began = spent(inside.run.daemon.process.pid)
+    # What it costs, which is how long it keeps others waiting, however busy the host is.
+    began = inside.run.daemon.spent()
     done = inside.client("flood", "a.example", kind, "60000")
     assert done.out in {"calm\n", "closed\n"}, done  # what it still sent may cost it the last word
     assert inside.curl("https://a.example/other").out == "hello /other"
-    assert spent(inside.run.daemon.process.pid) - began < 3
+    assert inside.run.daemon.spent() - began < 3
     assert "carry nothing" in inside.run.record("egress.tcp")["decision"]["reason"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from capsule.rules.entry import address_of, event_of, text, words
+from capsule.rules.entry import address_of, event_of, seconds, text, words
 from tests.sessions.recorded import PYTHON, denied, exec_, http, write
 
 TIME = "2026-11-25T19:13:30.574058Z"
@@ -87,3 +87,8 @@ def test_texts() -> None:
     assert words(["a", 3, {"bytes": "Yg=="}]) == ["a", "b"]
     assert words("ab") == []
     assert address_of("tcp:1.2.3.4:x") == {"address": "tcp:1.2.3.4:x"}
+
+
+def test_milliseconds_are_shown_as_seconds() -> None:
+    assert [seconds(value) for value in (0, 1500, 60_000)] == ["0 s", "1.5 s", "60 s"]
+    assert [seconds(value) for value in (None, "1", 1.5, 1 << 53, 10**400)] == [None] * 5

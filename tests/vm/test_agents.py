@@ -145,6 +145,18 @@ def test_one_turn(name: str, home: Home, models: Models, tmp_path: Path) -> None
         home.capsem("delete", "--force", name)
 
 
+def one_carried_and_one_refused(stand: Stand) -> None:
+    """Of two calls: what the server had, and what the log tells."""
+    calls = [line for line in stand.seen().splitlines() if '"tools/call"' in line]
+    assert len(calls) == 1
+    assert '"token"' in calls[0]
+    told = [entry for entry in stand.told() if entry["mcp"]["method"] == "tools/call"]
+    assert [(one["decision"]["action"], one["decision"]["rule"]["id"]) for one in told] == [
+        ("allow", "mcp.servers tools"),
+        ("block", "not-the-keys"),
+    ]
+
+
 def test_claude_uses_a_server_of_the_host(home: Home, models: Models, tmp_path: Path) -> None:
     """A tool's answer comes to the model, a refusal of a rule too; what no call reaches the model is not offered."""
     agent = AGENTS["claude"]
@@ -170,14 +182,7 @@ def test_claude_uses_a_server_of_the_host(home: Home, models: Models, tmp_path: 
         assert not first.get("is_error")
         assert "keys are not measured" in json.dumps(second["content"])
         assert second["is_error"] is True
-        calls = [line for line in stand.seen().splitlines() if '"tools/call"' in line]
-        assert len(calls) == 1
-        assert '"token"' in calls[0]
-        told = [entry for entry in stand.told() if entry["mcp"]["method"] == "tools/call"]
-        assert [(one["decision"]["action"], one["decision"]["rule"]["id"]) for one in told] == [
-            ("allow", "mcp.servers tools"),
-            ("block", "not-the-keys"),
-        ]
+        one_carried_and_one_refused(stand)
         assert "keys are not measured" in home.text("timeline", "mcp", "--all")
         home.capsem("verify", "mcp")
     finally:
@@ -221,14 +226,7 @@ def test_others_use_a_server_of_the_host(name: str, home: Home, models: Models, 
         first, second = max((answers(body) for body in bodies), key=len)
         assert str(len(stand.token)) in first
         assert "keys are not measured" in second
-        calls = [line for line in stand.seen().splitlines() if '"tools/call"' in line]
-        assert len(calls) == 1
-        assert '"token"' in calls[0]
-        told = [entry for entry in stand.told() if entry["mcp"]["method"] == "tools/call"]
-        assert [(one["decision"]["action"], one["decision"]["rule"]["id"]) for one in told] == [
-            ("allow", "mcp.servers tools"),
-            ("block", "not-the-keys"),
-        ]
+        one_carried_and_one_refused(stand)
         home.capsem("verify", "mcp")
     finally:
         models.wants = []

@@ -18,6 +18,7 @@ from capsem.vm.remote import Address, field_problem, parse_address
 )
 def test_what_an_address_names(url: str, found: Address) -> None:
     assert parse_address(url) == found
+    assert parse_address(found.url) == found
 
 
 @pytest.mark.parametrize(

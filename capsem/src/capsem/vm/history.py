@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from capsule.rules.entry import seconds
+
 _PREFIX = "machine."
 _QUIET = {"marked", "exit"}
 
@@ -98,8 +100,8 @@ def _attended(entry: dict[str, Any], commands: dict[str, str]) -> str:
 
 
 def _after(entry: dict[str, Any], words: str) -> str:
-    after = entry.get("after_ms")
-    return f"{words}{after / 1000:g} s" if isinstance(after, int) and abs(after) < 1 << 53 else ""
+    after = seconds(entry.get("after_ms"))
+    return "" if after is None else words + after
 
 
 def _ends(entries: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:

@@ -49,6 +49,12 @@ class Address:
     port: int
     target: str
 
+    @property
+    def url(self) -> str:
+        """What `parse_address` makes this of."""
+        scheme, usual = ("https", 443) if self.secure else ("http", 80)
+        return f"{scheme}://{self.host}{'' if self.port == usual else f':{self.port}'}{self.target}"
+
 
 def parse_address(untrusted_url: str) -> Address:
     """What a URL names.

@@ -88,7 +88,8 @@ def command(policy: str | None, only: tuple[str, ...], as_json: bool, only_list:
     reference = policy_in_force(policy, Path.cwd())
     # Every problem of the policy is said now, once, and not once for each attack.
     egress = compile_policy(load_policy(reference)).network.egress
-    sources = [secret.source.env for secret in egress.secrets] if egress is not None else []
+    sources = [secret.source for secret in egress.secrets] if egress is not None else []
+    variables = [source.env for source in sources if source.env is not None]
     width = min(100, shutil.get_terminal_size((80, 24)).columns)
     colour = sys.stdout.isatty()
     results: list[Result] = []
@@ -96,7 +97,6 @@ def command(policy: str | None, only: tuple[str, ...], as_json: bool, only_list:
     progress = Progress(len(cases), shown=not as_json, bar=sys.stderr.isatty())
     if not as_json:
         terminal.say(f"attacking {terminal.near(reference)}: {len(cases)} attack{'s' * (len(cases) != 1)}")
-    variables = [name for name in sources if name is not None]
     with Arena(capsule=str(find_binary()), extends=reference, variables=variables) as arena:
         for case in cases:
             progress.at(len(results), case.id)

@@ -177,12 +177,15 @@ class Deciding:
 
     def _names(self, request: http.Request, story: Story) -> Uploads | Names | Fields | None:
         """What looks at the names in a body that nobody looks at whole, where one decides anything."""
-        kind = self._heeded(request, story)
-        if kind is None:
-            return None
-        if kind in {"multipart", "untyped"}:
-            return Uploads() if kind == "multipart" else Fields()
-        return Names(framed=kind == "spoken")
+        match self._heeded(request, story):
+            case None:
+                return None
+            case "multipart":
+                return Uploads()
+            case "untyped":
+                return Fields()
+            case kind:
+                return Names(framed=kind == "spoken")
 
     def _asked_in_body(self, request: http.Request, story: Story, body: bytes | None) -> Verdict | None:
         if self._heeded(request, story) is None:

@@ -112,9 +112,8 @@ class Filling:
         secrets, place = self._vault.secrets, self._place
         now_ms = time.time_ns() // 1_000_000
         headers = request.headers.fields
-        method = request.data.method.decode(
-            "utf-8", "surrogateescape"
-        )  # as sent: `method` has it in capitals
+        # As it was sent: `request.method` has it in capitals.
+        method = request.data.method.decode("utf-8", "surrogateescape")
         outgoing = Outgoing(method, place.name, place.hello is not None, request.data.path, headers)
         credential = entry.credential if entry is not None else None
         if credential is not None and (why := foreign(secrets, credential, outgoing)) is not None:

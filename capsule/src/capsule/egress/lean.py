@@ -2,8 +2,8 @@
 
 Needs mitmproxy 12, hyperframe 6 and pyOpenSSL. Importing it changes classes of theirs for this process alone; what they
 answer stays the same, which `tests/egress/test_lean.py` compares, but for how a frame of HTTP/2 is shown: h2 asks that
-of each one, for a log that nobody keeps. Bytes of TLS are read into one buffer of this
-process, record after record, and leave it in one piece: one thread only. Refuses nothing.
+of each one, for a log that nobody keeps. Bytes of TLS are read into one buffer of this process, record after record,
+and leave it in one piece: one thread only. Refuses nothing.
 
     import capsule.egress.lean          # `layers` does, before the first connection
 """

@@ -66,6 +66,11 @@ def words(value: Any) -> list[str]:
     return [shown for item in value if (shown := text(item)) is not None] if isinstance(value, list) else []
 
 
+def seconds(value: Any) -> str | None:
+    """A whole number of milliseconds as a person reads it; nothing else is one, nor what no clock counts to."""
+    return f"{value / 1000:g} s" if isinstance(value, int) and abs(value) < 1 << 53 else None
+
+
 def section(event: Mapping[str, Any], name: str) -> Json:
     """A section of an event or entry; empty where it has none."""
     found = event.get(name)

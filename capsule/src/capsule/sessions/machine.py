@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from capsule.rules.entry import section, text
+from capsule.rules.entry import seconds, section, text
 
 PREFIX, GUEST = "machine.", "guest."
 MOST_COMMANDS = 4096
@@ -160,14 +160,11 @@ def _dial(event: Json) -> Step | None:
 
 
 def _deadline(event: Json, *, came: bool) -> Step:
-    after = event.get("after_ms")
-    seconds = f"{after / 1000:g} s" if isinstance(after, int) and abs(after) < 1 << 53 else "?"
+    after = seconds(event.get("after_ms")) or "?"
     if came:
-        return Step("noted", f"its time of {seconds} was over")
-    reason = text(event.get("reason")) or "?"
-    return Step(
-        "noted", f"deadline {reason}" if after is None else f"deadline {reason}: ends after {seconds}", "host"
-    )
+        return Step("noted", f"its time of {after} was over")
+    then = "" if event.get("after_ms") is None else f": ends after {after}"
+    return Step("noted", f"deadline {text(event.get('reason')) or '?'}{then}", "host")
 
 
 def _life(what: str, event: Json) -> Step | None:

@@ -371,12 +371,8 @@ class Remote:
 
     def _without(self, why: str, step: str) -> Callable[[Spoken], bytes]:
         """What is answered where there is no stream of events."""
-        secure, host, port, target = (
-            self._address.secure, self._address.host, self._address.port, self._address.target,
-        )  # fmt: skip
-        scheme, usual = ("https", 443) if secure else ("http", 80)
-        url = f"{scheme}://{host}{'' if port == usual else f':{port}'}{target}"
-        return partial(self._failed, why=f"no events from {self._place} at {url}: {why}; {step}")
+        said = f"no events from {self._place} at {self._address.url}: {why}; {step}"
+        return partial(self._failed, why=said)
 
     async def _attended(self, ready: asyncio.Future[Callable[[Spoken], bytes] | None]) -> None:
         fields = {**self._fields, **Speaking().fields(posts=False)}

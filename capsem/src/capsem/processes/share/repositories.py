@@ -28,6 +28,11 @@ def is_plain(name: str) -> bool:
     return name not in _SAID and name not in _NAMES
 
 
+def _is_alike(above: str, name: str) -> bool:
+    """Whether it is one and the same on both sides there."""
+    return is_plain(name) or REPOSITORY in above.split("/")
+
+
 def host_name(at: int, above: str, name: str) -> str:
     """What the host calls a name of a machine.
 
@@ -39,7 +44,7 @@ def host_name(at: int, above: str, name: str) -> str:
     Raises:
         OSError: EPERM; a machine does not say that.
     """
-    if is_plain(name) or REPOSITORY in above.split("/"):
+    if _is_alike(above, name):
         return name
     if name in _NAMES:
         raise fault(errno.EPERM)
@@ -56,7 +61,7 @@ def _is_there(at: int, name: str) -> bool:
 
 def machine_name(at: int, above: str, name: str) -> str | None:
     """What a machine calls a name of the host; None: it is not shown. Arguments as of `host_name`."""
-    if is_plain(name) or REPOSITORY in above.split("/"):
+    if _is_alike(above, name):
         return name
     said = _NAMES.get(name, name)
     return said if host_name(at, above, said) == name else None
