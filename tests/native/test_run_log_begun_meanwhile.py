@@ -148,26 +148,33 @@ until("stop")
             WAIT
             + f"""
 print("ready", flush=True)
-while not os.path.exists("stop"):
+while not os.path.exists("rest"):
     for n in range(200):
         name = f"audit/{{n % 20}}.log"
         try: {act}
         except OSError: pass
+    time.sleep(0.002)
+print("rests", flush=True)
+until("stop")
 """
         )
         attacker = Attacker(capsule, script)
         begun = []
         for n in range(20):
             code, why = begin(capsule, f"audit/{n}.log")
-            # It may be refused: the way to it keeps changing, or the name.
+            # It may be refused, each time even: the way to it keeps changing, or the name.
             assert code in (0, 125), why
             if code == 0:
-                begun.append(n)
+                begun.append(f"audit/{n}.log")
+        (capsule.workspace / "rest").touch()
+        assert attacker.run.stdout is not None
+        assert attacker.run.stdout.readline() == "rests\n"
+        # The control: where nothing changes meanwhile, one is begun beside the same command.
+        code, why = begin(capsule, "audit/control.log")
+        assert code == 0, why
         attacker.end()
-        for n in begun:
-            log = capsule.workspace / "audit" / f"{n}.log"
-            assert Log(capsule.binary, log).verify()[0] == "verified", n
-        assert begun
+        for log in [*begun, "audit/control.log"]:
+            assert Log(capsule.binary, capsule.workspace / log).verify()[0] == "verified", log
 
     def test_many_begin_one_at_once(self, capsule: Capsule) -> None:
         (capsule.workspace / "audit" / "two.log").touch(0o600)
