@@ -167,27 +167,27 @@ class Serving:
 
     def _read(self, request: Request) -> bytes:
         handle, at, size, *_ = request.fields(fuse.READ)
-        return self._tree.read(handle, at, size)
+        return self._tree.files.read(handle, at, size)
 
     def _write(self, request: Request) -> bytes:
         handle, at, size, *_ = request.fields(fuse.WRITE)
         data = request.body[fuse.WRITE.size :]
         if len(data) != size:
             raise FrameError(f"{len(data)} bytes to write, and {size} are said")
-        return fuse.written(self._tree.write(handle, at, data))
+        return fuse.written(self._tree.files.write(handle, at, data))
 
     def _close(self, request: Request) -> bytes:
-        self._tree.close(request.fields(fuse.RELEASE)[0])
+        self._tree.files.close(request.fields(fuse.RELEASE)[0])
         return b""
 
     def _sync(self, request: Request) -> bytes:
-        self._tree.sync(request.fields(fuse.FSYNC)[0])
+        self._tree.files.sync(request.fields(fuse.FSYNC)[0])
         return b""
 
     def _list(self, request: Request) -> bytes:
         handle, after, size, *_ = request.fields(fuse.READ)
         find = (lambda name: self._tree.found(handle, name)) if request.op == Op.READDIRPLUS else None
-        return fuse.listing(self._tree.names(handle, after), after, min(size, fuse.WRITE_LIMIT), find)
+        return fuse.listing(self._tree.files.names(handle, after), after, min(size, fuse.WRITE_LIMIT), find)
 
 
 def _time(seconds: int, nanoseconds: int) -> int:

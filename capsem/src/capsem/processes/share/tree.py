@@ -17,11 +17,11 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from capsem.processes.share.links import SAFE, as_link, read_target, seen, shown, target_at
+from capsem.processes.share.opened import OpenFiles
 from capsem.processes.share.repositories import (
     REPOSITORY,
     host_name,
@@ -30,7 +30,8 @@ from capsem.processes.share.repositories import (
     machine_name,
     unmade_in,
 )
-from capsem.wire.fuse import WRITE_LIMIT, Attributes, Entry
+from capsem.processes.share.walking import Walk, below, listed
+from capsem.wire.fuse import Attributes, Entry
 from capsem.workspace.guards import Guards
 from capsem.workspace.live import (
     LINK_BIT,
@@ -45,25 +46,11 @@ from capsem.workspace.live import (
 
 T = TypeVar("T")
 Refused = Callable[[str, str, str], None]
-_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _WRITING = (os.O_WRONLY, os.O_RDWR)
-# Names below a directory that is moved, each of which is looked at; more is moved name by name.
-_MOVED = 4096
-# Names of open directories that are kept at once.
-_LISTED = 400_000
 # Paths whose judgement is remembered.
 _JUDGED = 1 << 15
 MODE_BITS = 0o755
 NOREPLACE = 1
-
-
-@dataclass(slots=True)
-class _File:
-    node: Node
-    descriptor: int
-    writes: bool
-    names: list[tuple[str, int, int]] | None = None
 
 
 class Tree:
@@ -77,8 +64,7 @@ class Tree:
     """
 
     def __init__(self, root: int, guards: Guards, limits: Limits, refused: Refused) -> None:
-        self._root = root
-        self._device = os.fstat(root).st_dev
+        self._walk = Walk(root)
         self._guards = guards
         self._withheld = functools.lru_cache(_JUDGED)(guards.withheld)
         self._unmade = functools.lru_cache(_JUDGED)(functools.partial(unmade, guards))
@@ -86,26 +72,9 @@ class Tree:
         self._refused = refused
         self.nodes = Nodes(limits.nodes)
         self.budget = Budget(limits)
-        self._files: dict[int, _File] = {}
-        self._last = 0
-        self._listed = 0
+        self.files = OpenFiles(limits, self.budget, self.nodes)
 
     # Where a name is.
-
-    @contextlib.contextmanager
-    def _directory(self, path: str) -> Iterator[int]:
-        """The directory of that path, while the context lasts."""
-        at = os.dup(self._root)
-        try:
-            for name in path.split("/") if path else ():
-                onward = os.open(name, _STEP, dir_fd=at)
-                os.close(at)
-                at = onward
-                if os.fstat(at).st_dev != self._device:
-                    raise fault(errno.EXDEV)
-            yield at
-        finally:
-            os.close(at)
 
     @contextlib.contextmanager
     def _place(self, node: Node) -> Iterator[tuple[int, str]]:
@@ -114,25 +83,14 @@ class Tree:
         if path and self._withheld(path):
             raise fault(errno.ENOENT)
         above, _, name = path.rpartition("/")
-        with self._directory(above) as at:
+        with self._walk.directory(above) as at:
             yield at, name or "."
-
-    def _stat(self, at: int, name: str) -> os.stat_result:
-        """What a name is.
-
-        Raises:
-            OSError: ENOENT; it is not there, or none of the kinds that are shown.
-        """
-        about = os.stat(name, dir_fd=at, follow_symlinks=False)
-        if stat.S_IFMT(about.st_mode) not in _KINDS or about.st_dev != self._device:
-            raise fault(errno.ENOENT)
-        return about
 
     def _may(self, act: str, path: str) -> None:
         if (why := self._unmade(path)) is not None:
             self._no(act, path, why)
         for above, name in in_question(path):
-            with self._directory(above) as at:
+            with self._walk.directory(above) as at:
                 if (why := unmade_in(at, name)) is not None:
                     self._no(act, path, why)
 
@@ -149,7 +107,7 @@ class Tree:
         if is_plain(name):
             return name
         path = self.nodes.path(parent)
-        with self._directory(path) as at:
+        with self._walk.directory(path) as at:
             return host_name(at, path, name)
 
     # Looking.
@@ -164,8 +122,8 @@ class Tree:
         path = self.nodes.path(parent, name)
         if self._withheld(path):
             raise fault(errno.ENOENT)
-        with self._directory(self.nodes.path(parent)) as at:
-            about = seen(at, name, self._stat(at, name))
+        with self._walk.directory(self.nodes.path(parent)) as at:
+            about = seen(at, name, self._walk.about(at, name))
         return self._told(parent, name, about)
 
     def _told(self, parent: Node, name: str, about: Attributes) -> Entry:
@@ -175,20 +133,20 @@ class Tree:
         """What a node is; of one whose name was removed, by an open file of it."""
         node = self.nodes.get(number)
         if node.handles:
-            return shown(os.fstat(self._files[node.handles[-1]].descriptor))
+            return shown(os.fstat(self.files.get(node.handles[-1]).descriptor))
         with self._place(node) as (at, name):
-            return seen(at, name, self._stat(at, name))
+            return seen(at, name, self._walk.about(at, name))
 
     def target(self, number: int) -> bytes:
         """Where a link leads; the guest walks it in its own tree."""
         with self._place(self.nodes.get(number)) as (at, name):
-            if (target := target_at(at, name, self._stat(at, name))) is not None:
+            if (target := target_at(at, name, self._walk.about(at, name))) is not None:
                 return target
             return os.fsencode(os.readlink(name, dir_fd=at))
 
     def space(self) -> tuple[int, int, int, int]:
         """Blocks of 4096 bytes: all and free; names: all and free. Free is what the limits leave."""
-        about = os.fstatvfs(self._root)
+        about = os.fstatvfs(self._walk.root)
         free = min(about.f_bavail * about.f_frsize, max(0, self._limits.size - self.budget.size)) >> 12
         names = min(about.f_favail, max(0, self._limits.files - self.budget.files))
         return max(free, self._limits.size >> 12), free, max(names, self._limits.files), names
@@ -248,36 +206,30 @@ class Tree:
     @contextlib.contextmanager
     def _opened(self, node: Node, *, writes: bool) -> Iterator[int]:
         """A descriptor of a node's file or directory, while the context lasts."""
-        for handle in node.handles:
-            if self._files[handle].writes or not writes:
-                yield self._files[handle].descriptor
-                return
+        if (known := self.files.of(node, writes=writes)) is not None:
+            yield known
+            return
         with self._place(node) as (at, name):
-            self._real(self._stat(at, name))
+            self._walk.real(self._walk.about(at, name))
             try:
                 file = os.open(name, (os.O_RDWR if writes else os.O_RDONLY) | SAFE, dir_fd=at)
             except PermissionError:
                 # Who may not read it may still write it.
                 file = os.open(name, os.O_WRONLY | SAFE, dir_fd=at)
         try:
-            self._real(os.fstat(file))
+            self._walk.real(os.fstat(file))
             yield file
         finally:
             os.close(file)
-
-    def _real(self, about: os.stat_result) -> None:
-        """Refuse what is neither a file nor a directory of this file system, also where a name was swapped."""
-        if stat.S_IFMT(about.st_mode) not in {stat.S_IFREG, stat.S_IFDIR} or about.st_dev != self._device:
-            raise fault(errno.EPERM)
 
     def make_directory(self, number: int, name: str, mode: int) -> Entry:
         """Make a directory."""
         parent = self.nodes.get(number)
         name = self._named(parent, name)
         self._may("make", self.nodes.path(parent, name))
-        with self._directory(self.nodes.path(parent)) as at:
+        with self._walk.directory(self.nodes.path(parent)) as at:
             self._new(lambda: os.mkdir(name, mode & MODE_BITS, dir_fd=at))
-            return self._told(parent, name, shown(self._stat(at, name)))
+            return self._told(parent, name, shown(self._walk.about(at, name)))
 
     def make_file(self, number: int, name: str, mode: int) -> Entry:
         """Make an empty file; nothing else is made."""
@@ -287,9 +239,9 @@ class Tree:
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
             self._no("make", path, "it is no file and no directory")
         self._may("make", path)
-        with self._directory(self.nodes.path(parent)) as at:
+        with self._walk.directory(self.nodes.path(parent)) as at:
             os.close(self._fresh(at, name, mode))
-            return self._told(parent, name, shown(self._stat(at, name)))
+            return self._told(parent, name, shown(self._walk.about(at, name)))
 
     def make_link(self, number: int, name: str, target: bytes) -> Entry:
         """Make a file that stands for a link; to the host it is a file, and leads nowhere."""
@@ -297,14 +249,14 @@ class Tree:
         name = self._named(parent, name)
         self._may("make", self.nodes.path(parent, name))
         text = link_text(target)
-        with self._directory(self.nodes.path(parent)) as at:
+        with self._walk.directory(self.nodes.path(parent)) as at:
             self.budget.grow(0, len(text))
             try:
                 self._stands_for(at, name, text)
             except OSError:
                 self.budget.size -= len(text)
                 raise
-            return self._told(parent, name, seen(at, name, self._stat(at, name)))
+            return self._told(parent, name, seen(at, name, self._walk.about(at, name)))
 
     def _stands_for(self, at: int, name: str, text: bytes) -> None:
         """A file with this text and `LINK_BIT`, or none.
@@ -349,8 +301,8 @@ class Tree:
         name = self._named(parent, name)
         path = self.nodes.path(parent, name)
         self._may("remove", path)
-        with self._directory(self.nodes.path(parent)) as at:
-            about = self._stat(at, name)
+        with self._walk.directory(self.nodes.path(parent)) as at:
+            about = self._walk.about(at, name)
             if directory:
                 self._leads("remove", path)
                 os.rmdir(name, dir_fd=at)
@@ -381,12 +333,15 @@ class Tree:
         before, after = self.nodes.path(source, name), self.nodes.path(target, new_name)
         for path in (before, after):
             self._may("move", path)
-        with self._directory(self.nodes.path(source)) as at, self._directory(self.nodes.path(target)) as to:
-            about = self._stat(at, name)
+        with (
+            self._walk.directory(self.nodes.path(source)) as at,
+            self._walk.directory(self.nodes.path(target)) as to,
+        ):
+            about = self._walk.about(at, name)
             if stat.S_ISDIR(about.st_mode):
                 self._movable(at, name, before, after)
             try:
-                replaced: os.stat_result | None = self._stat(to, new_name)
+                replaced: os.stat_result | None = self._walk.about(to, new_name)
             except FileNotFoundError:
                 replaced = None
             if replaced is not None:
@@ -404,8 +359,7 @@ class Tree:
     def _movable(self, at: int, name: str, before: str, after: str) -> None:
         """Refuse to move a directory that holds a guarded name, or would hold one where it goes."""
         self._leads("move", before)
-        room = [0]
-        with contextlib.closing(self._below(at, name, "", room)) as found:
+        with contextlib.closing(below(at, name)) as found:
             for rest in found:
                 for path in (f"{before}/{rest}", f"{after}/{rest}"):
                     if (why := self._guards.kept(path)) is not None:
@@ -413,21 +367,6 @@ class Tree:
         if (REPOSITORY in before.split("/")) != (REPOSITORY in after.split("/")):
             # In there a HEAD has that name; `mv` does it name by name.
             raise fault(errno.EXDEV)
-
-    def _below(self, at: int, name: str, prefix: str, room: list[int]) -> Generator[str]:
-        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-        try:
-            with os.scandir(directory) as entries:
-                names = [(one.name, one.is_dir(follow_symlinks=False)) for one in entries]
-            room[0] += len(names)
-            if room[0] > _MOVED or prefix.count("/") > 100:
-                raise fault(errno.EXDEV)
-            for one, inner in names:
-                yield prefix + one
-                if inner:
-                    yield from self._below(directory, one, f"{prefix}{one}/", room)
-        finally:
-            os.close(directory)
 
     # Open files.
 
@@ -438,9 +377,9 @@ class Tree:
         writes = flags & os.O_ACCMODE in _WRITING or bool(flags & os.O_TRUNC)
         if writes:
             self._may("write", path)
-        self._room()
+        self.files.room()
         with self._place(node) as (at, name):
-            found = self._stat(at, name)
+            found = self._walk.about(at, name)
             if not stat.S_ISREG(found.st_mode):
                 raise fault(errno.EISDIR)
             if target_at(at, name, found) is not None:
@@ -451,7 +390,7 @@ class Tree:
             file = os.open(name, access | SAFE, dir_fd=at)
         try:
             about = os.fstat(file)
-            self._real(about)
+            self._walk.real(about)
             if writes:
                 self._own("write", node, about)
             if flags & os.O_TRUNC:
@@ -459,7 +398,7 @@ class Tree:
         except BaseException:
             os.close(file)
             raise
-        return self._kept(node, file, writes=writes)
+        return self.files.keep(node, file, writes=writes)
 
     def create(self, number: int, name: str, flags: int, mode: int) -> tuple[Entry, int]:
         """Make a file and open it, or open the one that is there."""
@@ -467,8 +406,8 @@ class Tree:
         name = self._named(parent, name)
         path = self.nodes.path(parent, name)
         self._may("make", path)
-        self._room()
-        with self._directory(self.nodes.path(parent)) as at:
+        self.files.room()
+        with self._walk.directory(self.nodes.path(parent)) as at:
             try:
                 file = self._fresh(at, name, mode)
             except FileExistsError:
@@ -478,121 +417,41 @@ class Tree:
                 return found, self.open(found.node, flags)
             try:
                 found = self._told(parent, name, shown(os.fstat(file)))
-                return found, self._kept(self.nodes.get(found.node), file, writes=True)
+                return found, self.files.keep(self.nodes.get(found.node), file, writes=True)
             except BaseException:
                 os.close(file)
                 raise
 
-    def _room(self) -> None:
-        if len(self._files) >= self._limits.open_files:
-            raise fault(errno.ENFILE)
-
-    def _kept(self, node: Node, file: int, *, writes: bool) -> int:
-        self._last += 1
-        self._files[self._last] = _File(node, file, writes)
-        node.handles.append(self._last)
-        return self._last
-
-    def _file(self, handle: int) -> _File:
-        found = self._files.get(handle)
-        if found is None:
-            raise fault(errno.EBADF)
-        return found
-
-    def read(self, handle: int, at: int, size: int) -> bytes:
-        """Bytes of an open file."""
-        if self._file(handle).names is not None or at >= 1 << 63:
-            raise fault(errno.EINVAL)
-        return os.pread(self._file(handle).descriptor, min(size, WRITE_LIMIT), at)
-
-    def write(self, handle: int, at: int, data: bytes) -> int:
-        """Write to an open file; how many bytes were taken."""
-        file = self._file(handle)
-        if not file.writes or at >= 1 << 62:
-            raise fault(errno.EBADF)
-        before = os.fstat(file.descriptor).st_size
-        after = max(before, at + len(data))
-        self.budget.grow(before, after)
-        try:
-            done = os.pwrite(file.descriptor, data, at)
-        except OSError:
-            self.budget.size -= after - before
-            raise
-        return done
-
-    def sync(self, handle: int) -> None:
-        """Write an open file to the disk."""
-        os.fsync(self._file(handle).descriptor)
-
-    def close(self, handle: int) -> None:
-        """Close a file or a directory."""
-        file = self._file(handle)
-        del self._files[handle]
-        file.node.handles.remove(handle)
-        self._listed -= len(file.names or ())
-        if file.node.owed and not file.node.handles:
-            self.budget.size -= os.fstat(file.descriptor).st_size
-            file.node.owed = False
-        os.close(file.descriptor)
-        self.nodes.closed(file.node)
-
     def open_directory(self, number: int) -> int:
         """Open a directory, whose names are those of this moment; a handle."""
         node = self.nodes.get(number)
-        self._room()
+        self.files.room()
         path = self.nodes.path(node)
-        with self._directory(path) as at:
+        with self._walk.directory(path) as at:
             directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
         try:
             here = os.fstat(directory).st_ino
             names = [(".", here, stat.S_IFDIR), ("..", here, stat.S_IFDIR)]
-            with os.scandir(directory) as entries:
-                for one in entries:
-                    if self._listed + len(names) >= _LISTED:
-                        raise fault(errno.ENFILE)
-                    inside = f"{path}/{one.name}" if path else one.name
-                    if (kind := _kind(one, directory)) not in _KINDS or self._withheld(inside):
-                        continue
-                    if (name := machine_name(directory, path, one.name)) is not None:
-                        names.append((name, one.inode(), kind))
+            for found, inode, kind in listed(directory, self.files.room):
+                if self._withheld(f"{path}/{found}" if path else found):
+                    continue
+                if (name := machine_name(directory, path, found)) is not None:
+                    names.append((name, inode, kind))
         except BaseException:
             os.close(directory)
             raise
-        handle = self._kept(node, directory, writes=False)
-        self._files[handle].names = names
-        self._listed += len(names)
-        return handle
-
-    def names(self, handle: int, after: int) -> list[tuple[str, int, int]]:
-        """Names of an open directory from that place on, each with its inode and kind."""
-        names = self._file(handle).names
-        if names is None:
-            raise fault(errno.ENOTDIR)
-        return names[after:]
+        return self.files.keep(node, directory, writes=False, names=names)
 
     def found(self, handle: int, name: str) -> Entry | None:
         """What a name of an open directory is; None where it is gone."""
-        file = self._file(handle)
+        file = self.files.get(handle)
         if name in {".", ".."}:
             return None
         try:
             if not is_plain(name):
                 name = host_name(file.descriptor, self.nodes.path(file.node), name)
-            return self._told(file.node, name, seen(file.descriptor, name, self._stat(file.descriptor, name)))
+            return self._told(
+                file.node, name, seen(file.descriptor, name, self._walk.about(file.descriptor, name))
+            )
         except OSError:
             return None
-
-
-def _kind(one: os.DirEntry[str], directory: int) -> int:
-    if one.is_symlink():
-        return stat.S_IFLNK
-    if one.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR
-    if not one.is_file(follow_symlinks=False):
-        return 0
-    try:
-        about = one.stat(follow_symlinks=False)
-        return stat.S_IFREG if target_at(directory, one.name, about) is None else stat.S_IFLNK
-    except OSError:
-        # Gone meanwhile, or not ours to look at.
-        return stat.S_IFREG
