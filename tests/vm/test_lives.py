@@ -216,6 +216,7 @@ def test_whatever_is_killed_the_state_is_clear_and_nothing_runs_on(home: Home) -
 @pytest.mark.needs("root")
 def test_a_full_disk_suspends_nothing_and_loses_nothing(home: Home) -> None:
     sessions = home.path / "sessions"
+    home.capsem("list")
     assert list(sessions.iterdir()) == []
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "full", sessions], check=True)
     try:
@@ -224,8 +225,11 @@ def test_a_full_disk_suspends_nothing_and_loses_nothing(home: Home) -> None:
         directory = Path(home.info("full")["directory"])
         code, said = answered(home, "suspend", "full")
         assert code != 0
-        assert "not suspended" in said
-        assert "make room" in said
+        assert "the machine is not suspended, it runs on: " in said
+        assert f"the disk of {directory} is full (" in said
+        assert "MB are free, and up to" in said
+        assert "make room there: capsem disk" in said
+        assert "Errno" not in said
         assert home.info("full")["state"] == "running"
         assert home.text("exec", "full", "--", "cat", "/tmp/m") == "mem"
         before = counted(home, "full")

@@ -101,3 +101,10 @@ def test_every_verb_has_an_example_and_every_answer_has_json() -> None:
         assert (command.epilog or "").startswith(f"Example: capsem {' '.join(path)}"), path
         options = {word for one in command.params for word in one.opts}
         assert ("--json" in options) is (path not in {("shell",), ("completion",)}), path
+
+
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_failing(monkeypatch, OSError(28, "No space left on device", "/tmp/settings.toml")) == 125
+    shown = capsys.readouterr().err
+    assert "capsem: the disk of /tmp is full (" in shown
+    assert "capsem: make room there: capsem disk" in shown

@@ -31,3 +31,22 @@ def test_a_relative_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPSEM_HOME", "here")
     with pytest.raises(UsageError, match="not absolute"):
         paths.home()
+
+
+@pytest.mark.parametrize("variable", ["CAPSEM_HOME", "CAPSEM_CACHE"])
+def test_what_is_no_directory_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "leads-nowhere").symlink_to("gone")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    place = {"CAPSEM_HOME": paths.home, "CAPSEM_CACHE": paths.cache}[variable]
+    for wrong in ("file", "file/below", "leads-nowhere"):
+        monkeypatch.setenv(variable, str(tmp_path / wrong))
+        with pytest.raises(UsageError, match=f"{wrong} is no directory") as caught:
+            place()
+        assert caught.value.next_step == f"set {variable} to a directory of yours"
+    for right in ("there", "link", "not-yet"):
+        monkeypatch.setenv(variable, str(tmp_path / right))
+        assert place() == tmp_path / right

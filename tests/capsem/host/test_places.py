@@ -34,7 +34,7 @@ def test_a_home_where_a_file_is_in_the_way_is_refused(
 ) -> None:
     (capsem_home / "file").touch()
     monkeypatch.setenv("CAPSEM_HOME", str(capsem_home / "file/home"))
-    with pytest.raises(UsageError, match="Not a directory"):
+    with pytest.raises(UsageError, match="is no directory"):
         places.prepare()
 
 

@@ -31,8 +31,8 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
             write_whole(path, b"x" * 100_000)
-        except OSError:
-            os._exit(0)
+        except OSError as error:
+            os._exit(0 if error.filename == str(path) else 2)
         os._exit(1)
     assert os.waitpid(child, 0)[1] == 0, "a disk without room is an error"
     assert path.read_bytes() == b"before"

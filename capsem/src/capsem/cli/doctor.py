@@ -7,7 +7,9 @@ capsem doctor build
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+from pathlib import Path
 
 import click
 
@@ -15,14 +17,16 @@ from capsem.cli import terminal
 from capsem.cli.asking import MachineName, socket_of
 from capsem.cli.attach import attached
 from capsem.cli.report import Course, reported
-from capsem.errors import CapsemError
+from capsem.errors import CapsemError, NotFoundError, UsageError
 from capsem.host import paths, places
 from capsem.host.facts import host_facts
-from capsem.host.images import open_image
+from capsem.host.images import names, open_image
 from capsem.host.programs import find_qemu
 from capsem.host.service import call
 from capsem.host.settings import load
 from capsem.host.usage import measured
+from capsem.vm.image import REBUILD
+from capsem.vm.settings import Settings
 from capsem.wire.monitor import Exec
 
 AGENT = "/capsem/capsem-agent"
@@ -40,7 +44,7 @@ def command(*, as_json: bool, machine: str | None) -> int:
     """
     if machine is not None:
         return _inside(machine, as_json=as_json)
-    checks = [_qemu(), _image(), _disk(), _home()]
+    checks = [_qemu(), _disk(), *_by_settings()]
     if as_json:
         terminal.say_json([{"check": name, "ok": ok, "what": what} for name, ok, what in checks])
     else:
@@ -61,9 +65,7 @@ def _inside(machine: str, *, as_json: bool) -> int:
 
 def _qemu() -> tuple[str, bool, str]:
     try:
-        # What the service found out counts, where there was one.
-        kept = places.run() / "host.json" if places.run().is_dir() else None
-        facts = asyncio.run(host_facts(find_qemu(), kept=kept))
+        facts = asyncio.run(host_facts(find_qemu(), kept=_kept()))
     except CapsemError as error:
         return "qemu", False, str(error)
     return (
@@ -73,16 +75,44 @@ def _qemu() -> tuple[str, bool, str]:
     )
 
 
-def _image() -> tuple[str, bool, str]:
+def _kept() -> Path | None:
+    """What the service found out counts, where there was one."""
+    with contextlib.suppress(UsageError):
+        return places.run() / "host.json" if places.run().is_dir() else None
+    return None
+
+
+def _by_settings() -> list[tuple[str, bool, str]]:
+    """What depends on them; nothing of it is known where they cannot be read."""
+    about = "home"
     try:
-        image = open_image("default")
+        paths.home()
+        about = "settings"
+        settings = load()
     except CapsemError as error:
-        return "image", False, str(error)
-    return "image", True, f"default, {image.digest[:12]}"
+        return [(about, False, str(error))]
+    return [_image(settings), _home(settings)]
 
 
-def _home() -> tuple[str, bool, str]:
-    used, settings = measured().total, load()
+def _image(settings: Settings) -> tuple[str, bool, str]:
+    """The one of machines that name none."""
+    held = settings.of("machine.image")
+    said = f"machine.image is {held.value} ({held.place})"
+    try:
+        image = open_image(str(held.value))
+    except NotFoundError as error:
+        others = ", ".join(sorted(names()))
+        if others and not held.locked:
+            use = f"capsem config set machine.image, or --image, with one of these: {others}"
+            return "image", False, f"{said}: {error.message}; {use}; or {REBUILD}"
+        return "image", False, f"{said}: {error}"
+    except CapsemError as error:
+        return "image", False, f"{said}: {error}"
+    return "image", True, f"{held.value}, {image.digest[:12]}"
+
+
+def _home(settings: Settings) -> tuple[str, bool, str]:
+    used = measured().total
     limit, held = settings.mebibytes("limits.home"), settings.of("limits.home")
     what = f"{terminal.megabytes(used)} in {paths.home()}, limits.home is {held.value} ({held.place})"
     return "home", limit is None or used <= limit << 20, what

@@ -132,10 +132,18 @@ def _open_streams() -> None:
 
 def _unwritten(error: OSError, arguments: Sequence[str] | None) -> None:
     """Say what the system refused; what of the answer could not be written is let go."""
-    place = f"{error.filename}: " if error.filename else ""
-    fault = CapsuleError(
-        f"{place}{error.strerror or error}", next_step="see that there is room and that it can be written"
-    )
+    step = "see that there is room and that it can be written"
+    if error.filename:
+        from pathlib import Path
+
+        from capsem.host import shortage
+
+        fault = CapsuleError(
+            shortage.why(error, Path(str(error.filename)).parent),
+            next_step=shortage.step(error, otherwise=step),
+        )
+    else:
+        fault = CapsuleError(str(error.strerror or error), next_step=step)
     terminal.fault(fault)
     if error.filename:
         with contextlib.suppress(OSError):

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from capsem.errors import ConflictError, UsageError
+from capsem.host import shortage
 from capsem.host.beneath import DIRECTORY, NEW, open_beneath
 from capsem.wire.archive import ArchiveReader, Limits, Member, leads_out
 from capsule.overlay.layer import remove_tree
@@ -82,13 +83,14 @@ class Extraction:
             OSError: the disk is full, or the like.
         """
         for piece in self._reader.feed(untrusted_data):
-            if isinstance(piece, Member):
-                self._begin(piece)
-            elif self._file is not None:
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(self._file, view) :]
-                self.size += len(piece)
+            with shortage.naming(self._target):
+                if isinstance(piece, Member):
+                    self._begin(piece)
+                elif self._file is not None:
+                    view = memoryview(piece)
+                    while view:
+                        view = view[os.write(self._file, view) :]
+                    self.size += len(piece)
 
     def _begin(self, member: Member) -> None:
         self._close_file()

@@ -172,9 +172,13 @@ def names() -> dict[str, str]:
         untrusted = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ImageError(
-            f"{path} cannot be read: {error}",
+            f"{path} cannot be read: {error.strerror}", next_step="see whose CAPSEM_HOME is, and its modes"
+        ) from error
+    except ValueError as error:
+        raise ImageError(
+            f"{path} is no JSON: {error}",
             next_step="remove it and name your images again with: capsem image build -n NAME",
         ) from error
     if not isinstance(untrusted, dict) or not all(

@@ -20,6 +20,7 @@ from typing import Self
 from blake3 import blake3
 
 from capsem.errors import MachineError
+from capsem.host import shortage
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _IN_MEMORY = 1 << 20
@@ -126,7 +127,8 @@ class Writer:
             self._objects.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._place = self._objects.directory / f"new-{secrets.token_hex(8)}"
             self._file = os.open(self._place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with memoryview(self._held) as view:
+        assert self._place is not None
+        with memoryview(self._held) as view, shortage.naming(self._place):
             done = 0
             while done < len(view):
                 done += os.write(self._file, view[done:])

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from capsem.errors import CapsemError, MachineError
+from capsem.host import shortage
 from capsem.host.operation import Output, begin, write_file
 from capsem.wire.monitor import File, Result
 
@@ -82,10 +83,12 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
 
 def _disk(error: OSError) -> CapsemError:
     """What this host's disk could not do: it is full, or the like."""
-    place = f"{error.filename}: " if error.filename else ""
+    said = (
+        shortage.why(error, Path(str(error.filename)).parent) if error.filename else error.strerror or error
+    )
+    step = shortage.step(error, otherwise="see that there is room and that it can be read and written")
     return CapsemError(
-        f"the copy broke off on this host: {place}{error.strerror or error}",
-        next_step="see that there is room and that it can be read and written; nothing half-done was kept",
+        f"the copy broke off on this host: {said}", next_step=f"{step}; nothing half-done was kept"
     )
 
 

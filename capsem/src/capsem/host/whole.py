@@ -11,6 +11,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from capsem.host import shortage
+
 
 def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Put the content under the name, for its owner alone.
@@ -21,26 +23,27 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
         sync: whether it has to outlive a power cut, too.
 
     Raises:
-        OSError: it could not be written; what was there is still there.
+        OSError: it could not be written, and names it; what was there is still there.
     """
     fresh = path.with_name(f"{path.name}.new")
-    try:
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with shortage.naming(path):
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(file, view) :]
+            file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(file, view) :]
+                if sync:
+                    os.fsync(file)
+            finally:
+                os.close(file)
+            fresh.replace(path)
             if sync:
-                os.fsync(file)
-        finally:
-            os.close(file)
-        fresh.replace(path)
-        if sync:
-            settle(path.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise
+                settle(path.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise
 
 
 def settle(directory: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from capsem.errors import CapsemError, ConflictError, MachineError
-from capsem.host import kept
+from capsem.host import kept, shortage
 from capsem.host import memory as memories
 from capsem.host.disk import copy_disk
 from capsem.host.jobs import GuestError
@@ -37,7 +37,6 @@ SYNC_SECONDS, STILL_SECONDS = 30.0, 15.0
 # Whatever went wrong, the machine runs on within this, or QEMU does not answer and is ended.
 RUN_ON_SECONDS = 10.0
 STOP_SECONDS = 10.0
-_ROOM = "make room where CAPSEM_HOME is, or see capsem logs; it runs on unless capsem list says otherwise"
 
 
 class Machine(Running):
@@ -55,14 +54,16 @@ class Machine(Running):
 
     async def _suspended(self) -> None:
         self._life.step(Event.SUSPEND)
-        fresh = self._kept.with_name(f"{self._kept.name}.new")
+        fresh, needed = self._kept.with_name(f"{self._kept.name}.new"), None
         try:
             async with asyncio.timeout(SUSPEND_SECONDS):
                 # If what was in memory is forgotten one day, the disk has all that was written.
                 await self._synced()
                 async with self._room(ends=True) as room:
                     await self._stand_still()
-                    await asyncio.to_thread(kept.keep, fresh, await self._taken(room), room)
+                    state = await self._taken(room)
+                    needed = os.fstat(room).st_blocks * 512 + len(state)
+                    await asyncio.to_thread(kept.keep, fresh, state, room)
                 if self._plan.disk:
                     await asyncio.to_thread(settle_file, self._directory / "disk")
             if self._life.state is not State.SUSPENDING:
@@ -70,14 +71,28 @@ class Machine(Running):
             fresh.replace(self._kept)
             settle(self._directory)
         except (CapsemError, GuestError, TimeoutError, OSError) as error:
-            why = str(error) or f"QEMU was not done within {SUSPEND_SECONDS:g} s"
             fresh.unlink(missing_ok=True)
+            why, step = self._failed(error, needed)
             await self._run_on(why)
-            raise MachineError(f"the machine is not suspended: {why}", next_step=_ROOM) from error
+            runs = "it runs on" if self._life.state is State.RUNNING else f"it is {self._life.state}"
+            raise MachineError(
+                f"the machine is not suspended, {runs}: {why}", next_step=f"{step}, and repeat"
+            ) from error
         self._life.step(Event.STATE_KEPT)
         assert self._qemu is not None
         self._qemu.kill()
         await self.ended.wait()
+
+    def _failed(self, error: Exception, needed: int | None = None) -> tuple[str, str]:
+        """Why a copy of what it has was not made, and what to do."""
+        otherwise = f"see capsem logs {self.record.id}"
+        if isinstance(error, TimeoutError):
+            return f"QEMU was not done within {SUSPEND_SECONDS:g} s", otherwise
+        if isinstance(error, OSError):
+            return shortage.why(error, self._directory, needed=needed), shortage.step(
+                error, otherwise=otherwise
+            )
+        return str(error), otherwise
 
     async def _synced(self) -> None:
         try:
@@ -188,9 +203,11 @@ class Machine(Running):
                 if self._plan.disk:
                     await asyncio.to_thread(copy_disk, self._directory / "disk", place / "disk")
         except (CapsemError, GuestError, TimeoutError, OSError) as error:
-            why = str(error) or f"QEMU was not done within {SUSPEND_SECONDS:g} s"
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-            raise MachineError(f"the machine is not copied: {why}", next_step=_ROOM) from error
+            why, step = self._failed(error)
+            raise MachineError(
+                f"the machine is not copied: {why}", next_step=f"{step}, and repeat"
+            ) from error
         finally:
             runs = await self._thawed(why)
             paused = time.monotonic() - began

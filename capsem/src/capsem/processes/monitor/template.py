@@ -14,6 +14,7 @@ from pathlib import Path
 
 from capsem.errors import MachineError
 from capsem.host import memory as memories
+from capsem.host import shortage
 from capsem.host.channel import Channel
 from capsem.host.confinement import confined
 from capsem.host.disk import blank_disk, copy_disk, open_disks
@@ -42,7 +43,7 @@ async def make(plan: MachinePlan, directory: Path) -> None:
             # A disk that cannot be made is no fault of the image: that is said in its own words.
             await _disk(plan, directory)
         except OSError as error:
-            raise _no_room(error) from error
+            raise _no_room(error, directory) from error
         try:
             async with asyncio.timeout(BOOT_SECONDS[plan.accelerator]):
                 await _once(plan, directory)
@@ -50,7 +51,7 @@ async def make(plan: MachinePlan, directory: Path) -> None:
             why = error
         except OSError as error:
             # Booting again would not give it room.
-            raise _no_room(error) from error
+            raise _no_room(error, directory) from error
         else:
             return
     reason = str(why) or f"its agent did not answer within {BOOT_SECONDS[plan.accelerator]:g} s"
@@ -62,10 +63,10 @@ async def make(plan: MachinePlan, directory: Path) -> None:
     ) from why
 
 
-def _no_room(error: OSError) -> MachineError:
+def _no_room(error: OSError, directory: Path) -> MachineError:
     return MachineError(
-        f"the template cannot be kept: {error.strerror or error}",
-        next_step="make room where CAPSEM_HOME is: capsem disk, capsem clean --dry-run",
+        f"the template cannot be kept: {shortage.why(error, directory.parent)}",
+        next_step=shortage.step(error, otherwise=f"see that {directory.parent} can be written"),
     )
 
 

@@ -9,10 +9,10 @@ monitor does.
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import os
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from capsem.errors import CapsemError, ConflictError, NotFoundError, ServiceError, UsageError
-from capsem.host import keeping, places
+from capsem.host import keeping, paths, places, shortage
 from capsem.processes.service import copies
 from capsem.processes.service.cleaning import clean
 from capsem.processes.service.faults import answer
@@ -186,12 +186,10 @@ def _say_faults(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def no_room(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, OSError)
-        where = "" if error.filename is None else f"{error.filename}: "
+        where = paths.home() if error.filename is None else Path(str(error.filename)).parent
         fault = ServiceError(
-            f"it could not be done: {where}{error.strerror or error or type(error).__name__}",
-            next_step="make room where CAPSEM_HOME is: capsem disk, capsem clean --dry-run"
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}
-            else f"see {places.run() / 'service.log'}",
+            f"it could not be done: {shortage.why(error, where)}",
+            next_step=shortage.step(error, otherwise=f"see {places.run() / 'service.log'}"),
         )
         return answer(fault, 500)
 
