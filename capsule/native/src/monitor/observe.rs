@@ -106,8 +106,9 @@ fn described(pid: libc::pid_t) -> Option<Parent> {
 pub fn read(broker: &mut Broker, caller: &Caller, dirfd: i32, path: &[u8]) -> Outcome {
     // The common case must be cheap: a plain name under a grant.
     if let Some(name) = plain(caller, dirfd, path)
-        && broker.access.decide(&name, Want::Read).is_granted()
-        && !planted(broker, &name)
+        && let uses = broker.access.uses(&name)
+        && uses.read
+        && !(uses.write && is_link(broker, &name))
     {
         if let Some(observed) = &mut broker.observed {
             let there = super::sys::c_string(&name)
@@ -160,11 +161,8 @@ fn lists(object: &Object) -> bool {
     super::sys::open_at(object.fd.as_fd(), c".", flags, 0).is_ok()
 }
 
-/// Whether a name is a link where the command can make links: then where it leads says whether Landlock refuses.
-fn planted(broker: &Broker, name: &[u8]) -> bool {
-    if !broker.access.decide(name, Want::Write).is_granted() {
-        return false;
-    }
+/// Whether a name is a link. Where the command can make links, it is where one leads that says whether Landlock refuses.
+fn is_link(broker: &Broker, name: &[u8]) -> bool {
     let Ok(text) = super::sys::c_string(name) else {
         return false;
     };

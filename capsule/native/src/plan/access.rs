@@ -18,10 +18,10 @@ mod repositories;
 mod tops;
 
 use super::model::{Origin, Plan};
-use super::names::{Marks, Means, Names, RuleId};
+use super::names::{Marks, Means, Names, RuleId, Unresolved};
 use super::pattern::{Pattern, PatternError};
 use super::variables::Variables;
-use super::verdict::{Kind, Refusal, RuleRef, Verdict, Want};
+use super::verdict::{Kind, Refusal, RuleRef, Uses, Verdict, Want};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -116,6 +116,14 @@ struct State {
     repository: Option<RuleId>,
     /// The line that took away what was granted further up.
     limit: Option<RuleId>,
+}
+
+/// Where a walk along a name ends.
+enum Stand {
+    /// At a deny that covers the name.
+    Denied(RuleId),
+    /// At the name itself.
+    On(State),
 }
 
 impl Access {
@@ -221,13 +229,22 @@ impl Access {
         self.names.seal();
     }
 
+    /// What is granted of this name, without a word on what is not: for where only that matters. Takes no lock and no
+    /// memory.
+    pub fn uses(&self, path: &[u8]) -> Uses {
+        let Ok(Stand::On(state)) = self.stand(path) else {
+            return Uses::default();
+        };
+        Uses {
+            read: self.granted(&state, Want::Read),
+            write: self.granted(&state, Want::Write),
+            execute: self.granted(&state, Want::Execute),
+        }
+    }
+
     /// Whether this use of this name is granted. Takes no lock and, when granted, no memory.
     pub fn decide(&self, path: &[u8], want: Want) -> Verdict {
-        let mut state = State::default();
-        let denied = self
-            .names
-            .walk(path, |step| state.apply(step.marks, step.rest));
-        match denied {
+        let state = match self.stand(path) {
             Err(_) => {
                 return Verdict::Refused(Refusal {
                     kind: Kind::NotGranted,
@@ -236,25 +253,16 @@ impl Access {
                     repository: false,
                 });
             }
-            Ok(Some(rule)) => {
+            Ok(Stand::Denied(rule)) => {
                 return self.refuse(
                     Kind::Denied,
                     Some(rule),
                     self.without_deny(rule, path, want),
                 );
             }
-            Ok(None) => {}
-        }
-        let granted = match want {
-            Want::Read => state.read,
-            Want::Write => {
-                state.write
-                    && state.protect.is_none()
-                    && (state.repository.is_none() || state.private)
-            }
-            Want::Execute => state.execute && (state.program || !self.programs_listed),
+            Ok(Stand::On(state)) => state,
         };
-        if granted {
+        if self.granted(&state, want) {
             return Verdict::Granted;
         }
         if let (Want::Write, Some(rule)) = (want, state.protect.or(state.repository)) {
@@ -274,6 +282,27 @@ impl Access {
             _ => state.limit,
         };
         self.refuse(kind, by, self.allow(path, want, &state))
+    }
+
+    /// The walk along a name.
+    fn stand(&self, path: &[u8]) -> Result<Stand, Unresolved> {
+        let mut state = State::default();
+        let denied = self
+            .names
+            .walk(path, |step| state.apply(step.marks, step.rest))?;
+        Ok(denied.map_or(Stand::On(state), Stand::Denied))
+    }
+
+    fn granted(&self, state: &State, want: Want) -> bool {
+        match want {
+            Want::Read => state.read,
+            Want::Write => {
+                state.write
+                    && state.protect.is_none()
+                    && (state.repository.is_none() || state.private)
+            }
+            Want::Execute => state.execute && (state.program || !self.programs_listed),
+        }
     }
 
     /// The deny or protect that renaming or removing this name would carry away, because the name is at or above its

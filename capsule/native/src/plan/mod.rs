@@ -48,4 +48,4 @@ pub use model::{
 pub use pattern::{Glob, GlobError, Pattern, PatternError};
 pub use read::{MAX_BYTES, PlanError, parse};
 pub use variables::{Start, VariableError, Variables};
-pub use verdict::{Kind, Refusal, RuleRef, Verdict, Want};
+pub use verdict::{Kind, Refusal, RuleRef, Uses, Verdict, Want};

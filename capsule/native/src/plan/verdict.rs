@@ -11,6 +11,17 @@ pub enum Want {
     Execute,
 }
 
+/// What is granted of a name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// [`Want::Read`].
+    pub read: bool,
+    /// [`Want::Write`].
+    pub write: bool,
+    /// [`Want::Execute`].
+    pub execute: bool,
+}
+
 /// Why a name is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {

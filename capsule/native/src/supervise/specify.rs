@@ -8,7 +8,7 @@ use super::tier::{self, Host, Tier};
 use super::{Request, environment, git, secrets};
 use crate::monitor::{self, notified};
 use crate::plan::{
-    Access, Audit, Condition, Egress, Extras, Kept, NetworkMode, Op, Plan, Variables, Want,
+    Access, Audit, Condition, Egress, Extras, Kept, NetworkMode, Op, Plan, Variables,
 };
 use crate::sandbox::bpf::{Comparison, Test};
 use crate::sandbox::brought::Brought;
@@ -119,8 +119,8 @@ pub fn policy_name(plan: &Plan) -> PolicyName {
 fn may_look_into(access: &Access, directory: &Path) -> bool {
     let granted = |path: &Path| {
         let bytes = path.as_os_str().as_bytes();
-        access.decide(bytes, Want::Execute).is_granted()
-            || access.decide(bytes, Want::Read).is_granted()
+        let uses = access.uses(bytes);
+        uses.execute || uses.read
     };
     granted(directory) || directory.canonicalize().is_ok_and(|real| granted(&real))
 }

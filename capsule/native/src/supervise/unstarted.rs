@@ -38,10 +38,7 @@ pub fn explain(command: &str, plan: &Plan, variables: &Variables) -> Option<Stri
     let access = Access::new(plan, variables, &Extras::default()).ok()?;
     let mut places: Vec<PathBuf> = Vec::new();
     for name in needed(&file) {
-        if !access
-            .decide(name.as_os_str().as_bytes(), Want::Execute)
-            .is_granted()
-        {
+        if !access.uses(name.as_os_str().as_bytes()).execute {
             places.push(place(&name, variables));
         }
     }

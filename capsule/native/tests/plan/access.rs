@@ -43,7 +43,16 @@ fn refusal(path: &str, want: Want) -> Refusal {
 }
 
 fn granted(path: &str, want: Want) -> bool {
-    access().decide(path.as_bytes(), want).is_granted()
+    let access = access();
+    let granted = access.decide(path.as_bytes(), want).is_granted();
+    let uses = access.uses(path.as_bytes());
+    let used = match want {
+        Want::Read => uses.read,
+        Want::Write => uses.write,
+        Want::Execute => uses.execute,
+    };
+    assert_eq!(used, granted, "{path} {want:?}");
+    granted
 }
 
 #[test]
