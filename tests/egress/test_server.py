@@ -132,7 +132,8 @@ def test_wrong_descriptors_end_the_session(daemon: Daemon, stage: Stage) -> None
     for wrong in ([], stage.descriptors[:2], list(reversed(stage.descriptors)), [0, 0, 0, 0, 0]):
         run = Run(daemon, Stage.__new__(Stage), plan(host("a.example", 443)), name=f"wrong-{len(wrong)}")
         run.stage.descriptors, run.stage.ports = wrong, stage.ports
-        with pytest.raises(AssertionError):
+        # It may hang up before it has read all that is said to it.
+        with pytest.raises((AssertionError, BrokenPipeError, ConnectionResetError)):
             run.open()
         run.close()
     assert daemon.process.poll() is None
