@@ -99,7 +99,7 @@ def fork_bomb(a: Inside) -> None:
     time.sleep(2)
 
 
-_prepare, _judge = _watch(_resident, 160, "MiB")
+_prepare, _judge = _watch(_resident, 160, "MiB", grace=0.5)
 
 
 @case(
@@ -119,7 +119,7 @@ def memory(a: Inside) -> None:
     for _ in range(16):
         kept.append(bytearray(b"x" * (8 << 20)))
         time.sleep(0.02)
-    time.sleep(0.5)
+    time.sleep(2)
 
 
 def _big_file(stage: Stage) -> str | None:
