@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def test_suspend_with_its_service_killed(home: Home, worked: str) -> None:
     assert not [*directory.glob("suspended*")]
 
 
-def test_a_build_that_is_killed_takes_mmdebstrap_with_it(home: Home, tmp_path: Path) -> None:
+def built(home: Home, tmp_path: Path) -> tuple[list[str], dict[str, str], Path]:
+    """The build of an image whose root has to be fetched: its line, its environment, and where its tools work."""
     cache = tmp_path / "cache"
     kernels = Path(os.environ.get("CAPSEM_CACHE", f"{Path.home()}/.cache/capsem"), "kernels")
     cache.mkdir(mode=0o700)
@@ -111,6 +113,11 @@ def test_a_build_that_is_killed_takes_mmdebstrap_with_it(home: Home, tmp_path: P
         above.chmod(0o755)  # the users of mmdebstrap's namespace go through them
     line = [*home_line(), "image", "build", "--recipe", "minimal", "--kernel", "stock", "-n", "again"]
     env = {**home.env, "CAPSEM_CACHE": str(cache), "TMPDIR": str(places)}
+    return line, env, places
+
+
+def test_a_build_that_is_killed_takes_mmdebstrap_with_it(home: Home, tmp_path: Path) -> None:
+    line, env, places = built(home, tmp_path)
     building = subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: [*places.glob("capsem-build-*/*")] or building.poll() is not None, "nothing is fetched")
     [tool, *_] = children_of(building.pid, "mmdebstrap")
@@ -125,6 +132,29 @@ def test_a_build_that_is_killed_takes_mmdebstrap_with_it(home: Home, tmp_path: P
     assert list(places.iterdir()) == []
     names = {name for one in home.text("image", "list").splitlines() for name in one.split()}
     assert "again" not in names
+
+
+def test_a_build_whose_mmdebstrap_is_killed_says_so_and_leaves_nothing(home: Home, tmp_path: Path) -> None:
+    line, env, places = built(home, tmp_path)
+    building = subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until(lambda: [*places.glob("capsem-build-*/*/var")] or building.poll() is not None, "nothing is fetched")
+    [tool, *_] = children_of(building.pid, "mmdebstrap")
+    group = os.getpgid(tool)
+    assert group == tool
+    kill(tool)
+    began = time.monotonic()
+    said = building.communicate(timeout=60)[1]
+    assert time.monotonic() - began < 30, "it waited for what the tool had begun"
+    assert building.returncode == 125
+    assert "building the root file system failed: mmdebstrap was killed (SIGKILL)" in said
+    assert "nothing half-done was kept" in said.splitlines()[-1]
+    until(lambda: not _runs(group), "what it began runs on")
+    assert list(places.iterdir()) == []
+    assert not [one for one in Path("/proc/self/mountinfo").read_text().splitlines() if str(places) in one]
+    assert [*tmp_path.glob("cache/roots/*/*")] == [], "of the cache only its lock is there"
+    done = subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    assert "again" in home.text("image", "list")
 
 
 def _runs(group: int) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +119,43 @@ def test_a_builder_that_is_killed_takes_its_tools_with_it() -> None:
     while _members(tool):
         assert time.monotonic() < until, _members(tool)
         time.sleep(0.05)
+
+
+KILLED = """
+echo before; (trap '' TERM; sleep 3601) & sleep 3602 >/dev/null 2>&1 &
+(trap 'echo cleaned up; exit' TERM; sleep 3603 & wait) & echo $$; wait
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN + 2])
+def test_what_a_killed_tool_began_ends_and_its_death_is_told(number: int) -> None:
+    group = 0
+
+    def seen(line: str) -> None:
+        nonlocal group
+        if line.isdigit():
+            group = int(line)
+            assert len(_members(group)) > 3, "the positive control: they run"
+            os.kill(group, number)
+
+    began = time.monotonic()
+    with pytest.raises(ImageError) as caught:
+        run(["sh", "-c", KILLED], what="making x", seen=seen)
+    assert time.monotonic() - began < 30
+    name = signal.Signals(number).name if number < signal.SIGRTMIN else f"signal {number}"
+    assert caught.value.message == f"making x failed: sh was killed ({name})\nbefore\n{group}"
+    assert "memory was short" in caught.value.next_step
+    assert "words above" not in caught.value.next_step
+    until = time.monotonic() + 20
+    while left := _members(group):
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
+
+
+def test_a_tool_that_ends_by_itself_may_leave_what_runs_on(tmp_path: Path) -> None:
+    """It is not hurried: a child that is silent and writes on is no sign of a death."""
+    assert run(["sh", "-c", f"(sleep 1; echo late; touch {tmp_path}/there) & exit 0"], what="x") == "late"
+    assert (tmp_path / "there").exists()
 
 
 def test_a_tool_that_ends_leaves_no_guard() -> None:

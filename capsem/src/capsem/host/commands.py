@@ -1,7 +1,7 @@
 """Run a build tool of this host, watch its lines, and say what went wrong in its own words.
 
-Refuses a tool that is missing, with the line that installs it. The tool, and what it began, ends when this process is
-interrupted or killed.
+Refuses a tool that is missing, with the line that installs it. What a tool began ends when this process is interrupted
+or killed, and when the tool is.
 
     run(["make", "-s", "kernelrelease"], what="the kernel's version", cwd=tree)
 """
@@ -12,9 +12,11 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import subprocess
+import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +40,8 @@ PACKAGES = {
     "gelf.h": "libelf-dev",
 }
 _KEPT = 12
+# What a tool began that was killed: so long it has to end in order.
+_END_SECONDS = 5.0
 # Waits for a word; when the one who would say it is gone, the tool's group is told to end, and after a while made to.
 _GUARD = """read -r over && exit
 kill -s TERM -- "-$1"
@@ -131,6 +135,36 @@ def run(
                     continue
 
 
+class _Death(threading.Thread):
+    """Ends what a tool began, once a signal has ended the tool: it would go on, and its words would be waited for.
+
+    Args:
+        process: the tool; nobody else may wait for it before this has ended.
+        last: its last lines; those from before it was killed are `words` afterwards.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], last: deque[str]) -> None:
+        super().__init__(daemon=True)
+        self._group, self._last = process.pid, last
+        self.words: list[str] | None = None
+        self.silent = threading.Event()
+
+    def run(self) -> None:
+        """Until the tool has ended, and what it began, too."""
+        try:
+            # Not waited for, its number is nobody else's.
+            ended = os.waitid(os.P_PID, self._group, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_code == os.CLD_EXITED:
+            return
+        self.words = list(self._last)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._group, signal.SIGTERM)
+            self.silent.wait(_END_SECONDS)
+            os.killpg(self._group, signal.SIGKILL)
+
+
 def _watched(
     process: subprocess.Popen[bytes],
     what: str,
@@ -139,6 +173,9 @@ def _watched(
 ) -> str:
     assert process.stdout is not None
     broken: OSError | None = None
+    last: deque[str] = deque(maxlen=_KEPT)
+    death = _Death(process, last)
+    death.start()
     if feed is not None:
         assert process.stdin is not None
         try:
@@ -147,22 +184,45 @@ def _watched(
         except BrokenPipeError as error:
             broken = error
     lines: list[str] = []
-    last: deque[str] = deque(maxlen=_KEPT)
-    for untrusted_line in process.stdout:
-        line = untrusted_line.decode("utf-8", "replace").rstrip("\n")
-        lines.append(line)
-        last.append(line)
-        if seen is not None:
-            seen(line)
+    try:
+        for untrusted_line in process.stdout:
+            line = untrusted_line.decode("utf-8", "replace").rstrip("\n")
+            lines.append(line)
+            last.append(line)
+            if seen is not None and death.words is None:
+                seen(line)
+    finally:
+        death.silent.set()
+    death.join()
     code = process.wait()
+    if death.words is not None:
+        raise ImageError(
+            f"{what} failed: {_name(process)} was killed ({_signal(code)})" + _quoted(death.words),
+            next_step="see who did it (dmesg says whether memory was short), and repeat; nothing half-done was kept",
+        )
     if code != 0 or broken is not None:
         words = "\n".join(last)
         full = os.strerror(errno.ENOSPC) in words or "ENOSPC" in words
         raise ImageError(
-            f"{what} failed: {Path(process.args[0]).name} ended with {code}\n{words}",  # type: ignore[index, arg-type]
+            f"{what} failed: {_name(process)} ended with {code}" + _quoted(last),
             next_step=_next_step(words, full=full),
         )
     return "\n".join(lines)
+
+
+def _name(process: subprocess.Popen[bytes]) -> str:
+    return Path(process.args[0]).name  # type: ignore[index, arg-type]
+
+
+def _signal(code: int) -> str:
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return "".join(f"\n{line}" for line in words)
 
 
 _NO_NETWORK = (
