@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,38 @@ def test_what_a_killed_client_made_for_itself_is_gone(home: Home, verb: str) -> 
         assert alive(home.info(kept)["status"]["qemu_pid"])
     finally:
         home.capsem("delete", "--force", kept)
+    assert qemus_of(home.path) == []
+
+
+def test_a_client_that_was_stopped_does_not_keep_its_machine_from_being_started(home: Home) -> None:
+    """Its monitor stays a while for whoever may still read; another takes over meanwhile."""
+    home.create("-n", "again")
+    client = begun(home, "exec", "again", "--", "sleep", "1000")
+    try:
+        started = time.monotonic()
+        home.capsem("restart", "again", "--force")
+        usual = time.monotonic() - started
+        ended(client)
+        for verbs in ((("stop", "again"), ("start", "again")), (("restart", "again"),)):
+            client = begun(home, "exec", "again", "--", "yes")
+            until(lambda: home.info("again")["status"]["jobs"], "nothing runs in it")
+            monitor = home.info("again")["status"]["pid"]
+            os.kill(client.pid, signal.SIGSTOP)
+            time.sleep(1)  # it writes on, until nothing more fits between them
+            started = time.monotonic()
+            for words in verbs:
+                home.capsem(*words)
+            took = time.monotonic() - started
+            assert took < usual + 5, f"{verbs} took {took:.1f} s, a restart {usual:.1f} s"
+            assert home.text("exec", "again", "--", "echo", "there") == "there"
+            until_gone(monitor, 60)
+            assert home.text("exec", "again", "--", "echo", "still") == "still"
+            assert home.info("again")["state"] == "running"
+            os.kill(client.pid, signal.SIGCONT)
+            assert ended(client)[0] != 0
+    finally:
+        client.kill()
+        home.capsem("delete", "--force", "again")
     assert qemus_of(home.path) == []
 
 

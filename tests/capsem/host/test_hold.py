@@ -16,10 +16,13 @@ HOLDS = """
 import subprocess, sys
 from pathlib import Path
 from capsem.host.hold import take
+from capsem.host.hold import leave
 take(Path(sys.argv[1]))
 child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
 print(child.pid, flush=True)
-sys.stdin.read()
+for line in sys.stdin:
+    leave(Path(sys.argv[1]))
+    print("left", flush=True)
 """
 
 
@@ -52,6 +55,24 @@ def test_whose_a_directory_is_until_that_process_ends_whatever_its_children_do(
     os.kill(child, 0)
     assert hold.holder(tmp_path) is None
     hold.kill(tmp_path)
+
+
+def test_who_has_done_with_it_leaves_it_to_another(
+    tmp_path: Path, monitor: tuple[subprocess.Popen[str], int]
+) -> None:
+    process, _ = monitor
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("leave\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "left\n"
+    assert process.poll() is None
+    assert hold.holder(tmp_path) is None
+    hold.take(tmp_path)
+    assert hold.holder(tmp_path) is None, "its own is nobody else's"
+    hold.kill(tmp_path)
+    hold.leave(tmp_path)
+    hold.leave(tmp_path / "nothing")
 
 
 def test_what_nobody_holds(tmp_path: Path) -> None:

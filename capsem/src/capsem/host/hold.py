@@ -1,10 +1,11 @@
-"""A monitor's hold on the directory of its machine, from before it does anything there until its process has gone.
+"""A monitor's hold on the directory of its machine, from before it does anything there until it has done with it.
 
 A lock of fcntl(2) on `monitor.lock`: the kernel lets go of it with the process, however that ends, and says whose it
 is.
 Refuses a second monitor in one directory: two machines would write one disk.
 
     take(directory)                  # in the monitor
+    leave(directory)                 # there, when its machine has ended
     holder(directory)                # elsewhere: its pid, or None
 """
 
@@ -49,7 +50,13 @@ def take(directory: Path) -> None:
             f"another monitor (process {holder(directory)}) is at work in {directory}",
             next_step="see capsem list",
         ) from error
-    # Never closed: closing any descriptor of that file would let go of it.
+    # Not closed: closing any descriptor of that file lets go of it.
+
+
+def leave(directory: Path) -> None:
+    """Hold it no longer: whoever takes it now finds nothing of this process at work there."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(_place(directory), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
 
 
 def holder(directory: Path) -> int | None:

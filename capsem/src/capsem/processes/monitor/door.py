@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from capsem.errors import CapsemError, ConflictError, WireError
+from capsem.host import hold, places
 from capsem.host.link import Link
 from capsem.host.operation import told
 from capsem.host.peer import is_ours
@@ -84,6 +85,9 @@ class Door:
         self._leases.close()
         if self._server is not None:
             self._server.close()
+        if self._machine.ended.is_set():
+            # It may be started again while those who are slow to read still have their answers from here.
+            hold.leave(places.session(self._machine.record.id))
         # Who waits for the end is told of it before we leave.
         if self._inside:
             await asyncio.wait(self._inside, timeout=_LEAVING_SECONDS)
