@@ -61,8 +61,9 @@ def test_an_end_belongs_to_the_newest_command_of_its_id() -> None:
 def test_who_attends_to_a_command_and_a_deadline_are_told() -> None:
     step = Machine().step
     assert step("machine.exec", {"event": {"id": "host-1"}, "process": {"name": "cat", "command": "cat"}})
-    for how, note in (("connect", ""), ("stdin", "its input"), ("kill", "signal 9")):
-        attended = {"exec": "host-1", "pid": 7, "as": how, "signal": 9}
+    size = ("resize", "its terminal has 30 rows, 100 columns")
+    for how, note in (("connect", ""), ("stdin", "its input"), ("kill", "signal 9"), size):
+        attended = {"exec": "host-1", "pid": 7, "as": how, "signal": 9, "rows": 30, "columns": 100}
         assert step("machine.attended", attended) == Step("attended", "cat, process 7", "host", note)
     assert step("machine.attended", {"exec": "host-2", "as": "connect"}) == Step(
         "attended", "a command", "host"

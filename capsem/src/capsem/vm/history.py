@@ -95,7 +95,11 @@ def _detail(what: str, entry: dict[str, Any]) -> str:
 
 def _attended(entry: dict[str, Any], commands: dict[str, str]) -> str:
     """How, and to which command: ids begin again when the machine does, and the newest of one is meant."""
-    how = f"signal {entry.get('signal')}" if entry.get("as") == "kill" else str(entry.get("as", ""))
+    how = str(entry.get("as", ""))
+    if how == "kill":
+        how = f"signal {entry.get('signal')}"
+    elif how == "resize":
+        how = f"terminal of {entry.get('rows')} rows, {entry.get('columns')} columns"
     return f"{how}, process {entry.get('pid', '?')}: {commands.get(str(entry.get('exec')), '?')}"
 
 

@@ -101,7 +101,9 @@ class Machine:
     def _attended(self, event: Json) -> Step:
         program = self._commands.get(text(event.get("exec")) or "", "a command")
         pid, how = event.get("pid"), text(event.get("as")) or "?"
-        note = {"connect": "", "stdin": "its input", "kill": f"signal {event.get('signal')}"}.get(how, how)
+        size = f"its terminal has {event.get('rows')} rows, {event.get('columns')} columns"
+        notes = {"connect": "", "stdin": "its input", "kill": f"signal {event.get('signal')}", "resize": size}
+        note = notes.get(how, how)
         return Step(
             "attended", f"{program}, process {pid}" if isinstance(pid, int) else program, "host", note
         )

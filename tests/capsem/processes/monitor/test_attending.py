@@ -31,6 +31,7 @@ from capsem.wire.monitor import (
     Exited,
     Failed,
     Listed,
+    Size,
     Started,
     decode_monitor,
     encode,
@@ -316,6 +317,44 @@ async def test_what_another_client_does_is_on_the_log(tmp_path: Path) -> None:
     assert {(one["exec"], one["pid"]) for one in acts} == {(begin_["event"]["id"], pid)}
     assert (end["type"], end["signal"]) == ("machine.exit", signal.SIGKILL)
     assert verified(places.log(ID))
+
+
+async def test_a_terminal_s_size_by_another_client_is_on_the_log_before_it_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with standing(tmp_path):
+        sizes = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done"
+        own, pid = await begun(shell(sizes, tty=Size(24, 80)))
+        await own.resize(25, 80)
+        other, _ = await begun(Attach(pid))
+        for rows in range(30, 60):
+            await other.resize(rows, 100)
+        said = bytearray()
+        async with asyncio.timeout(20):
+            async for output in other:
+                said += output.content if isinstance(output, Output) else b""
+                if b"59 100" in said:
+                    break
+        third, _ = await begun(Attach(pid))
+        with monkeypatch.context() as patch:
+            patch.setattr(evidence, "LEFT", 1 << 62)
+            await third.resize(99, 99)
+            with pytest.raises(NoRoomError, match="is full"):
+                await rest(third)
+        await own.resize(24, 80)
+        async with asyncio.timeout(20):
+            async for output in other:
+                said += output.content if isinstance(output, Output) else b""
+                if b"24 80" in said:
+                    break
+        assert b"99 99" not in said
+        await own.signal(signal.SIGKILL)
+        for operation in (own, other):
+            await rest(operation)
+    acts = [one for one in attended() if one["type"] == "machine.attended"]
+    assert [(one["as"], one.get("rows"), one.get("columns")) for one in acts] == [
+        ("connect", None, None), ("resize", 30, 100), ("connect", None, None),
+    ]  # fmt: skip
 
 
 async def test_its_own_client_has_no_entries_but_the_command(tmp_path: Path) -> None:

@@ -301,7 +301,8 @@ class Attended:
             UsageError: it gives input to a command that takes none.
             MachineError: what another client does cannot be recorded.
         """
-        gave = own
+        # Of a terminal's size, as of input, its first is on the log: a window that is drawn larger has dozens.
+        gave, sized = own, own or not self.about.tty
         while (frame := await link.receive()) is not None:
             match frame:
                 case Data(stream) | End(stream) if stream == INPUT and waiting is None:
@@ -320,6 +321,9 @@ class Attended:
                                 await self._attends({"as": "kill", "signal": number})
                             self._job.signal(number)
                         case Resize(rows, columns):
+                            if not sized:
+                                await self._attends({"as": "resize", "rows": rows, "columns": columns})
+                            sized = True
                             self._job.resize(rows, columns)
                         case Detach() if own:
                             return True
