@@ -60,8 +60,13 @@ def test_without_a_value_nothing_begins_and_no_value_is_said(
 def test_everything_that_is_missing_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ABSENT", raising=False)
     named = [{"name": name, "from": {"kind": "env", "env": "ABSENT"}} for name in ("api", "db")]
-    with pytest.raises(UsageError, match=r"`api` cannot be had.*`db` cannot be had"):
+    with pytest.raises(UsageError, match=r"`api` cannot be had.*`db` cannot be had") as refused:
         secrets_of({"secrets": named})
+    assert refused.value.next_step == "export ABSENT with their values, and repeat"
+    other = {"name": "other", "from": {"kind": "file", "file": "/nonexistent"}}
+    with pytest.raises(UsageError, match="`other` cannot be had") as refused:
+        secrets_of({"secrets": [*named, other]})
+    assert refused.value.next_step == "see the policy's `secrets`"
 
 
 @pytest.mark.usefixtures("capsem_home")

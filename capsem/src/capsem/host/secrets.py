@@ -23,6 +23,7 @@ from capsem.wire.monitor import Secrets
 
 _SECONDS = 30.0
 _LARGEST = 1 << 16
+_STEP = "see the policy's `secrets`"
 
 
 def secrets_of(egress: dict[str, Any]) -> dict[str, str]:
@@ -31,14 +32,20 @@ def secrets_of(egress: dict[str, Any]) -> dict[str, str]:
     Raises:
         UsageError: some cannot be had; each of them is named.
     """
-    values, missing = {}, []
+    values, missing, unset = {}, [], []
     for one in egress["secrets"]:
         try:
             values[one["name"]] = _checked(one["name"], _value(one["name"], one["from"]))
         except UsageError as error:
             missing.append(error.message)
+            if one["from"]["kind"] == "env" and one["from"]["env"] not in os.environ:
+                unset.append(one["from"]["env"])
     if missing:
-        raise UsageError("; ".join(missing), next_step="see the policy's `secrets`")
+        step = _STEP
+        if len(unset) == len(missing):
+            # How a value gets there without a shell's history is the caller's to know.
+            step = f"export {' '.join(dict.fromkeys(unset))} with their values, and repeat"
+        raise UsageError("; ".join(missing), next_step=step)
     return values
 
 
@@ -139,4 +146,4 @@ def _checked(name: str, untrusted: str) -> str:
 
 
 def _missing(name: str, why: str) -> UsageError:
-    return UsageError(f"the secret `{name}` cannot be had: {why}", next_step="see the policy's `secrets`")
+    return UsageError(f"the secret `{name}` cannot be had: {why}", next_step=_STEP)
