@@ -144,3 +144,41 @@ def test_in_json_a_file_that_is_not_there_is_an_error_object(log: Log, tmp_path:
         assert (done.returncode, told["exit"]) == (64, 64)
         assert "--frobnicate" in told["error"]["message"]
         assert log.call(verb, tmp_path / "nosuch").stdout in {"", b""}
+
+
+def test_follow_waits_for_a_log_that_is_not_there_yet(log: Log) -> None:
+    coming = Log(log.binary, log.path.parent / "later" / "coming.log")
+    with subprocess.Popen(
+        [log.binary, "log", coming.path, "--follow", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        told = following.stderr.readline()
+        coming.path.parent.mkdir()
+        coming.path.touch()
+        time.sleep(0.3)
+        coming.fill(1)
+        seen = [json.loads(following.stdout.readline())["seq"] for _ in range(2)]
+        following.kill()
+        rest = following.stderr.read()
+    assert seen == [0, 1]
+    assert "not there yet" in told
+    assert rest == "", "it is told once"
+
+
+@pytest.mark.parametrize("verb", [["log", "--follow"], ["log"], ["verify"], ["prove", "0"]])
+@pytest.mark.parametrize("kind", ["fifo", "directory"])
+def test_what_could_not_be_a_log_is_not_waited_for(log: Log, verb: list[str], kind: str) -> None:
+    path = log.path.parent / kind
+    os.mkfifo(path) if kind == "fifo" else path.mkdir()
+    done = log.call(*verb, path)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "it is not a regular file" in done.stderr
+
+
+@pytest.mark.parametrize("wish", ["--key", "--checkpoint"])
+def test_what_stands_at_the_head_is_not_waited_for(log: Log, wish: str) -> None:
+    assert log.call("log", log.path.parent / "none", "--follow", wish).returncode == 125

@@ -6,6 +6,8 @@
 use crate::dispatch::ExitCode;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ Shows the entries of LOG (default ./capsule.log).
   --type TYPE     only of this type; one that ends with . stands for all that begin so
   --denied        only what was denied
   --since TIME    from 2026-11-22T12:00 (UTC) on, or from 30s, 10m, 2h, 1d ago
-  --follow        wait for more
+  --follow        wait for more, and for a log that is not there yet
   --full          every field of each entry
   --json          the lines as they are on the log
   --checkpoint    the newest signed checkpoint, to keep elsewhere (then: capsule verify --since FILE)
@@ -37,6 +39,9 @@ Shows the entries of LOG (default ./capsule.log).
 
 example: capsule log --denied --since 2h
 ";
+
+/// Between two looks at a log that is followed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct Arguments {
@@ -66,22 +71,47 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         .log
         .clone()
         .unwrap_or_else(|| "capsule.log".into());
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(why) => {
-            return super::refuse(
-                &format!("{path:?} cannot be read: {why}; name the log: capsule log LOG"),
-                json,
-            );
-        }
-    };
     let heading = arguments.checkpoint || arguments.key;
-    let done = if heading {
-        head(&arguments, &path, &file)
-    } else {
-        show(&arguments, &path, &file)
-    };
-    done.unwrap_or_else(|why| super::refuse(&why, json))
+    let follow = arguments.follow && !heading;
+    loop {
+        let file = match opened(&path, follow) {
+            Ok(file) => file,
+            Err(why) => {
+                return super::refuse(
+                    &format!("{path:?} cannot be read: {why}; name the log: capsule log LOG"),
+                    json,
+                );
+            }
+        };
+        let done = if heading {
+            head(&arguments, &path, &file).map(Some)
+        } else {
+            show(&arguments, &path, &file)
+        };
+        match done {
+            // Another log was begun at this path: that is followed now.
+            Ok(None) => {}
+            Ok(Some(code)) => return code,
+            Err(why) => return super::refuse(&why, json),
+        }
+    }
+}
+
+/// The log; with `wait`, also one that is begun later.
+fn opened(path: &Path, wait: bool) -> io::Result<File> {
+    let mut told = false;
+    loop {
+        match super::open_log(path) {
+            Err(why) if wait && why.kind() == io::ErrorKind::NotFound => {
+                if !told {
+                    terminal::error(&format!("{path:?} is not there yet: waiting for it"));
+                }
+                told = true;
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Option<Arguments>, String> {
@@ -212,10 +242,11 @@ fn text(arguments: &Arguments, sound: &Sound<'_>, from: u64, style: Style) -> St
     text
 }
 
-fn show(arguments: &Arguments, path: &Path, file: &File) -> Result<ExitCode, String> {
+/// `None`: while it was followed another file took its place.
+fn show(arguments: &Arguments, path: &Path, file: &File) -> Result<Option<ExitCode>, String> {
     let style = Style::wanted();
     let mut last = (Place::default(), Frontier::default());
-    let mut shown = 0;
+    let (mut shown, mut replaced) = (0, false);
     loop {
         // A checkpoint may have been added to the last block since: go on from that block, not from after it.
         let mut scanner = Scanner::new(file, last.clone(), None);
@@ -230,7 +261,7 @@ fn show(arguments: &Arguments, path: &Path, file: &File) -> Result<ExitCode, Str
                 Ok(Some(sound)) => {
                     let text = text(arguments, &sound, shown, style);
                     if !text.is_empty() && !terminal::print(&text) {
-                        return Ok(ExitCode::SUCCESS);
+                        return Ok(Some(ExitCode::SUCCESS));
                     }
                     last = before;
                 }
@@ -245,15 +276,34 @@ fn show(arguments: &Arguments, path: &Path, file: &File) -> Result<ExitCode, Str
             })
         );
         if !(arguments.follow && writing) {
-            return Ok(fault.map_or(ExitCode::SUCCESS, |fault| unsound(path, &fault)));
+            let unsound = fault.map(|fault| unsound(path, &fault));
+            return Ok(Some(unsound.unwrap_or(ExitCode::SUCCESS)));
         }
-        std::thread::sleep(Duration::from_millis(100));
+        if replaced {
+            // A log is begun under another name: nobody need hear of the empty file that stood here.
+            if shown > 0 {
+                terminal::error(&format!("{path:?} is another file now: following that"));
+            }
+            return Ok(None);
+        }
+        std::thread::sleep(PAUSE);
+        // What was added until then is shown first.
+        replaced = is_another(path, file);
         let meta = file.metadata().map_err(|why| why.to_string())?;
         if meta.len() < last.0.offset {
             return Err(format!(
                 "{path:?} became shorter while it was followed; see `capsule verify`"
             ));
         }
+    }
+}
+
+/// Whether a path leads to a file that is not this one; where there is none it may come back.
+fn is_another(path: &Path, file: &File) -> bool {
+    let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    match (std::fs::metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => identity(named) != identity(open),
+        _ => false,
     }
 }
 

@@ -12,6 +12,10 @@ pub mod verify;
 
 use crate::dispatch::{ExitCode, USAGE};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 /// A command line that was not understood: exit 64.
 fn usage(why: &str, help: &str, json: bool) -> ExitCode {
@@ -42,6 +46,18 @@ fn unanswered(message: &str, next_step: &str, exit: u8) {
     let error = serde_json::json!({"message": message, "next_step": next_step});
     let answer = serde_json::json!({"ok": false, "error": error, "exit": exit});
     crate::log_terminal::print(&format!("{answer}\n"));
+}
+
+/// A log to read. It waits for nobody: what is no regular file is refused.
+fn open_log(path: &Path) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a regular file"))
+    }
 }
 
 /// Whether JSON is asked for in a command line that is not understood.

@@ -4,7 +4,6 @@
 
 use crate::dispatch::ExitCode;
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::audit::checkpoint::{Note, VKey, decimal};
@@ -92,7 +91,7 @@ fn prove(seq: u64, path: &Path) -> Result<Result<String, (u8, String)>, String> 
     let unreadable = |why: std::io::Error| {
         format!("{path:?} cannot be read: {why}; name the log: capsule prove SEQ LOG")
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = super::open_log(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
     let genesis = genesis::read(&file, path).map_err(|why| why.to_string())?;
     let key = genesis

@@ -6,7 +6,6 @@ use crate::dispatch::ExitCode;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -157,7 +156,9 @@ fn log(arguments: &Arguments) -> Result<ExitCode, String> {
         .log
         .clone()
         .unwrap_or_else(|| "capsule.log".into());
-    let file = open(&path)?;
+    let file = super::open_log(&path).map_err(|why| {
+        format!("{path:?} cannot be read: {why}; name the log: capsule verify LOG")
+    })?;
     let places = Places::from_env().ok().filter(|_| !arguments.forget);
     let genesis = genesis::read(&file, &path).ok().flatten();
     // Memory first, length second: the log only grows, so what is remembered is never ahead of what is read.
@@ -273,24 +274,6 @@ fn show(arguments: &Arguments, path: &Path, report: &Report) -> ExitCode {
         terminal::print(&terminal::page(report, &path, exit, terminal::colour()));
     }
     ExitCode::from(exit)
-}
-
-fn open(path: &Path) -> Result<File, String> {
-    let refuse = |why: &dyn std::fmt::Display| {
-        format!("{path:?} cannot be read: {why}; name the log: capsule verify LOG")
-    };
-    let mut options = std::fs::OpenOptions::new();
-    let file = options
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|why| refuse(&why))?;
-    let meta = file.metadata().map_err(|why| refuse(&why))?;
-    if meta.is_file() {
-        Ok(file)
-    } else {
-        Err(refuse(&"it is not a regular file"))
-    }
 }
 
 fn memory(places: &Places, id: &str) -> Result<Option<Head>, String> {
