@@ -116,6 +116,19 @@ def test_quick_says_that_it_was(log: Log) -> None:
     assert (outcome, report["quick"], report["checkpoints"]) == ("verified", True, 1)
 
 
+def test_quick_and_whole_agree_wherever_the_log_was_cut(log: Log) -> None:
+    data = log.path.read_bytes()
+    last = data.rindex(b'{"block"')
+    note = data.rindex(b'{"note"')
+    for cut in {1, 40, 400, last - 1, last, last + 1, note - 1, note, note + 1, len(data) - 1, len(data)}:
+        log.path.write_bytes(data[:cut])
+        for options in ((), ("--no-memory",)):
+            assert log.verify("--quick", *options)[0] == log.verify(*options)[0], (cut, options)
+    # The entries are the remembered ones; what is missing is the checkpoint over them.
+    log.path.write_bytes(data[:-1])
+    assert log.verify("--quick")[:2] == ("truncated", 15)
+
+
 def test_another_log_at_this_path_is_noticed(log: Log, tmp_path: Path) -> None:
     other = Log(log.binary, tmp_path / "other.log")
     other.fill()

@@ -169,6 +169,7 @@ impl Pass {
             self.place.pass(&extent, whole);
             for head in known.iter_mut().filter(|head| head.size == self.place.size) {
                 head.chained = head.chain == sealed || head.chain == whole;
+                head.covered = head.sealed == Some(sealed);
             }
             used += extent.len();
         }

@@ -48,7 +48,11 @@ pub(super) struct Known {
     pub(super) size: u64,
     pub(super) root: Node,
     pub(super) chain: Digest,
+    /// What the last block's digest is without its checkpoint, where the head's own checkpoint says so.
+    pub(super) sealed: Option<Digest>,
     pub(super) chained: bool,
+    /// The entries are the head's, with or without the checkpoint that follows them.
+    pub(super) covered: bool,
     pub(super) grown: bool,
 }
 
@@ -137,12 +141,14 @@ pub fn verify(
 }
 
 fn heads(options: &Options) -> Vec<Known> {
-    let known = |which, size, root, chain| Known {
+    let known = |which, size, root, chain, sealed| Known {
         which,
         size,
         root,
         chain,
+        sealed,
         chained: false,
+        covered: false,
         grown: false,
     };
     let remembered = options
@@ -150,17 +156,21 @@ fn heads(options: &Options) -> Vec<Known> {
         .as_ref()
         .filter(|head| head.place.size > 0);
     let remembered = remembered.map(|head| {
+        let (size, note) = (head.place.size, Note::parse(&head.note));
+        let sealed = note.filter(|note| note.body.size == size);
         known(
             "remembered here",
-            head.place.size,
+            size,
             head.tree.root(),
             head.place.chain,
+            sealed.map(|note| note.body.chain),
         )
     });
     let given = options
         .since
         .as_ref()
-        .map(|note| known("given", note.body.size, note.body.root, note.body.chain));
+        .map(|note| &note.body)
+        .map(|body| known("given", body.size, body.root, body.chain, Some(body.chain)));
     remembered.into_iter().chain(given).collect()
 }
 
@@ -204,7 +214,8 @@ fn conclude(
         );
     }
     for head in known {
-        if head.grown && !head.chained && head.size == place.size && grown.sealed() < place.size {
+        let same = head.grown || head.covered;
+        if same && !head.chained && head.size == place.size && grown.sealed() < place.size {
             let why = format!("the checkpoint of the head {} is missing", head.which);
             return end(Outcome::Truncated, why);
         }
