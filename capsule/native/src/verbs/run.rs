@@ -207,14 +207,22 @@ fn directory(value: &OsString) -> Result<String, String> {
     })
 }
 
+/// So many seconds a command may be given, less one millisecond: 31 years.
+const MOST_SECONDS: f64 = 1e9;
+
 fn milliseconds(value: &OsString) -> Result<u64, String> {
     let seconds = value.to_str().and_then(|text| text.parse::<f64>().ok());
-    match seconds {
-        Some(seconds) if seconds > 0.0 && seconds < 1e9 => Ok((seconds * 1000.0).ceil() as u64),
-        _ => Err(format!(
-            "--timeout: {value:?} is not a number of seconds above 0"
-        )),
-    }
+    let wrong = match seconds.filter(|seconds| !seconds.is_nan()) {
+        None => "is not a number of seconds; write 90 or 1.5, without a unit",
+        Some(seconds) if seconds <= 0.0 => {
+            "leaves the command no time; give it more than 0 seconds"
+        }
+        Some(seconds) if seconds >= MOST_SECONDS => {
+            "is more than the 999999999 seconds that can be counted; without --timeout there is no end"
+        }
+        Some(seconds) => return Ok((seconds * 1000.0).ceil() as u64),
+    };
+    Err(format!("--timeout: {value:?} {wrong}"))
 }
 
 fn assignment(value: &OsString) -> Result<(OsString, OsString), String> {
@@ -268,7 +276,6 @@ mod tests {
         for words in [
             &["--frobnicate", "ls"][..],
             &[],
-            &["--timeout", "0", "ls"],
             &["--timeout", "soon", "ls"],
             &["--env", "=x", "ls"],
             &["--env", "x", "ls"],
@@ -280,6 +287,22 @@ mod tests {
             assert!(parsed(words).is_err(), "{words:?}");
         }
         assert!(parsed(&["--help"]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_kept_is_told_as_what_it_is() {
+        for (words, told) in [
+            ("soon nan 5s 0x10", "is not a number"),
+            ("0 -0 -1 -inf", "leaves the command no time"),
+            ("1e400 inf 1e9", "is more than"),
+        ] {
+            for word in words.split(' ') {
+                let why = milliseconds(&word.into()).unwrap_err();
+                assert!(why.contains(word) && why.contains(told), "{why}");
+            }
+        }
+        assert_eq!(milliseconds(&"1e-9".into()), Ok(1));
+        assert_eq!(milliseconds(&"999999999".into()), Ok(999_999_999_000));
     }
 
     #[test]
