@@ -67,7 +67,12 @@ def test_a_service_of_the_host_that_was_not_reached_is_a_port_and_nobody_is_none
         done = profile(capsule_binary, workspace, "--", *command)
         assert policy_of(done.stdout)["network"] == {"ports": [port]}
         line = next(line for line in done.stdout.splitlines() if f"- {port}" in line)
-        assert re.search(r"1 connection +LOOK TWICE: a service of the host answers there", line)
+        assert re.search(
+            r"1 connection, refused while observing +LOOK TWICE: a service of the host listens there", line
+        )
+        (line,) = [line for line in done.stdout.splitlines() if f"tcp:127.0.0.1:{free}" in line]
+        assert line.startswith("# Not suggested: ")
+        assert line.endswith(f"to allow: network: {{ports: [{free}]}}")
         (workspace / "capsule.yaml").write_text(done.stdout)
         again = subprocess.run(
             [str(capsule_binary), "run", "--policy", "capsule.yaml",

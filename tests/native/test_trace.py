@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
@@ -108,3 +109,17 @@ def test_its_report_comes_in_json(workspace: Path, home: Path, capsule_binary: P
     report = json.loads(answer.stderr.splitlines()[-1])
     assert (answer.returncode, report["exit"]["code"], report["run"][:2]) == (3, 3, "r-")
     assert seen.code == 3
+
+
+def test_a_connection_that_met_nobody_is_told_apart_from_one_to_a_server_of_the_host(
+    workspace: Path, home: Path, capsule_binary: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        there, nowhere = server.getsockname()[1], free.getsockname()[1]
+        tries = "".join(f"(exec 3<>/dev/tcp/127.0.0.1/{port});" for port in (there, nowhere, nowhere))
+        _, seen = trace(capsule_binary, f"bash -c '{tries}'")
+    assert {(use.address, use.operation, use.count, use.refused) for use in seen.addresses} == {
+        (f"tcp:127.0.0.1:{there}", "connect", 1, 1),
+        (f"tcp:127.0.0.1:{nowhere}", "unanswered", 2, 0),
+    }

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from capsule.profile.observation import FileUse
+from capsule.profile.observation import AddressUse, FileUse
 from capsule.profile.render import quote, render_suggestion
 from capsule.profile.suggest import suggest
 from tests.profile.test_observation import observation
@@ -64,3 +64,17 @@ def test_names_cannot_break_out_of_their_line(name: str) -> None:
     text = render_suggestion(suggest(seen, base=BASE), name="p")
     assert set(load(text)) == {"version", "name", "extends", "filesystem"}  # type: ignore[call-overload]
     assert text.isascii()
+
+
+def test_an_address_that_was_tried_in_vain_is_a_comment() -> None:
+    addresses = (
+        AddressUse("tcp:127.0.0.1:8766", "unanswered", 2),
+        AddressUse("unix:@x\nnetwork: {ports: [1]}", "unanswered", 1),
+    )
+    text = render_suggestion(suggest(observation(files=(), syscalls=(), addresses=addresses), base=BASE))
+    assert '# Not suggested: "tcp:127.0.0.1:8766", tried 2 times: nobody listened there' in text
+    assert "to allow: network: {ports: [8766]}" in text
+    assert not [line for line in text.splitlines() if line.startswith("network:")]
+    many = tuple(AddressUse(f"tcp:127.0.0.1:{port}", "unanswered", 1) for port in range(1, 50))
+    text = render_suggestion(suggest(observation(files=(), syscalls=(), addresses=many), base=BASE))
+    assert "# and 9 more such addresses" in text

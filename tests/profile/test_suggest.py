@@ -100,3 +100,30 @@ def test_system_call_groups_are_counted_and_unused_ones_named() -> None:
     )
     assert [(line.value, line.count) for line in suggestion.lines] == [("debug", 3)]
     assert suggestion.unused_groups == ("aio",)
+
+
+def test_what_was_tried_in_vain_is_told_and_not_granted() -> None:
+    addresses = (
+        AddressUse("tcp:127.0.0.1:8765", "connect", 3, refused=3),
+        AddressUse("tcp:127.0.0.1:8766", "unanswered", 2),
+        AddressUse("tcp:[::1]:8765", "unanswered", 3),
+        AddressUse("unix:@bus", "unanswered", 1),
+        AddressUse("tcp:192.0.2.1:80", "connect", 1, refused=1),
+        AddressUse("tcp:[2001:db8::1]:80", "connect", 1, refused=1),
+        AddressUse("udp:192.0.2.53:53", "connect", 4, refused=4),
+        AddressUse("tcp:198.51.100.1:80", "connect", 1),
+    )
+    suggestion = suggest(observation(files=(), syscalls=(), addresses=addresses), base=BASE)
+    assert [(line.value, line.evidence, line.warning) for line in suggestion.lines] == [
+        ("8765", "3 connections, refused while observing", "a service of the host listens there")
+    ]
+    assert {each.address: (each.count, each.rule) for each in suggestion.unreached} == {
+        "udp:192.0.2.53:53": (4, "network: {hosts: [NAME]}"),
+        "tcp:127.0.0.1:8766": (2, "network: {ports: [8766]}"),
+        "unix:@bus": (1, None),
+        "tcp:192.0.2.1:80": (1, "network: {hosts: [{host: 192.0.2.1, ports: [80]}]}"),
+        "tcp:[2001:db8::1]:80": (1, None),
+    }
+    partly = (AddressUse("tcp:127.0.0.1:1", "connect", 3, refused=2),)
+    (line,) = suggest(observation(files=(), syscalls=(), addresses=partly), base=BASE).lines
+    assert line.evidence == "3 connections, 2 of them refused while observing"

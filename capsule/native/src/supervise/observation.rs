@@ -83,9 +83,12 @@ impl Observation {
             Event::Connect { target, .. } => {
                 self.address(target, "connect", |address| address.count += 1)
             }
-            // Nobody was there, inside or on the host.
-            Event::Denied { denial, .. }
-                if denial.probe && denial.operation == Operation::Connect => {}
+            // Nobody was there, inside or on the host: no rule is missing, and yet somebody may be meant to be there.
+            Event::Denied { count, denial, .. }
+                if denial.probe && denial.operation == Operation::Connect =>
+            {
+                self.address(&denial.target, "unanswered", |a| a.count += count)
+            }
             Event::Denied { count, denial, .. } => match denial.operation {
                 Operation::Connect => {
                     self.address(&denial.target, "connect", |a| refused(a, *count))

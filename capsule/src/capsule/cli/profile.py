@@ -212,6 +212,10 @@ def _suggestion_json(suggestion: Suggestion, text: str, failed: list[dict[str, o
     return {
         "failed": failed,
         "refused": [{"path": x.path, "count": x.count, "warning": x.warning} for x in suggestion.refused],
+        "unreached": [
+            {"address": x.address, "count": x.count, "why": x.why, "rule": x.rule}
+            for x in suggestion.unreached
+        ],
         "runs": suggestion.observation.runs,
         "lost": suggestion.observation.lost,
         "lines": [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from capsule.profile.suggest import Line, Suggestion
+from capsule.profile.suggest import Line, Suggestion, Unreached
 
 _PLAIN = re.compile(r"\.|(?:\.?/)[A-Za-z0-9_./+@-]*[A-Za-z0-9_/+@-]|[a-z]+(?:-[a-z]+)*")
 _WORDS_OF_YAML = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
@@ -22,7 +22,7 @@ _SECTIONS = (
 _WIDTH = 36
 _LINE = 100
 _SHOWN = 40
-"""Refused places that are named."""
+"""Refused places, and addresses tried in vain, that are named."""
 
 
 def quote(value: str) -> str:
@@ -95,7 +95,16 @@ def render_suggestion(suggestion: Suggestion, *, name: str = "profiled") -> str:
     ]
     if more := len(suggestion.refused) - _SHOWN:
         out += [f"# and {more} more such places"] * (more > 0)
+    out += [_render_unreached(each) for each in suggestion.unreached[:_SHOWN]]
+    if more := len(suggestion.unreached) - _SHOWN:
+        out += [f"# and {more} more such addresses"] * (more > 0)
     return "\n".join(out).rstrip() + "\n"
+
+
+def _render_unreached(each: Unreached) -> str:
+    times = "once" if each.count == 1 else f"{each.count} times"
+    rule = f"; to allow: {each.rule}" if each.rule else ""
+    return f"# Not suggested: {quote(each.address)}, tried {times}: {each.why}{rule}"
 
 
 def _beside_one_another(values: Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ What it refuses: to suggest a grant of everything (``/``, a whole home); such us
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from capsule.sandbox.syscalls import group_of, groups
 
 _TOO_WIDE = ("/", "/home", "/var", "/mnt", "/media", "/srv", "/proc", "/dev", "/sys", "/run")
 
+_LOOPBACK = ("127.0.0.1", "[::1]")
+_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
 
@@ -78,6 +81,23 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreached:
+    """An address that was tried in vain: not granted, and perhaps meant.
+
+    Attributes:
+        address: as it was tried.
+        count: how often.
+        why: what became of it.
+        rule: the line that would allow it, where there is one.
+    """
+
+    address: str
+    count: int
+    why: str
+    rule: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """A policy in the making; ``place`` is the directory that its relative paths are read from."""
 
@@ -90,6 +110,7 @@ class Suggestion:
     refused: tuple[Refused, ...]
     place: str
     protect: tuple[str, ...] = ()
+    unreached: tuple[Unreached, ...] = ()
 
 
 def suggest(seen: Observation, *, base: Base, place: str | None = None) -> Suggestion:
@@ -135,8 +156,9 @@ def suggest(seen: Observation, *, base: Base, place: str | None = None) -> Sugge
     unused = tuple(sorted(name for name in base.groups if name not in groups_used))
     # What runs on the host later (git's hooks, settings of editors) stays as it is, whatever may be written around it.
     protect = tuple(shorten(guard, seen, place) for guard in base.guards) if writes else ()
+    refused, unreached = _refused(seen, place), _unreached(seen, lines)
     return Suggestion(
-        seen, base, tuple(lines), unused, tuple(listed), private, _refused(seen, place), place, protect
+        seen, base, tuple(lines), unused, tuple(listed), private, refused, place, protect, unreached
     )
 
 
@@ -217,11 +239,47 @@ def _addresses(seen: Observation, place: str) -> list[Line]:
                     warning,
                 )
             )
-        elif kind == "tcp" and rest.rsplit(":", 1)[0] in ("127.0.0.1", "[::1]"):
+        elif kind == "tcp" and rest.rsplit(":", 1)[0] in _LOOPBACK:
             port = rest.rsplit(":", 1)[1]
             note = warning or "a service of the host answers there, unless the command itself listens"
-            lines.append(Line("network.ports", port, use.address, _connections(use.count), use.count, note))
+            evidence = _connections(use.count)
+            if use.refused:
+                evidence += f", {use.refused} of them refused while observing" * (use.count > use.refused)
+                evidence += ", refused while observing" * (use.count == use.refused)
+                note = warning or "a service of the host listens there"
+            lines.append(Line("network.ports", port, use.address, evidence, use.count, note))
     return lines
+
+
+def _unreached(seen: Observation, lines: Iterable[Line]) -> tuple[Unreached, ...]:
+    """What was tried in vain and no line grants."""
+    granted = {line.value for line in lines if line.section == "network.ports"}
+    found = []
+    for use in seen.addresses:
+        kind, _, rest = use.address.partition(":")
+        host, _, port = rest.rpartition(":")
+        if use.operation == "unanswered":
+            local = kind == "tcp" and host in _LOOPBACK
+            rule = f"network: {{ports: [{port}]}}" if local and port.isdecimal() else None
+            if local and port in granted:
+                continue
+            why = "nobody listened there, inside or on the host; if a server of the host is meant, start it first"
+        elif (
+            use.refused and use.operation in ("connect", "send") and kind != "unix" and host not in _LOOPBACK
+        ):
+            rule = _host_rule(kind, host, port)
+            why = "refused; a host is best named as the command names it"
+        else:
+            continue
+        found.append(Unreached(use.address, use.count, why, rule))
+    return tuple(sorted(found, key=lambda each: (-each.count, each.address)))
+
+
+def _host_rule(kind: str, host: str, port: str) -> str | None:
+    if port == "53":
+        return "network: {hosts: [NAME]}"
+    plain = kind == "tcp" and port.isdecimal() and _IPV4.fullmatch(host)
+    return f"network: {{hosts: [{{host: {host}, ports: [{port}]}}]}}" if plain else None
 
 
 def _connections(count: int) -> str:
