@@ -63,6 +63,23 @@ def entries(path: str | os.PathLike[str]) -> Iterator[Entry]:
             yield from map(parse, found.entries(data)[:-1].split(b"\n"))
 
 
+def listed() -> list[str]:
+    """What `capsule/native/src/audit/named.rs` lists: paths of logs that are not called `capsule.log`, and of policies.
+
+    `policy:` comes before those.
+    """
+    try:
+        text = (state_directory() / "named-logs").read_bytes()
+    except FileNotFoundError:
+        return []
+    return [os.fsdecode(entry) for entry in text.split(b"\0")[:-1] if entry]
+
+
+def listed_logs() -> frozenset[str]:
+    """Of these, the logs."""
+    return frozenset(entry for entry in listed() if not entry.startswith("policy:"))
+
+
 def remembered(log: str) -> tuple[verifier.Head, VKey | None] | None:
     """The head this machine remembers of log `log` (its id), and the key it was signed with.
 

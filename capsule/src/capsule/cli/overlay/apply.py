@@ -11,6 +11,7 @@ import click
 
 from capsule.cli import terminal
 from capsule.cli.overlay import overlays
+from capsule.cli.overlay.logs import logs_beneath
 from capsule.cli.overlay.show import as_json, summary
 from capsule.overlay.apply import Application
 from capsule.overlay.change import Change, points_out
@@ -22,7 +23,9 @@ from capsule.overlay.manifest import OverlayError, Root
 @click.command("apply", epilog="Example: capsule apply --yes")
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True, help="Also where the host's file changed since the run began.")
+@click.option(
+    "--force", is_flag=True, help="Also where the host's file changed since the run began; never over a log."
+)
 @click.option("--skip-refused", is_flag=True, help="Take over the rest when some names are refused.")
 @click.option("--links", is_flag=True, help="Also links that point outside of the directory.")
 @click.option(
@@ -57,6 +60,14 @@ def command(  # noqa: PLR0917 (click hands over one for each option)
                 next_step="look at them, then: capsule apply --links, or leave them out with --skip-refused",
             )
         refused += outward
+        logs = logs_beneath(changes)
+        if logs and not skip_refused:
+            raise OverlayError(
+                f"a log of capsule's stands at {logs[0][1]!r}, and {logs[0][0].path!r} would be put in its place; "
+                "nothing was taken over, and --force would not do it",
+                next_step="leave it out with --skip-refused, or move the log away first",
+            )
+        refused += [change for change, _ in logs]
         left = {id(change) for change in refused}
         wanted = [(root, change) for root, change in changes if id(change) not in left]
         if any(change.conflict for _, change in wanted) and not force:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
+from capsule.audit import store
 from capsule.places import state_directory
 from capsule.policy.model import Policy
 from capsule.sandbox.access import Access
@@ -50,12 +51,8 @@ def why_kept(path: str, want: str, policy: Policy, access: Access) -> str | None
 
 
 def _listed(path: str) -> str | None:
-    """What another run has at this path, as `capsule/native/src/audit/named.rs` lists it."""
-    try:
-        entries = (state_directory() / "named-logs").read_bytes().split(b"\0")[:-1]
-    except FileNotFoundError:
-        return None
-    for entry in map(os.fsdecode, filter(None, entries)):
+    """What another run has at this path."""
+    for entry in store.listed():
         policy = entry.removeprefix("policy:")
         if policy != entry and path == policy:
             return "the policy of another run"
