@@ -69,6 +69,32 @@ def test_what_other_runs_have_here(
 
 def test_a_bare_program_is_looked_up(capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
     assert invoke(capsys, "policy", "explain", "workspace", "--exec", "env").code == 0
+    # Not beside: a name that is nowhere in PATH is not started from the working directory.
+    (workspace / "nosuch").write_text("#!/bin/sh\n")
+    (workspace / "nosuch").chmod(0o755)
+    for name in ("nosuch", ""):
+        answer = invoke(capsys, "policy", "explain", "workspace", "--exec", name)
+        assert (answer.code, answer.out) == (2, "")
+        assert f"no program {name!r} in the command's PATH" in answer.err
+    assert invoke(capsys, "policy", "explain", "workspace", "--exec", "./nosuch").code == 0
+
+
+def test_a_bare_program_is_looked_up_where_the_run_does(
+    capsys: pytest.CaptureFixture[str], workspace: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A program in a hidden directory is not there for the command, which starts the next of that name.
+    (home / "secret").mkdir()
+    for name in ("env", "only-there"):
+        (home / "secret" / name).write_text("#!/bin/sh\n")
+        (home / "secret" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}/secret:/usr/bin")
+    assert invoke(capsys, "policy", "explain", "workspace", "--exec", "env").code == 0
+    answer = invoke(capsys, "policy", "explain", "workspace", "--exec", "only-there")
+    assert answer.code == 1
+    # What the policy sets counts, not what the caller has.
+    policy = workspace / "set.yaml"
+    policy.write_text("version: 1\nextends: [workspace]\nenv: {set: {PATH: /nowhere}}\n")
+    assert invoke(capsys, "policy", "explain", str(policy), "--exec", "env").code == 2
 
 
 @pytest.mark.needs("root")
@@ -180,3 +206,26 @@ def test_broken_rules_are_told_and_nothing_is_allowed(
     answer = invoke(capsys, "policy", "explain", "--url", "https://a.example/")
     assert (answer.code, answer.out) == (2, "")
     assert "rules.yaml:3:" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        (("--path", ""), "--path:1:1: an empty path"),
+        (
+            ("--path", "~no-such-user/x"),
+            "--path:1:1: '~no-such-user/x' names the home of a user who is not known",
+        ),
+        (("--path", "~no-such-user", "--write"), "names the home of a user"),
+        (("--exec", "~no-such-user/x"), "--exec:1:1: '~no-such-user/x' names the home"),
+        (("--connect", "unix:"), "--connect:1:1: an empty path"),
+        (("--env", ""), "--env:1:1: '' cannot be the name of a variable"),
+        (("--env", "A=B"), "--env:1:1: 'A=B' cannot be the name of a variable"),
+    ],
+)
+def test_a_question_that_is_none_is_told_as_what_it_is(
+    question: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    answer = invoke(capsys, "policy", "explain", "workspace", *question)
+    assert (answer.code, answer.out) == (2, "")
+    assert told in answer.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,10 @@ from capsule.sandbox.syscalls import numbers
 
 if TYPE_CHECKING:
     from capsule.cli.policy.url import UrlAnswer
+
+
+_WITHOUT = "/usr/local/bin:/usr/bin:/bin"
+"""Where a program is looked for by a command that has no PATH."""
 
 
 class _ExplainCommand(click.Command):
@@ -57,7 +60,7 @@ class _ExplainCommand(click.Command):
     "--path", "paths", metavar="PATH", multiple=True, help="May this be read (with --write: written)?"
 )
 @click.option("--write", is_flag=True, help="With --path: ask about writing.")
-@click.option("--exec", "programs", metavar="PATH", multiple=True, help="May this program run?")
+@click.option("--exec", "programs", metavar="PROGRAM", multiple=True, help="May this program run?")
 @click.option("--syscall", "calls", metavar="NAME", multiple=True, help="May this system call be made?")
 @click.option(
     "--env", "variables", metavar="NAME", multiple=True, help="Does this variable reach the command?"
@@ -92,8 +95,8 @@ def command(  # noqa: PLR0917 (click hands over one for each option)
     """Say what is allowed, by which line, and which line would change it.
 
     Paths that begin with neither '/' nor '~' are relative to the working directory; symbolic links are
-    followed where they exist. Without a question, a summary. Exits 0 when everything asked about is
-    allowed, else 1.
+    followed where they exist. A PROGRAM without '/' is looked up in the command's PATH. Without a question,
+    a summary. Exits 0 when everything asked about is allowed, else 1.
     """
     loaded, access = load_access(policy, tool)
     if write and not paths:
@@ -101,9 +104,11 @@ def command(  # noqa: PLR0917 (click hands over one for each option)
     answers: list[tuple[str, Decision, tuple[str, ...]]] = []
     want = "write" if write else "read"
     answers += [(f"{want} {asked}", _path(loaded, access, want, asked), ()) for asked in paths]
-    answers += [(f"execute {asked}", decide(access, "execute", _program(asked)), ()) for asked in programs]
+    answers += [
+        (f"execute {asked}", decide(access, "execute", _program(access, asked)), ()) for asked in programs
+    ]
     answers += [(f"syscall {name}", *access.syscall(_known(name))) for name in calls]
-    answers += [(f"env {name}", access.variable(name), ()) for name in variables]
+    answers += [(f"env {name}", _variable(access, name), ()) for name in variables]
     answers += [(f"connect {address}", _connect(access, address), ()) for address in addresses]
     reached = _reached(access, urls)
     if as_json:
@@ -151,11 +156,11 @@ def _request(text: str) -> Request:
 
 
 def _path(policy: Policy, access: Access, want: str, asked: str) -> Decision:
-    path = _resolved(asked)
+    path = _resolved(asked, "--path")
     decision = decide(access, want, path)
     if decision.granted and want == "write":
         # A link itself is what would be written over.
-        given = Path(asked).expanduser()
+        given = _own(asked, "--path")
         name = Path(os.path.realpath(given.parent), given.name)
         decision = kept(access, str(name)) or kept(access, path) or decision
     if decision.granted and (why := why_kept(path, want, policy, access)):
@@ -163,14 +168,60 @@ def _path(policy: Policy, access: Access, want: str, asked: str) -> Decision:
     return decision
 
 
-def _resolved(text: str) -> str:
-    return os.path.realpath(Path(text).expanduser())
+def _resolved(text: str, option: str) -> str:
+    return os.path.realpath(_own(text, option))
 
 
-def _program(text: str) -> str:
-    """A bare name is looked up in PATH, as whoever starts it would."""
-    found = shutil.which(text) if "/" not in text else None
-    return _resolved(found or text)
+def _own(text: str, option: str) -> Path:
+    """A path that somebody asks about, with the home that `~` stands for."""
+    if not text:
+        raise _unfit(option, "an empty path", "a path such as ./src, ~/data or /usr")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise _unfit(
+            option, f"{text!r} names the home of a user who is not known here", "~/… or a path"
+        ) from None
+
+
+def _unfit(option: str, what: str, expected: str, next_step: str = "") -> PolicyError:
+    return PolicyError([Problem(option, 1, 1, what, expected, None, next_step)])
+
+
+def _variable(access: Access, name: str) -> Decision:
+    if not name or "=" in name:
+        raise _unfit(
+            "--env", f"{name!r} cannot be the name of a variable", "one that is not empty and has no '='"
+        )
+    return access.variable(name)
+
+
+def _program(access: Access, text: str) -> str:
+    """The file a word starts.
+
+    A bare name is looked up in the PATH that the command gets, as `capsule run` does: the first that may be executed,
+    else the first that is there.
+    """
+    if "/" in text or text == "~":
+        return _resolved(text, "--exec")
+    search = _search(access)
+    found = [os.path.realpath(place) for part in search.split(":") if _starts(place := Path(part, text))]
+    if not found:
+        what = f"there is no program {text!r} in the command's PATH ({search})"
+        next_step = f"to ask about a file: --exec ./{text}" if text else ""
+        raise _unfit("--exec", what, "the name of one that is there, or a path", next_step)
+    return next((path for path in found if decide(access, "execute", path).granted), found[0])
+
+
+def _search(access: Access) -> str:
+    named = access.plan.environment.set.get("PATH")
+    if named is None and access.variable("PATH").granted:
+        named = os.environ.get("PATH")
+    return _WITHOUT if named is None else named
+
+
+def _starts(place: Path) -> bool:
+    return place.is_file() and os.access(place, os.X_OK)
 
 
 def _known(name: str) -> str:
@@ -190,7 +241,7 @@ def _connect(access: Access, text: str) -> Decision:
     try:
         if text.startswith("unix:"):
             parse_path(text.removeprefix("unix:").lstrip("/") or "/", globs=False)
-            return access.address("unix:" + _resolved(text.removeprefix("unix:")))
+            return access.address("unix:" + _resolved(text.removeprefix("unix:"), "--connect"))
         return access.address(parse_address(text))
     except PathError as fault:
         raise PolicyError(
