@@ -26,6 +26,7 @@ LEVELS = {
     "capsule.profile": 3,
     "capsule.sessions": 3,
     "capsule.cli.files": 3,  # where policy files are opened, for the verbs and for the tools
+    "capsule.sdk.asked": 2,
     "capsule.sdk.result": 2,
     "capsule.sdk.runner": 3,
     "capsule.sdk": 4,

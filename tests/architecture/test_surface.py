@@ -12,9 +12,9 @@ import pytest
 import capsule
 
 NAMES = {
-    "CallTimeoutError", "CapsuleError", "CommandFailed", "Denial", "NotCallableInsideError", "PolicyError",
-    "ResultError", "RunResult", "Sandbox", "SandboxError", "ToolError", "ToolResult", "UnfitValueError",
-    "WorkerError", "arun", "last_result", "run", "tool",
+    "ArgumentError", "CallTimeoutError", "CapsuleError", "CommandFailed", "Denial", "NotCallableInsideError",
+    "PolicyError", "ResultError", "RunResult", "Sandbox", "SandboxError", "ToolError", "ToolResult",
+    "UnfitValueError", "WorkerError", "arun", "last_result", "run", "tool",
 }  # fmt: skip
 
 

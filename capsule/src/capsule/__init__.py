@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from capsule.errors import ArgumentError as ArgumentError
     from capsule.errors import CallTimeoutError as CallTimeoutError
     from capsule.errors import CapsuleError as CapsuleError
     from capsule.errors import CommandFailed as CommandFailed
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "capsule.errors": (
+        "ArgumentError",
         "CallTimeoutError",
         "CapsuleError",
         "CommandFailed",

@@ -140,6 +140,12 @@ class CommandFailed(CapsuleError):  # noqa: N818 - the name a caller of check=Tr
         self.result = result
 
 
+class ArgumentError(CapsuleError, ValueError):
+    """An argument of the SDK's that cannot be what is meant; nothing was started."""
+
+    fault = Fault.CALLER
+
+
 class NotCallableInsideError(CapsuleError, TypeError):
     """A function that cannot be found again inside a sandbox, or not called from where the call was made."""
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from capsule.errors import CallTimeoutError, ResultError, SandboxError, WorkerError
+from capsule.errors import ArgumentError, CallTimeoutError, ResultError, SandboxError, WorkerError
 from capsule.sdk import raised
+from capsule.sdk.asked import seconds_of
 from capsule.sdk.locate import Target
 from capsule.sdk.result import Denial, ToolResult, _last
 from capsule.sdk.session import Answer
@@ -32,17 +33,21 @@ class Options:
         name: what the log and the policy call it.
         timeout: seconds until a call is killed, or None.
         limit: bytes its result may have.
+        limited: what the caller knows that limit by.
     """
 
     name: str
     timeout: float | None
     limit: int = RESULT_LIMIT
+    limited: str = "result_limit"
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError(f"timeout is {self.timeout!r}; it must be a positive number of seconds")
-        if not 0 < self.limit <= _MAX_RESULT:
-            raise ValueError(f"result_limit is {self.limit}; it must be between 1 and {_MAX_RESULT} bytes")
+        seconds_of(self.timeout)
+        if not isinstance(self.limit, int) or not 0 < self.limit <= _MAX_RESULT:
+            raise ArgumentError(
+                f"{self.limited} is {self.limit!r}; it must be between 1 and {_MAX_RESULT} bytes",
+                next_step="write what is larger to a file",
+            )
 
 
 def question(target: Target, options: Options) -> dict[str, object]:

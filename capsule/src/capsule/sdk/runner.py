@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import IO, Self
 
 from capsule.errors import CommandFailed, SandboxError
 from capsule.sandbox import launcher
+from capsule.sdk.asked import argv_of, bytes_of, names_of, place_of, seconds_of, variables_of
 from capsule.sdk.result import RunResult
 
 Command = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -58,19 +58,21 @@ def run(
         allow_degraded: layers that may be missing.
 
     Raises:
+        ArgumentError: an argument cannot be what is meant.
         SandboxError: the sandbox refused or failed; nothing ran, or what ran was killed.
         CommandFailed: with `check`, for any end but exit 0.
     """
     request, argv = _request(cmd, policy, env, timeout, log, overlay, allow_degraded)
+    data, directory = bytes_of(input), None if cwd is None else place_of(cwd, "cwd")
     with _Spawn(request, argv) as spawn:
         pipe = subprocess.PIPE if capture else None
-        feed = subprocess.DEVNULL if input is None else subprocess.PIPE
+        feed = subprocess.DEVNULL if data is None else subprocess.PIPE
         process = subprocess.Popen(
-            spawn.line, stdin=feed, stdout=pipe, stderr=pipe, pass_fds=spawn.descriptors, cwd=cwd
+            spawn.line, stdin=feed, stdout=pipe, stderr=pipe, pass_fds=spawn.descriptors, cwd=directory
         )
         spawn.started()
         try:
-            stdout, stderr = process.communicate(_bytes(input))
+            stdout, stderr = process.communicate(data)
         except BaseException:
             spawn.stop()
             process.wait()
@@ -94,15 +96,16 @@ async def arun(
 ) -> RunResult:
     """`run` for coroutines: the same arguments, result and errors. Cancelling it kills the sandbox."""
     request, argv = _request(cmd, policy, env, timeout, log, overlay, allow_degraded)
+    data, directory = bytes_of(input), None if cwd is None else place_of(cwd, "cwd")
     with _Spawn(request, argv) as spawn:
         pipe = subprocess.PIPE if capture else None
-        feed = subprocess.DEVNULL if input is None else subprocess.PIPE
+        feed = subprocess.DEVNULL if data is None else subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *spawn.line, stdin=feed, stdout=pipe, stderr=pipe, pass_fds=spawn.descriptors, cwd=cwd
+            *spawn.line, stdin=feed, stdout=pipe, stderr=pipe, pass_fds=spawn.descriptors, cwd=directory
         )
         spawn.started()
         try:
-            stdout, stderr = await process.communicate(_bytes(input))
+            stdout, stderr = await process.communicate(data)
         except BaseException:
             spawn.stop()
             await process.wait()
@@ -165,50 +168,27 @@ def _request(  # noqa: PLR0917 - the two callers pass their own arguments on
     overlay: bool,
     allow_degraded: Sequence[str],
 ) -> tuple[launcher.Request, list[str]]:
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout is {timeout!r}; it must be a positive number of seconds")
     request = launcher.Request(
         policy=policy_reference(policy),
-        log=_absolute(log),
-        env=dict(env or {}),
-        timeout=timeout,
+        log=None if log is None else absolute(log, "log"),
+        env=variables_of(env),
+        timeout=seconds_of(timeout),
         overlay=overlay,
-        allow_degraded=tuple(allow_degraded),
+        allow_degraded=names_of(allow_degraded, "allow_degraded"),
     )
-    return request, arguments(cmd)
+    return request, argv_of(cmd)
 
 
-def arguments(cmd: Command) -> list[str]:
-    """Program and arguments as a list of at least one.
-
-    Raises:
-        ValueError: the command is empty.
-    """
-    if isinstance(cmd, str):
-        found = shlex.split(cmd)
-    elif isinstance(cmd, os.PathLike):
-        found = [os.fspath(cmd)]
-    else:
-        found = [os.fspath(part) for part in cmd]
-    if not found:
-        raise ValueError("the command is empty; give a program and its arguments")
-    return found
-
-
-def policy_reference(policy: str | os.PathLike[str] | None) -> str | None:
+def policy_reference(policy: FilePath | None) -> str | None:
     """A policy as sandboxes are keyed by it: files absolute, preset names as they are."""
     if policy is None:
         return None
-    text = os.fspath(policy)
+    text = place_of(policy, "policy")
     if "/" in text or text.endswith((".yaml", ".yml")) or Path(text).is_file():
         return str(Path(text).absolute())
     return text
 
 
-def _absolute(path: FilePath | None) -> str | None:
+def absolute(path: FilePath, name: str) -> str:
     """Options name files from this program's directory, whatever directory the command gets."""
-    return None if path is None else str(Path(path).absolute())
-
-
-def _bytes(data: bytes | str | None) -> bytes | None:
-    return data.encode() if isinstance(data, str) else data
+    return str(Path(place_of(path, name)).absolute())

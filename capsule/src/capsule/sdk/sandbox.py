@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from capsule.errors import CallTimeoutError, CommandFailed, ResultError, ToolError
+from capsule.sdk.asked import argv_of, bytes_of, place_of, seconds_of, variables_of
 from capsule.sdk.calls import ARGUMENTS_LIMIT, RESULT_LIMIT, Options, arguments, conclude, question
 from capsule.sdk.locate import Target
 from capsule.sdk.pool import POOL, Key, start
 from capsule.sdk.result import Denial, Exit, RunResult, ToolResult, Usage
-from capsule.sdk.runner import Command, FilePath, policy_reference
-from capsule.sdk.runner import arguments as argv_of
+from capsule.sdk.runner import Command, FilePath, absolute, policy_reference
 from capsule.sdk.session import Answer, Session
 from capsule.sdk.values import UnfitValueError, encode
 
@@ -56,10 +56,10 @@ class Sandbox:
         self._key = Key(
             policy_reference(policy),
             None,
-            str(Path(workspace or ".").absolute()),
-            None if log is None else str(Path(log).absolute()),
+            absolute("." if workspace is None else workspace, "workspace"),
+            None if log is None else absolute(log, "log"),
         )
-        self._timeout = timeout
+        self._timeout = seconds_of(timeout)
         self._session: Session | None = None
         self._result: RunResult | None = None
 
@@ -138,12 +138,13 @@ class Sandbox:
         """Run a program inside; the arguments are those of `capsule.run`.
 
         Raises:
+            ArgumentError: an argument cannot be what is meant.
             FileNotFoundError, PermissionError: the program cannot be started.
             ResultError: it wrote more than `output_limit` bytes; it was killed.
             CommandFailed: with `check`, for any end but exit 0.
         """
-        argv, asked, body, options = self._program(cmd, cwd, env, input, timeout, output_limit)
-        return _ended(argv, self._opened().exchange(asked, body, output_limit), options, check=check)
+        argv, envelope, body, options = self._program(cmd, cwd, env, input, timeout, output_limit)
+        return _ended(argv, self._opened().exchange(envelope, body, output_limit), options, check=check)
 
     async def arun(
         self,
@@ -157,8 +158,8 @@ class Sandbox:
         output_limit: int = OUTPUT_LIMIT,
     ) -> RunResult:
         """`run` for coroutines."""
-        argv, asked, body, options = self._program(cmd, cwd, env, input, timeout, output_limit)
-        answer = await self._opened().exchange_async(asked, body, output_limit)
+        argv, envelope, body, options = self._program(cmd, cwd, env, input, timeout, output_limit)
+        answer = await self._opened().exchange_async(envelope, body, output_limit)
         return _ended(argv, answer, options, check=check)
 
     def _opened(self) -> Session:
@@ -180,13 +181,14 @@ class Sandbox:
         limit: int,
     ) -> tuple[list[str], dict[str, object], bytes, Options]:
         argv = argv_of(cmd)
-        options = Options("run", timeout if timeout is not None else self._timeout, limit)
+        own = seconds_of(timeout)
+        options = Options("run", own if own is not None else self._timeout, limit, "output_limit")
         body = encode(
             {
                 "argv": argv,
-                "env": None if env is None else dict(env),
-                "cwd": None if cwd is None else str(Path(self._key.cwd, cwd)),
-                "data": data.encode() if isinstance(data, str) else data or b"",
+                "env": None if env is None else variables_of(env),
+                "cwd": None if cwd is None else str(Path(self._key.cwd, place_of(cwd, "cwd"))),
+                "data": bytes_of(data) or b"",
             },
             "command",
         )
