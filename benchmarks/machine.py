@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.bare import Bare, Template
 from benchmarks.home import IMAGE, bench_home
 from benchmarks.measure import NotWorkingError, Row, once, save, summarise, table, version
-from capsem.processes.monitor.running import AHEAD_RUNS
+from capsem.processes.monitor.running import AHEAD_INPUTS, AHEAD_RUNS
 
 MIB = 1 << 20
 TRUE = ("true",)
@@ -131,7 +131,8 @@ async def bare_ahead(times: Times, template: Template) -> None:
     async with Bare(template) as bare:
         for _ in range(AHEAD_RUNS):
             await bare.identify()
-            await bare.run("true")
+            for _ in AHEAD_INPUTS:
+                await bare.run("true")
         await asyncio.sleep(0.5)
         begin = time.perf_counter()
         await bare.identify()

@@ -67,6 +67,49 @@ def test_entries_come_through_while_the_pipe_stays_open(log: Log) -> None:
         assert recording.wait(20) == 0
 
 
+def test_a_recorder_that_was_begun_ahead_makes_no_log_before_something_comes(log: Log) -> None:
+    for stdin in (subprocess.DEVNULL, subprocess.PIPE):
+        with subprocess.Popen(
+            [log.binary, "record", "--ahead", "--json", "--log", log.path],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+        ) as recording:
+            # Long enough for one that opens its log at once.
+            time.sleep(0.3)
+            assert not log.path.exists()
+            out, _ = recording.communicate(timeout=20)
+        assert recording.returncode == 0
+        assert json.loads(out) == {"log": None, "recorded": 0, "refused": 0, "first": None, "last": None}
+        assert not log.path.exists(), "nothing came, so there is nothing to keep"
+
+
+def test_a_recorder_that_was_begun_ahead_records_from_the_first_byte_on(log: Log) -> None:
+    with subprocess.Popen(
+        [log.binary, "record", "--ahead", "--log", log.path], stdin=subprocess.PIPE
+    ) as recording:
+        assert recording.stdin is not None
+        # The first that it reads is half a line, and then some lines at once; one of them is none.
+        for piece in (
+            b'{"type":"ex',
+            b'ec","n":1}\n{"type":"exec","n":2}\nnonsense\n',
+            b'{"type":"exec","n":3}\n',
+        ):
+            recording.stdin.write(piece)
+            recording.stdin.flush()
+            time.sleep(0.05)
+        recording.stdin.close()
+        assert recording.wait(20) == 1, "a line was refused"
+    assert log.verify()[0] == "verified"
+    assert [entry.fields["n"] for entry in store.entries(log.path) if entry.kind == "exec"] == [1, 2, 3]
+    assert [entry.fields["lost"] for entry in store.entries(log.path) if entry.kind == "gap"] == [1]
+
+
+def test_a_recorder_that_was_begun_ahead_says_that_its_log_cannot_be_made(log: Log, tmp_path: Path) -> None:
+    done = log.call("record", "--ahead", "--log", tmp_path / "none/capsule.log", stdin=b'{"type":"exec"}\n')
+    assert done.returncode == 125
+    assert "none/capsule.log" in done.stderr
+
+
 def test_an_empty_line_has_everything_before_it_signed_now(log: Log) -> None:
     with subprocess.Popen([log.binary, "record", "--log", log.path], stdin=subprocess.PIPE) as recording:
         assert recording.stdin is not None

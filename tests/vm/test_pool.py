@@ -37,6 +37,9 @@ def test_a_machine_made_ahead_becomes_one_and_is_like_any_other(home: Home, caps
         until_ready(home, 3)
         ahead = {path.stem for path in (home.path / "run").glob("m-*.sock")} - {home.info("first")["id"]}
         assert home.machines() == [home.info("first")["id"]], "what is nobody's is not shown"
+        assert not [one for one in ahead if (home.path / "logs" / f"{one}.log").exists()], (
+            "it has nothing to record"
+        )
         for name in ("second", "third"):
             assert home.create("-n", name, "-e", f"X={name}") == name
         found = [home.info(name) for name in ("second", "third")]

@@ -33,6 +33,16 @@ def test_what_does_not_fit_is_refused_with_all_that_helps() -> None:
         limits.check("a fork", 2 * MIB, also=4 * MIB)
 
 
+def test_whether_there_is_a_limit_is_as_the_settings_say_now() -> None:
+    places.prepare()
+    assert not limits.limited()
+    put("limits.home", "8M")
+    assert limits.limited()
+    user_file().write_text("[limits]\nhome = 3\n")
+    with pytest.raises(SettingsError):
+        limits.limited()
+
+
 def test_without_a_limit_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def never() -> measuring.Usage:
         raise AssertionError("it was measured")

@@ -15,6 +15,15 @@ from capsem.host.usage import Usage, measured
 _TOLD = 3
 
 
+def limited() -> bool:
+    """Whether there is a limit now, so that it takes its time to measure.
+
+    Raises:
+        SettingsError: the settings cannot be read, so nothing says that there is none.
+    """
+    return load().mebibytes("limits.home") is not None
+
+
 def check(what: str, adding: int = 0, *, also: int = 0) -> None:
     """Returns when it fits.
 

@@ -8,7 +8,6 @@
 
 use crate::dispatch::ExitCode;
 use std::ffi::OsString;
-use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use crate::audit::{Entry, Error, Places, Positions, Seal, Stamp, Value, Writer};
 use crate::log_terminal as terminal;
 
 const HELP: &str = "\
-usage: capsule record [--log LOG] [--wait] [--json] < ENTRIES
+usage: capsule record [--log LOG] [--wait] [--ahead] [--json] < ENTRIES
 
 Appends entries to LOG (default ./capsule.log) for a trusted local process: one JSON object a line, with `type`, `run`
 (or null) and any other fields. Types: exec read write denied connect limit call.started call.ended policy.changed gap,
@@ -29,6 +28,7 @@ line asks for both now.
 
   --wait   where the disk is full, keep what was handed over and read no more until there is room again, as long as
            whoever writes is there, and 5 s longer
+  --ahead  open the log when the first line comes; where none ever does, none is made
   --json   at the end, one JSON object: the log's id, how many entries, the seqs of the first and the last
 
 exit: 0 all recorded, 1 some lines were refused (a gap says how many), 64 usage, 125 the log cannot be written
@@ -65,7 +65,7 @@ const BATCH: usize = 256;
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     // A wrong line may be the one that does not come to its `--json`.
     let asked = super::wants_json(&arguments);
-    let (log, wait, json) = match parse(arguments) {
+    let (log, wait, ahead, json) = match parse(arguments) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => {
             terminal::print(HELP);
@@ -73,37 +73,60 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
         Err(why) => return super::usage(&why, "capsule record --help", asked),
     };
+    let mut first = Vec::new();
+    if ahead {
+        match first_of_it() {
+            Ok(found) => first = found,
+            Err(why) => return super::refuse(&why, asked),
+        }
+        if first.is_empty() {
+            if json {
+                report(None, None, 0, 0);
+            }
+            return ExitCode::SUCCESS;
+        }
+    }
     let mut recorder = match Places::from_env().and_then(|places| Writer::open(&log, &places)) {
         Ok(writer) => Recorder::new(writer, wait),
         Err(why) => return super::refuse(&why.to_string(), asked),
     };
-    if let Err(why) = recorder.run() {
+    if let Err(why) = recorder.run(&first) {
         return super::refuse(&why, asked);
     }
     if json {
-        let report = serde_json::json!({
-            "log": recorder.writer.id(), "recorded": recorder.count, "refused": recorder.refused,
-            "first": recorder.span.map(|(first, _)| first), "last": recorder.span.map(|(_, last)| last),
-        });
-        terminal::print(&format!("{report}\n"));
+        let (id, span) = (Some(recorder.writer.id()), recorder.span);
+        report(id, span, recorder.count, recorder.refused);
     }
     ExitCode::from(u8::from(recorder.refused > 0))
 }
 
-fn parse(arguments: Vec<OsString>) -> Result<Option<(PathBuf, bool, bool)>, String> {
+fn report(log: Option<&str>, span: Option<(u64, u64)>, recorded: u64, refused: u64) {
+    let report = serde_json::json!({
+        "log": log, "recorded": recorded, "refused": refused,
+        "first": span.map(|(first, _)| first), "last": span.map(|(_, last)| last),
+    });
+    terminal::print(&format!("{report}\n"));
+}
+
+/// The log, and whether `--wait`, `--ahead` and `--json` were given.
+type Asked = (PathBuf, bool, bool, bool);
+
+fn parse(arguments: Vec<OsString>) -> Result<Option<Asked>, String> {
     use lexopt::prelude::*;
-    let (mut log, mut wait, mut json) = (PathBuf::from("capsule.log"), false, false);
+    let mut log = PathBuf::from("capsule.log");
+    let (mut wait, mut ahead, mut json) = (false, false, false);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|why| why.to_string())? {
         match argument {
             Long("log") => log = parser.value().map_err(|why| why.to_string())?.into(),
             Long("wait") => wait = true,
+            Long("ahead") => ahead = true,
             Long("json") => json = true,
             Long("help") | Short('h') => return Ok(None),
             other => return Err(other.unexpected().to_string()),
         }
     }
-    Ok(Some((log, wait, json)))
+    Ok(Some((log, wait, ahead, json)))
 }
 
 struct Recorder {
@@ -117,6 +140,9 @@ struct Recorder {
     count: u64,
     refused: u64,
     line: u64,
+    /// What has come of a line that has not ended, and whether that is too long to be kept.
+    pending: Vec<u8>,
+    skipping: bool,
     /// Whether a full disk is waited for.
     wait: bool,
     /// Until when it still is, once nobody writes any more.
@@ -135,6 +161,8 @@ impl Recorder {
             count: 0,
             refused: 0,
             line: 0,
+            pending: Vec::new(),
+            skipping: false,
             wait,
             until: None,
         }
@@ -173,10 +201,11 @@ impl Recorder {
         write.into_iter().chain(sign).min()
     }
 
-    fn run(&mut self) -> Result<(), String> {
+    /// Records what comes after `first`, which has been read already, and that.
+    fn run(&mut self, first: &[u8]) -> Result<(), String> {
         let mut input = std::io::stdin().lock();
-        let (mut pending, mut chunk) = (Vec::new(), vec![0; MAX_ENTRIES]);
-        let mut skipping = false;
+        let mut chunk = vec![0; MAX_ENTRIES];
+        self.feed(first)?;
         loop {
             let patience = self.patience();
             if patience == Some(Duration::ZERO)
@@ -186,46 +215,43 @@ impl Recorder {
                 self.flush()?;
                 continue;
             }
-            let count = match input.read(&mut chunk) {
-                Ok(count) => count,
-                Err(why) if why.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(why) => {
-                    return Err(format!(
-                        "standard input cannot be read: {why}; check who writes to it"
-                    ));
-                }
-            };
-            for piece in chunk[..count].split_inclusive(|byte| *byte == b'\n') {
-                if !skipping {
-                    pending.extend_from_slice(piece);
-                }
-                if pending.len() > MAX_ENTRIES {
-                    skipping = true;
-                    pending.clear();
-                }
-                if !skipping && pending == b"\n" {
-                    pending.clear();
-                    self.sign()?;
-                    continue;
-                }
-                if piece.ends_with(b"\n") {
-                    let line = std::mem::take(&mut pending);
-                    let line = if skipping {
-                        Err("it is over 64 KiB".to_owned())
-                    } else {
-                        Ok(&line[..])
-                    };
-                    self.take(line.map(|line| &line[..line.len() - 1]));
-                    skipping = false;
-                }
-            }
+            let count = read(&mut input, &mut chunk)?;
+            self.feed(&chunk[..count])?;
             if count == 0 {
-                if !pending.is_empty() || skipping {
+                if !self.pending.is_empty() || self.skipping {
                     self.take(Err("it does not end".into()));
                 }
                 return self.finish();
             }
         }
+    }
+
+    fn feed(&mut self, chunk: &[u8]) -> Result<(), String> {
+        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
+            if !self.skipping {
+                self.pending.extend_from_slice(piece);
+            }
+            if self.pending.len() > MAX_ENTRIES {
+                self.skipping = true;
+                self.pending.clear();
+            }
+            if !self.skipping && self.pending == b"\n" {
+                self.pending.clear();
+                self.sign()?;
+                continue;
+            }
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.pending);
+                let line = if self.skipping {
+                    Err("it is over 64 KiB".to_owned())
+                } else {
+                    Ok(&line[..])
+                };
+                self.take(line.map(|line| &line[..line.len() - 1]));
+                self.skipping = false;
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, line: Result<&[u8], String>) {
@@ -329,6 +355,27 @@ fn hung_up() -> bool {
     let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
     let file = std::fs::metadata("/dev/stdin").is_ok_and(|about| about.is_file());
     file || (ready == 1 && poll.revents & (libc::POLLHUP | libc::POLLERR) != 0)
+}
+
+/// The first that comes, waited for; nothing when the input ends without any.
+fn first_of_it() -> Result<Vec<u8>, String> {
+    let (mut input, mut chunk) = (std::io::stdin().lock(), vec![0; MAX_ENTRIES]);
+    let count = read(&mut input, &mut chunk)?;
+    chunk.truncate(count);
+    Ok(chunk)
+}
+
+fn read(input: &mut impl std::io::Read, chunk: &mut [u8]) -> Result<usize, String> {
+    loop {
+        match input.read(chunk) {
+            Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
+            done => {
+                return done.map_err(|why| {
+                    format!("standard input cannot be read: {why}; check who writes to it")
+                });
+            }
+        }
+    }
 }
 
 fn entry(line: &[u8]) -> Result<Entry, String> {

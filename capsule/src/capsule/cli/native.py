@@ -80,4 +80,4 @@ verify = _declare(
     *(_file(name) for name in ("--key", "--since", "--proof", "--entry")),
 )
 prove = _declare("prove", _file("--out"), _flag("--json"))
-record = _declare("record", _file("--log"), _flag("--wait"), _flag("--json"))
+record = _declare("record", _file("--log"), _flag("--wait"), _flag("--ahead"), _flag("--json"))

@@ -36,6 +36,33 @@ async def test_a_recorder_that_is_gone_stops_everything(tmp_path: Path) -> None:
     await evidence.close()
 
 
+async def test_a_recorder_of_a_machine_that_is_nobody_s_makes_no_log(tmp_path: Path) -> None:
+    evidence = await Evidence.open(tmp_path / "c.log", "m-1", ahead=True)
+    await evidence.close()
+    assert evidence._process.returncode == 0
+    assert not (tmp_path / "c.log").exists()
+
+
+async def test_a_recorder_that_was_begun_ahead_records_as_any_other(tmp_path: Path) -> None:
+    evidence = await Evidence.open(tmp_path / "c.log", "m-1", ahead=True)
+    assert not (tmp_path / "c.log").exists()
+    await evidence.write("machine.started", {})
+    assert await evidence.checkpoint()
+    await evidence.close()
+    kinds = [json.loads(line).get("type") for line in (tmp_path / "c.log").read_text().splitlines()]
+    assert "machine.started" in kinds
+
+
+async def test_a_recorder_that_was_begun_ahead_and_cannot_write_stops_everything(tmp_path: Path) -> None:
+    (tmp_path / "c.log").mkdir()
+    evidence = await Evidence.open(tmp_path / "c.log", "m-1", ahead=True)
+    await evidence.write("machine.started", {})
+    assert await evidence._process.wait() == 125
+    with pytest.raises(MachineError, match="cannot be recorded"):
+        await evidence.write("machine.exec", {})
+    await evidence.close()
+
+
 async def test_what_does_not_fit_is_cut_and_says_so() -> None:
     assert fitting("x" * 5000) == "x" * 4096 + "… (5000 characters)"
     assert fitting(list(range(300)))[-1] == "… (300 items)"

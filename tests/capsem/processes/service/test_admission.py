@@ -3,11 +3,20 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from capsem.errors import CapsemError, ConflictError, UsageError
+from capsem.errors import CapsemError, ConflictError, NotFoundError, UsageError
+from capsem.host import places
+from capsem.host.settings import user_file
 from capsem.processes.service import copies
-from capsem.processes.service.admission import allowed, fits, image_files, not_live, with_disk_of
+from capsem.processes.service.admission import (
+    allowed,
+    fits,
+    image_files,
+    looked_up,
+    not_live,
+    with_disk_of,
+)
 from capsem.vm.network import NetworkSpec
-from capsem.vm.settings import Settings, read
+from capsem.vm.settings import Settings, SettingsError, read
 from capsem.vm.spec import MachineSpec
 from tests.capsem.processes.service.test_copies import standing
 
@@ -21,6 +30,17 @@ def test_what_is_locked() -> None:
     for spec in (MachineSpec(memory_mib=512, network=network), MachineSpec(memory_mib=1024)):
         with pytest.raises(UsageError, match=r"is locked to .* by corp.toml:"):
             allowed(spec, held)
+
+
+def test_what_is_locked_is_said_before_an_image_is_looked_for() -> None:
+    places.prepare()
+    with pytest.raises(NotFoundError, match="no image 'none'"):
+        looked_up(MachineSpec(image="none"))
+    with pytest.raises(UsageError):
+        looked_up(MachineSpec(image="none", workspace=str(places.run()), share="live"))
+    user_file().write_text("nonsense")
+    with pytest.raises(SettingsError, match="no TOML"):
+        looked_up(MachineSpec(image="none"))
 
 
 @pytest.mark.asyncio

@@ -71,20 +71,21 @@ class Evidence:
             self._seeing.remove(seeing)
 
     @classmethod
-    async def open(cls, log: Path, machine: str) -> Evidence:
+    async def open(cls, log: Path, machine: str, *, ahead: bool = False) -> Evidence:
         """Start recording.
 
         Args:
             log: the file; made when it is not there, gone on with when it is.
             machine: the machine's id, which names the run on the log.
+            ahead: the recorder leaves the file alone until there is something to write, and makes none otherwise.
 
         Raises:
             MachineError: the recorder does not start.
         """
         try:
             process = await asyncio.create_subprocess_exec(
-                str(find_binary()), "record", "--wait", "--log", str(log), stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL, start_new_session=True,
+                str(find_binary()), "record", "--wait", *(["--ahead"] if ahead else []), "--log", str(log),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise MachineError(

@@ -45,13 +45,15 @@ from capsem.vm.commandline import boot, restore
 from capsem.vm.lifecycle import Act, Event, Life, State
 from capsem.vm.plan import SHARE, Accelerator, MachinePlan
 from capsem.vm.record import End, Record, decode
-from capsem.wire.guest import MCP, NETWORK, Ready
+from capsem.wire.guest import MCP, NETWORK, Ready, Serve, encode
 from capsem.wire.guest import PORTS as WIRE_PORTS
 from capsem.wire.monitor import Status
 
 BOOT_SECONDS = {Accelerator.TCG: 60.0, Accelerator.KVM: 15.0, Accelerator.HVF: 15.0}
-# How often a machine made ahead is told who it is, and runs a command of ours: QEMU translates each way the first time.
+# How often a machine made ahead is told who it is, and runs commands of ours, with an input and without: QEMU
+# translates each way the first time.
 AHEAD_RUNS = 3
+AHEAD_INPUTS = (True, False)
 ENTROPY_BYTES = 64
 # By how much this host's clock may have been set, or stood still while the host slept, since a machine was told it.
 CLOCK_NS = 10_000_000
@@ -98,6 +100,7 @@ class Running:
         self._qemu: Qemu | None = None
         self._channel: Channel | None = None
         self._evidence: Evidence | None = None
+        self._recorder: Evidence | None = None
         self._ready: Ready | None = None
         self._told_at: int | None = None
         self._since = 0.0
@@ -172,11 +175,10 @@ class Running:
         try:
             async with asyncio.timeout(BOOT_SECONDS[self._plan.accelerator]):
                 await self._begin()
-                for _ in range(AHEAD_RUNS):
-                    await self._identify(self.record.id, None)
-                    job = await self._agent.exec(["true"], cwd="/root", stdin=True)
-                    job.stdin.end()
-                    await job.wait()
+                # It has nothing to write, and no log, before the machine is somebody's.
+                self._recorder = await Evidence.open(places.log(self.record.id), self.record.id, ahead=True)
+                for left in reversed(range(AHEAD_RUNS)):
+                    await self._rehearse(last=not left)
         except (CapsemError, GuestError, TimeoutError) as error:
             await self._let_go()
             why = str(error) or "it did not answer in time"
@@ -184,6 +186,20 @@ class Running:
                 f"the machine does not start ahead: {why}", next_step="see monitor.log"
             ) from error
         self._prepared = True
+
+    async def _rehearse(self, *, last: bool) -> None:
+        """What a start and its first commands ask of the guest, so that QEMU has translated it when somebody waits."""
+        await self._identify(self.record.id, None)
+        await watch(self._agent, self._write)
+        if not last and self._qemu is not None:
+            # The next identity takes it back: nobody reads these ports before the machine is somebody's.
+            for number in (NETWORK, MCP):
+                self._qemu.ports[number].send(encode(Serve()))
+        for stdin in AHEAD_INPUTS:
+            job = await self._agent.exec(["true"], cwd="/root", stdin=stdin, timeout_ms=60_000)
+            if stdin:
+                job.stdin.end()
+            await job.wait()
 
     async def become(self) -> None:
         """Be the machine that its directory tells of now; returns when commands may be run.
@@ -251,7 +267,8 @@ class Running:
             self.record, self._plan, template=self._template is not None and not branched,
             resumed=branched or self._kept.exists(),
         )  # fmt: skip
-        self._evidence = evidence = await Evidence.open(log, self.record.id)
+        evidence, self._recorder = self._recorder, None
+        self._evidence = evidence = evidence or await Evidence.open(log, self.record.id)
         if branched:
             await evidence.write("machine.branched", msgspec.to_builtins(self.record.origin))
         await evidence.write("machine.started", entry)
@@ -428,6 +445,9 @@ class Running:
     async def _let_go(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._recorder is not None:
+            recorder, self._recorder = self._recorder, None
+            await recorder.close()
         await self.patience.close()
         await self.sharing.close()
         await self.network.close()

@@ -7,11 +7,28 @@ from pathlib import Path
 
 from capsem.errors import ConflictError, UsageError
 from capsem.host.images import open_image
+from capsem.host.settings import load
 from capsem.vm.bounds import DEFAULT_DISK
 from capsem.vm.plan import ImageFiles
 from capsem.vm.record import Record
 from capsem.vm.settings import Settings
 from capsem.vm.spec import MachineSpec
+
+
+def looked_up(spec: MachineSpec) -> tuple[Settings, ImageFiles]:
+    """What is read of the disk before a machine is made, once that allows it: the settings, and its image.
+
+    Raises:
+        CapsemError: it may not be as it is asked for, or there is no such image.
+    """
+    settings = load()
+    allowed(spec, settings)
+    if spec.live:
+        # What judges directories is loaded for a machine that shares one.
+        from capsem.host.sharing import shareable
+
+        shareable(str(spec.workspace))
+    return settings, image_files(spec.image)
 
 
 def image_files(name: str) -> ImageFiles:

@@ -31,7 +31,7 @@ from capsem.host.programs import find_qemu
 from capsem.host.remembered import remove_with_logs
 from capsem.host.settings import load
 from capsem.processes.service import monitors
-from capsem.processes.service.admission import allowed, fits, image_files, not_live, with_disk_of
+from capsem.processes.service.admission import fits, image_files, looked_up, not_live, with_disk_of
 from capsem.processes.service.kept import ended, starting
 from capsem.processes.service.known import Known
 from capsem.processes.service.nursery import Nursery
@@ -143,14 +143,7 @@ class Registry(Known):
             raise UsageError(
                 "a machine with a name outlives its client", next_step="leave out name or leased"
             )
-        settings = await asyncio.to_thread(load)
-        allowed(spec, settings)
-        if spec.live:
-            # What judges directories is loaded for a machine that shares one.
-            from capsem.host.sharing import shareable
-
-            await asyncio.to_thread(shareable, str(spec.workspace))
-        image = await asyncio.to_thread(image_files, spec.image)
+        settings, image = await asyncio.to_thread(looked_up, spec)
         spec = with_disk_of(spec, image, usual=settings.mebibytes("machine.disk"))
         fits(spec, settings)
         plan = work_out(spec, image, await self.facts())
@@ -180,10 +173,9 @@ class Registry(Known):
             MachineError: it has ended; another one has to be made.
         """
         try:
-            record = await self.added(spec, ahead.plan.image.digest, made=ahead.id)
+            record = await self.added(spec, ahead.plan.image.digest, made=ahead)
             try:
                 with self._begun(record):
-                    record = self.put(starting(record, ahead.plan, template=True))
                     await monitors.become(record.id, leased=leased)
                 self.watching.begin(record.id)
                 return self.put(msgspec.structs.replace(record, state=State.RUNNING))
@@ -218,9 +210,9 @@ class Registry(Known):
         return Ahead(identity, real, lease)
 
     async def added(
-        self, spec: MachineSpec, digest: str, origin: Origin | None = None, made: str | None = None
+        self, spec: MachineSpec, digest: str, origin: Origin | None = None, made: Ahead | None = None
     ) -> Record:
-        """A machine that is not started yet, with a directory of its own, or that of one that was made ahead.
+        """A machine that is not started yet, with a directory of its own; or one that was made ahead, and starts.
 
         Raises:
             ConflictError: its name is taken.
@@ -237,9 +229,11 @@ class Registry(Known):
                     next_step="capsem delete one, or capsem purge",
                 )
             record = Record(
-                id=made or _identity(), spec=spec, digest=digest, origin=origin,
+                id=_identity() if made is None else made.id, spec=spec, digest=digest, origin=origin,
                 created=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             )  # fmt: skip
+            if made is not None:
+                record = starting(record, made.plan, template=True)
             places.session(record.id).mkdir(mode=0o700, exist_ok=made is not None)
             try:
                 return self.put(record)
