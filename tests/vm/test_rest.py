@@ -60,3 +60,19 @@ def test_the_first_commands_of_a_machine_read_nothing_of_its_image(home: Home) -
         assert other > after, "what it has not is read, and seen here"
     finally:
         home.capsem("delete", "--force", "reads")
+
+
+def test_a_machine_that_wrote_nothing_has_nothing_to_write_to_its_disk(home: Home) -> None:
+    # What its template's boot wrote is on the disk that each clone has a copy of. A kernel writes what is 5 s old.
+    script = """
+        count() { while read -r _ _ _ _ writes rest; do echo $writes; done < /sys/block/vdb/stat; }
+        count; sleep 8; count
+        echo mine > /root/mine; sync; count
+    """
+    home.create("-n", "writes")
+    try:
+        fresh, rested, wrote = map(int, home.text("exec", "writes", "--", "sh", "-c", script).split())
+        assert rested == fresh
+        assert wrote > rested, "what it does write is seen here"
+    finally:
+        home.capsem("delete", "--force", "writes")

@@ -27,6 +27,7 @@ from capsem.processes.monitor.running import BOOT_SECONDS
 from capsem.vm.commandline import boot
 from capsem.vm.plan import FIRST_READ, MachinePlan
 from capsem.wire.guest import PORTS as WIRE_PORTS
+from capsem.wire.guest import Sync
 
 TRIES = 3
 
@@ -100,6 +101,8 @@ async def _once(plan: MachinePlan, directory: Path) -> None:
                 await channel.watch(processes=True, changes=WATCHED)
             if "prefetch" in told.capabilities:
                 await channel.prefetch(FIRST_READ)
+            # What its boot wrote is on its disk: else each clone writes it again, some seconds after it came to rest.
+            await channel.lifecycle(Sync)
             await qemu.execute("stop")
             await qemu.save(state)
             await qemu.execute("quit")
