@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from capsem.errors import CapsemError, ConflictError, NotFoundError, UsageError
+from capsem.errors import CapsemError, ConflictError, ImageError, NotFoundError, UsageError
 from capsem.host import places
 from capsem.host.settings import user_file
 from capsem.processes.service import copies
@@ -32,15 +34,31 @@ def test_what_is_locked() -> None:
             allowed(spec, held)
 
 
-def test_what_is_locked_is_said_before_an_image_is_looked_for() -> None:
+@pytest.mark.asyncio
+async def test_what_may_not_be_is_said_before_an_image_is_looked_for() -> None:
     places.prepare()
     with pytest.raises(NotFoundError, match="no image 'none'"):
-        looked_up(MachineSpec(image="none"))
+        await looked_up(MachineSpec(image="none"))
     with pytest.raises(UsageError):
-        looked_up(MachineSpec(image="none", workspace=str(places.run()), share="live"))
+        await looked_up(MachineSpec(image="none", workspace=str(places.run()), share="live"))
     user_file().write_text("nonsense")
     with pytest.raises(SettingsError, match="no TOML"):
-        looked_up(MachineSpec(image="none"))
+        await looked_up(MachineSpec(image="none"))
+
+
+@pytest.mark.asyncio
+async def test_an_image_that_was_changed_is_refused_however_often_it_was_looked_up() -> None:
+    registry, record = await standing()
+    await copies.fork(registry, record, "with-tools")
+    for name in (record.spec.image, "with-tools"):
+        for _ in range(2):
+            assert (await looked_up(MachineSpec(image=name)))[1] == image_files(name)
+    kernel = Path(image_files(record.spec.image).kernel)
+    kernel.chmod(0o600)
+    kernel.write_bytes(kernel.read_bytes()[::-1])
+    for name in (record.spec.image, "with-tools"):
+        with pytest.raises(ImageError):
+            await looked_up(MachineSpec(image=name))
 
 
 @pytest.mark.asyncio

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 from capsem.errors import ConflictError, UsageError
-from capsem.host.images import open_image
+from capsem.host.images import Image, compared_before, open_image
 from capsem.host.settings import load
 from capsem.vm.bounds import DEFAULT_DISK
 from capsem.vm.plan import ImageFiles
@@ -15,7 +16,7 @@ from capsem.vm.settings import Settings
 from capsem.vm.spec import MachineSpec
 
 
-def looked_up(spec: MachineSpec) -> tuple[Settings, ImageFiles]:
+async def looked_up(spec: MachineSpec) -> tuple[Settings, ImageFiles]:
     """What is read of the disk before a machine is made, once that allows it: the settings, and its image.
 
     Raises:
@@ -27,8 +28,10 @@ def looked_up(spec: MachineSpec) -> tuple[Settings, ImageFiles]:
         # What judges directories is loaded for a machine that shares one.
         from capsem.host.sharing import shareable
 
-        shareable(str(spec.workspace))
-    return settings, image_files(spec.image)
+        await asyncio.to_thread(shareable, str(spec.workspace))
+    # A thread takes longer than a look at the names and times of files that were read before.
+    image = compared_before(spec.image)
+    return settings, await asyncio.to_thread(image_files, spec.image) if image is None else _files(image)
 
 
 def image_files(name: str) -> ImageFiles:
@@ -37,7 +40,10 @@ def image_files(name: str) -> ImageFiles:
     Raises:
         CapsemError: there is none, or it is damaged.
     """
-    image = open_image(name)
+    return _files(open_image(name))
+
+
+def _files(image: Image) -> ImageFiles:
     return ImageFiles(
         image.digest, str(image.kernel), str(image.initrd), str(image.root), image.manifest.root.format,
         None if image.disk is None else str(image.disk),

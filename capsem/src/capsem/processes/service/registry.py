@@ -143,7 +143,7 @@ class Registry(Known):
             raise UsageError(
                 "a machine with a name outlives its client", next_step="leave out name or leased"
             )
-        settings, image = await asyncio.to_thread(looked_up, spec)
+        settings, image = await looked_up(spec)
         spec = with_disk_of(spec, image, usual=settings.mebibytes("machine.disk"))
         fits(spec, settings)
         plan = work_out(spec, image, await self.facts())
