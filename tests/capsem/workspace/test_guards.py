@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from capsem.workspace.guards import PRESETS, Guards
@@ -99,3 +101,26 @@ def test_a_policy_of_the_directory_adds_to_the_presets() -> None:
     assert guards.withheld("y")
     assert guards.withheld(".env")
     assert guards.unwritable(Change("Makefile", "changed", Entry("file"), Entry("file")), set())
+
+
+PIECES = [
+    "a", ".env", ".ENV", "x.pem", "ΑΣ.pem", "Σ", ".git", ".Git", "config", "hooks", "bin", "id_rsa", "modules", "w",
+    "u", ".ssh", "credentials", "*.pem", "\udcff", "\udcff.KEY", "mise.local.toml", "", "lefthook.yml", ".vscode",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("root", ["/w", "/home/u", "/home/u/.ssh/below", "/"])
+def test_what_is_passed_over_is_covered_by_no_pattern(root: str) -> None:
+    """Every path of two of these names, and of three of some, against every pattern."""
+    guards = Guards(root, "/home/u", [load_policy(name) for name in PRESETS])
+    everything = [*guards._denied, *guards._kept]
+    covered = passed = 0
+    paths = [*product(PIECES, repeat=1), *product(PIECES, repeat=2), *product(PIECES[::3], repeat=3)]
+    for path in map("/".join, paths):
+        if any(ends.may_cover(path) for ends in guards._ends):
+            covered += guards.kept(path) is not None
+        else:
+            assert guards._covered(path, everything) is None, path
+            passed += 1
+    assert covered > 100
+    assert passed > 20 or root == "/home/u/.ssh/below", "the positive control: some are passed over"

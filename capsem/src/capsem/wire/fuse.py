@@ -25,8 +25,10 @@ WRITE_LIMIT = 128 << 10
 LARGEST = WRITE_LIMIT + 4096
 NAME_LIMIT = 255
 _ASYNC_READ, _TRUNCATES, _BIG_WRITES, _INVALIDATES = 1 << 0, 1 << 3, 1 << 5, 1 << 12
-_PLUS, _PLUS_AUTO, _PARALLEL, _MAX_PAGES = 1 << 13, 1 << 14, 1 << 18, 1 << 22
-_WANTED = _ASYNC_READ | _TRUNCATES | _BIG_WRITES | _INVALIDATES | _PLUS | _PLUS_AUTO | _PARALLEL | _MAX_PAGES
+_PLUS, _PARALLEL, _MAX_PAGES = 1 << 13, 1 << 18, 1 << 22
+# Every listing tells what its names are, also where the kernel would guess that nobody asks (READDIRPLUS_AUTO): a
+# question for each of them afterwards costs far more than the few answers more.
+_WANTED = _ASYNC_READ | _TRUNCATES | _BIG_WRITES | _INVALIDATES | _PLUS | _PARALLEL | _MAX_PAGES
 _INIT = struct.Struct("<IIII")
 _INITIALISED = struct.Struct("<IIIIHHIIHHI28x")
 _ATTRIBUTES = struct.Struct("<QQQQQQIIIIIIIIII")

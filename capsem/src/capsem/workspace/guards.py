@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 from capsule.overlay.change import Change, Guard, guarded
-from capsule.policy.glob import Pattern, split
+from capsule.policy.glob import Pattern, Token, matches, split
 from capsule.policy.model import Policy
 
 PRESETS = ("workspace", "secret-files")
@@ -23,6 +23,53 @@ PRESETS = ("workspace", "secret-files")
 MADE = "a repository that the machine made: git would take its settings and hooks from there"
 _MAKE_BARE = frozenset({"objects", "refs", "commondir"})
 _RULE_BARE = frozenset({"config", "config.worktree", "hooks", "commondir", "worktrees", "modules"})
+
+
+# Names whose ends are remembered; as many directories have most of theirs in common.
+_REMEMBERED = 1 << 16
+
+
+class _Ends:
+    """What some of a path's names have to be, if any of these patterns covers it: the last name of one of them.
+
+    So most paths need not be held against every pattern; those that may be covered are.
+
+    Args:
+        root: the directory's own path, absolute.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._all = False
+        self._names: set[bytes] = set()
+        self._globs: set[tuple[Token, ...]] = set()
+        self._known: dict[str, bool] = {}
+
+    def add(self, pattern: Pattern) -> None:
+        """One more pattern."""
+        self._known.clear()
+        self._all = self._all or pattern.covers(self._root)
+        last = pattern.tail[-1] if pattern.tail else None
+        if last is None:
+            self._names.update(pattern.anchor[-1:])
+        elif all(isinstance(token, bytes) for token in last):
+            self._names.add(b"".join(token for token in last if isinstance(token, bytes)))
+        else:
+            self._globs.add(last)
+
+    def may_cover(self, path: str) -> bool:
+        """Whether a path below the root has to be held against the patterns."""
+        return self._all or any(map(self._is_one, path.split("/")))
+
+    def _is_one(self, name: str) -> bool:
+        if (known := self._known.get(name)) is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[name] = any(
+                said in self._names or any(matches(glob, said) for glob in self._globs)
+                for said in {text.encode("utf-8", "surrogateescape") for text in (name, name.lower())}
+            )
+        return known
 
 
 class Guards:
@@ -39,6 +86,7 @@ class Guards:
         self._denied: list[tuple[Pattern, str]] = []
         self._kept: list[tuple[Pattern, str]] = []
         self._rows: tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]] = ([], [])
+        self._ends = (_Ends(self._root), _Ends(self._root))
         seen: set[tuple[str, bool]] = set()
         for policy in policies:
             files = policy.sections.filesystem
@@ -54,7 +102,9 @@ class Guards:
                             self._add(into is self._kept, anchor, tail, why)
 
     def _add(self, kept: int, anchor: str, tail: str, why: str) -> None:
-        (self._denied, self._kept)[kept].append((Guard(anchor, tail, why).pattern(), why))
+        pattern = Guard(anchor, tail, why).pattern()
+        (self._denied, self._kept)[kept].append((pattern, why))
+        self._ends[kept].add(pattern)
         self._rows[kept].append((anchor, tail, why))
 
     def _places(self, path: str, home: str) -> list[tuple[str, str]]:
@@ -74,10 +124,12 @@ class Guards:
 
     def withheld(self, path: str) -> str | None:
         """Why a name is not sent, or None."""
-        return self._covered(path, self._denied)
+        return self._covered(path, self._denied) if self._ends[0].may_cover(path) else None
 
     def kept(self, path: str) -> str | None:
         """Why a name is never changed, or None."""
+        if not any(ends.may_cover(path) for ends in self._ends):
+            return None
         return self._covered(path, [*self._denied, *self._kept])
 
     def leads(self, path: str) -> str | None:

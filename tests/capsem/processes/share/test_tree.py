@@ -249,3 +249,13 @@ def test_depth_is_limited(root: Path, kernel: Kernel) -> None:
     for _ in range(100):
         at = kernel.mkdir(at, "deeper")
     refused(errno.ENAMETOOLONG, lambda: kernel.mkdir(at, "deeper"))
+
+
+def test_a_listing_leaves_room_for_what_is_asked_for(root: Path) -> None:
+    """All names are told, and what they are as long as half of what may be known is left."""
+    for number in range(60):
+        (root / f"src/{number}").touch()
+    kernel = Kernel(serving(root, Limits(nodes=40))[0])
+    assert len(kernel.names(kernel.find("src"), Op.READDIRPLUS)) == 61
+    for number in range(40, 55):
+        kernel.close(kernel.open(kernel.find(f"src/{number}")))

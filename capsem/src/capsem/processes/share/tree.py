@@ -443,9 +443,9 @@ class Tree:
         return self.files.keep(node, directory, writes=False, names=names)
 
     def found(self, handle: int, name: str) -> Entry | None:
-        """What a name of an open directory is; None where it is gone."""
+        """What a name of an open directory is; None where it is gone, or few more can be known: those are asked for."""
         file = self.files.get(handle)
-        if name in {".", ".."}:
+        if name in {".", ".."} or len(self.nodes) > self._limits.nodes // 2:
             return None
         try:
             if not is_plain(name):
