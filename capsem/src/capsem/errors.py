@@ -48,6 +48,13 @@ class ImageError(CapsemError):
     fault = Fault.HOST
 
 
+class RecipeError(ImageError):
+    """A recipe of an image is not of the documented form."""
+
+    fault = Fault.CALLER
+    exit_code = 2
+
+
 class MachineError(CapsemError):
     """A machine could not be started, or is gone."""
 

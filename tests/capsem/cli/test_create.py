@@ -12,6 +12,7 @@ from capsem.cli.main import main
     [
         (["--memory", "lots"], "'lots' is no size"),
         (["--memory", "1M"], "out of range"),
+        (["--cpu", "0"], "--cpu: 0 is out of range"),
         (["--disk", "1"], "out of range"),
         (["-e", "=x"], "no NAME=VALUE"),
         (["--rules", "/no/such/file"], "does not exist"),

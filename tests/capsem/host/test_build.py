@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from capsem.errors import ImageError
+from capsem.errors import ImageError, UsageError
 from capsem.host import build as subject
 from capsem.host import debian, images, kernel, paths, rootfs
 from capsem.host.kernel import BuiltKernel
@@ -152,7 +152,7 @@ def test_the_cache_is_bounded_and_what_is_in_use_stays(tmp_path: Path) -> None:
 
 
 def test_a_name_that_none_can_have_is_refused_before_the_work(inputs: list[str]) -> None:
-    with pytest.raises(ImageError, match="cannot name an image"):
+    with pytest.raises(UsageError, match="cannot name an image"):
         subject.build(spec(name="a b"), Silent())
     assert inputs == []
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from capsem.errors import ImageError
+from capsem.errors import RecipeError
 from capsem.vm.recipe import absolute, parse
 from tests.architecture.sources import ROOT
 
@@ -106,12 +106,13 @@ def test_the_recipes_that_come_along(name: str) -> None:
     ],
 )
 def test_what_is_refused_names_the_key(text: str, words: str) -> None:
-    with pytest.raises(ImageError, match=words):
+    with pytest.raises(RecipeError, match=words) as refused:
         parse(text, "x.toml", lambda _: LOCK)
+    assert refused.value.exit_code == 2, "whoever wrote it corrects it"
 
 
 def test_a_lock_needs_a_place_beside() -> None:
-    with pytest.raises(ImageError, match="no file beside it"):
+    with pytest.raises(RecipeError, match="no file beside it"):
         parse(HEAD + 'npm = { a = "1" }\nnpm_lock = "x"', "x.toml")
 
 

@@ -20,7 +20,7 @@ from capsem.errors import ConflictError, NotFoundError, UsageError
 from capsem.host import places
 from capsem.host.rulefiles import rules_of
 from capsem.host.settings import load
-from capsem.vm.bounds import LEAST_DISK, LEAST_MEMORY, MOST_DISK, MOST_MEMORY
+from capsem.vm.bounds import LEAST_DISK, LEAST_MEMORY, MOST_CPUS, MOST_DISK, MOST_MEMORY
 from capsem.vm.quantities import mebibytes
 from capsule.errors import CapsuleError
 
@@ -191,7 +191,10 @@ def machine_body(
         raise UsageError("--share live without a workspace", next_step="name the directory: --workspace DIR")
     settings = load()
     image = str(settings.of("machine.image").value) if image is None else image
-    cpus = int(settings.of("machine.cpu").value) if cpus is None else cpus
+    if cpus is None:
+        cpus = int(settings.of("machine.cpu").value)
+    elif not 1 <= cpus <= MOST_CPUS:
+        raise UsageError(f"--cpu: {cpus} is out of range", next_step=f"from 1 to {MOST_CPUS}")
     memory = str(settings.of("machine.memory").value) if memory is None else memory
     disk = str(settings.of("machine.disk").value) if disk is None else disk
     policy = str(settings.of("machine.policy").value) if policy is None else policy

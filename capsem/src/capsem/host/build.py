@@ -25,7 +25,7 @@ from capsem.host.images import Image, adopt, part_of, sha256_of
 from capsem.host.kernel import BuiltKernel
 from capsem.host.progress import Progress
 from capsem.vm import initrd, packages, sbom
-from capsem.vm.image import VERSION, Flavour, Kernel, Manifest, Package, Root, canonical, check_name
+from capsem.vm.image import VERSION, Flavour, Kernel, Manifest, Package, Root, canonical, wanted_name
 from capsem.vm.recipe import Recipe
 
 # Changed when the same recipe would give another tree: what is in the cache is then made anew.
@@ -64,7 +64,7 @@ def build(spec: BuildSpec, progress: Progress) -> Image:
     """
     recipe = spec.recipe
     # What is known at once is said before minutes go by.
-    check_name(spec.name or recipe.name)
+    wanted_name(spec.name or recipe.name)
     agent = agents.find_agent(spec.agent)
     built = (
         kernel.hardened(recipes.kernel_config(), recipe.suite, progress)

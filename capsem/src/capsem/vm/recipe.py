@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from capsem.errors import ImageError
+from capsem.errors import ImageError, RecipeError
 from capsem.vm import npm_lock
 from capsem.vm.image import canonical, check_name
 
@@ -109,7 +109,7 @@ def parse(untrusted_text: str, place: str, beside: Callable[[str], str] | None =
         beside: gives the text of a file beside the recipe, by its name; None when there is nothing beside it.
 
     Raises:
-        ImageError: it is no recipe; the message names the key.
+        RecipeError: it is no recipe; the message names the key.
     """
     try:
         fields = tomllib.loads(untrusted_text)
@@ -128,8 +128,11 @@ def parse(untrusted_text: str, place: str, beside: Callable[[str], str] | None =
         raise _wrong(place, str(error)) from error
     for what in _problems(recipe):
         raise _wrong(place, what)
-    if recipe.npm:
-        npm_lock.read(recipe.npm_lock, recipe.npm, f"{place}: npm_lock")
+    try:
+        if recipe.npm:
+            npm_lock.read(recipe.npm_lock, recipe.npm, f"{place}: npm_lock")
+    except ImageError as error:
+        raise RecipeError(error.message, next_step=error.next_step) from error
     return msgspec.structs.replace(
         recipe,
         packages=tuple(sorted(recipe.packages)),
@@ -143,7 +146,10 @@ def parse(untrusted_text: str, place: str, beside: Callable[[str], str] | None =
 
 def _problems(recipe: Recipe) -> list[str]:
     found: list[str] = []
-    check_name(recipe.name)
+    try:
+        check_name(recipe.name)
+    except ImageError as error:
+        found.append(f"name: {error.message}: {error.next_step}")
     if not _SUITE.fullmatch(recipe.suite):
         found.append(f"suite: {recipe.suite!r} is no name of a Debian release")
     if recipe.epoch < 0:
@@ -245,5 +251,5 @@ def _twice(names: tuple[str, ...] | list[str]) -> list[str]:
     return sorted({name for name in names if names.count(name) > 1})
 
 
-def _wrong(place: str, what: Any) -> ImageError:
-    return ImageError(f"{place}: {what}", next_step="correct the recipe; docs/formats/image.md has its keys")
+def _wrong(place: str, what: Any) -> RecipeError:
+    return RecipeError(f"{place}: {what}", next_step="correct the recipe; docs/formats/image.md has its keys")
