@@ -132,6 +132,35 @@ class TestTold:
         assert len(denied) + more == len(shown.splitlines()), (told.stderr, shown)
 
 
+@pytest.mark.parametrize("first", ["#!/no-such-program", "#!/bin/sh\r"])
+def test_an_interpreter_that_is_nowhere_is_no_matter_of_rules(capsule: Capsule, first: str) -> None:
+    script = capsule.workspace / "tool"
+    script.write_text(f"{first}\necho x\n")
+    script.chmod(0o755)
+    done = capsule.tell(capsule.command("./tool"))
+    assert done.returncode == 127
+    assert "is not there; correct its first line" in done.stderr
+    assert "to allow" not in done.stderr
+    script.write_text("#!/bin/sh\necho x\n")
+    assert capsule.tell(capsule.command("./tool")).stdout == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--log", ""], "--log: the name is empty"),
+        (["--timeout", "1e400"], '"1e400" is more than'),
+        (["--timeout", "nan"], '"nan" is not a number of seconds'),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_told_as_what_it_is(
+    capsule: Capsule, options: list[str], told: str
+) -> None:
+    done = capsule.tell(capsule.command("true", options=options))
+    assert done.returncode == 125
+    assert told in done.stderr
+
+
 def test_in_json_a_command_line_that_is_not_understood_is_a_report(capsule: Capsule) -> None:
     for options in (["--frobnicate", "--json"], ["--json", "--timeout", "soon"]):
         done = capsule.tell(capsule.command("true", options=options))

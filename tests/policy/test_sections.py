@@ -190,6 +190,7 @@ def test_limits() -> None:
         ("limits: {memory: 2G}", "limits.memory is '2G'; expected a size such as 64KiB, 512MiB or 2GiB, or 'none'; did you mean '2GiB'?"),  # noqa: E501
         ("limits: {memory: 1B}", "limits.memory is 1B, with which no program starts; expected at least 4MiB"),
         ("limits: {memory: 4095KiB}", "expected at least 4MiB"),
+        ("limits: {open_files: 1}", "limits.open_files is 1, with which no program starts; expected at least 16"),
         ("limits: {cpu: 60}", "did you mean '60s'?"),
         ("limits: {cpu: [1]}", "limits.cpu is a list"),
         ("limits: {memroy: 1B}", "did you mean 'memory'?"),

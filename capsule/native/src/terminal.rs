@@ -151,6 +151,7 @@ fn ending(report: &Report) -> String {
         .as_deref()
         .unwrap_or("no reason was given");
     let command = report.command.first().map_or("", String::as_str);
+    let command = if command.is_empty() { "\"\"" } else { command };
     match report.exit.cause {
         Cause::NotFound | Cause::NotExecutable => {
             let found = report.exit.cause != Cause::NotFound;
@@ -163,7 +164,10 @@ fn ending(report: &Report) -> String {
                 Some((why, allow)) => {
                     format!("{command}: {what}: {why}\n        to allow: {allow}")
                 }
-                None if found => format!("{command}: {what}: {reason}"),
+                // Why a program that is there does not start; of one that is not, the words say it.
+                None if found || reason.starts_with("it is ") => {
+                    format!("{command}: {what}: {reason}")
+                }
                 None => format!("{command}: {what}"),
             }
         }

@@ -82,9 +82,14 @@ impl fmt::Display for LoadError {
                 f.write_str(
                     "this needs Python's side of capsule, and no interpreter was found; looked for",
                 )?;
-                places
-                    .iter()
-                    .try_for_each(|place| write!(f, " {}", place.display()))?;
+                for place in places {
+                    write!(f, " {}", place.display())?;
+                    // A link may lead to where this user may not go.
+                    if let (Ok(_), Err(why)) = (place.symlink_metadata(), place.metadata()) {
+                        let to = place.read_link().unwrap_or_default();
+                        write!(f, " (a link to {}: {})", to.display(), words(&why))?;
+                    }
+                }
                 f.write_str(". Set CAPSULE_PYTHON to the interpreter that capsule is installed in (a run under a preset needs none)")
             }
             Self::Compiler(python, why) => {

@@ -177,7 +177,7 @@ pub fn choose(
         };
         if require.contains(&layer) {
             return Err(format!(
-                "the policy requires the layer `{label}`, and it is unavailable: {why}"
+                "the policy requires the layer `{label}`, and it is unavailable: {why}; see `capsule doctor`, or take it out of `require`"
             ));
         }
         let needed = DEFAULT.contains(&layer);

@@ -32,6 +32,12 @@ pub fn explain(command: &str, plan: &Plan, variables: &Variables) -> Option<Stri
             interpreter.display()
         ));
     }
+    if let Some(interpreter) = absent(&file) {
+        return Some(format!(
+            "it is {} here, whose interpreter {interpreter:?} is not there; correct its first line, or install that",
+            file.display(),
+        ));
+    }
     if plan.process.programs.is_some() {
         return None;
     }
@@ -107,6 +113,15 @@ fn inert(file: &Path) -> Option<PathBuf> {
     })
 }
 
+/// The first interpreter of a script that is nowhere on this machine: no rule would help.
+fn absent(file: &Path) -> Option<PathBuf> {
+    let mut names = needed(file).into_iter().skip(1);
+    names.find(|name| {
+        let found = name.symlink_metadata();
+        found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    })
+}
+
 /// The file that a shell on the host would start.
 fn find(command: &str, here: &Path, search: &OsStr) -> Option<PathBuf> {
     let runs = |path: &PathBuf| {
@@ -146,15 +161,21 @@ fn interpreter(script: &Path) -> Option<PathBuf> {
         .strip_prefix(b"#!")?
         .split(|&byte| byte == b'\n')
         .next()?;
-    let line = line.trim_ascii();
-    let end = line.iter().position(u8::is_ascii_whitespace);
+    // As the kernel reads it: a carriage return belongs to the name.
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let line = &line[line.iter().take_while(|byte| blank(byte)).count()..];
+    let end = line.iter().position(|byte| blank(byte) || *byte == 0);
     let path = PathBuf::from(OsStr::from_bytes(&line[..end.unwrap_or(line.len())]));
     path.is_absolute().then(|| plain(&path))
 }
 
-/// What is granted for a program: its directory, and where that is the `bin` of an installation, the whole of it.
+/// What is granted for a program: its directory, and where that is the `bin` of an installation, the whole of it; never
+/// everything.
 fn place(program: &Path, variables: &Variables) -> PathBuf {
     let directory = program.parent().unwrap_or(program);
+    if directory == Path::new("/") {
+        return program.to_owned();
+    }
     let above = directory.parent().filter(|above| {
         directory.ends_with("bin") && *above != Path::new("/") && Some(*above) != variables.home()
     });
@@ -214,6 +235,23 @@ mod tests {
         assert_eq!(inert(&script), Some(inner.clone()));
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(inert(&script), None);
+    }
+
+    #[test]
+    fn an_interpreter_that_is_nowhere_is_named_as_the_kernel_reads_it() {
+        let here = tempfile::tempdir().unwrap();
+        let script = here.path().join("tool");
+        for (line, expected) in [
+            ("#!/no-such/sh -x\n", Some("/no-such/sh")),
+            ("#! \t/no-such/sh\t-x", Some("/no-such/sh")),
+            ("#!/bin/sh\r\n", Some("/bin/sh\r")),
+            ("#!/bin/sh\n", None),
+            ("#!sh\n", None),
+            ("echo\n", None),
+        ] {
+            fs::write(&script, line).unwrap();
+            assert_eq!(absent(&script), expected.map(PathBuf::from), "{line:?}");
+        }
     }
 
     #[test]

@@ -140,6 +140,7 @@ fn parse(arguments: Vec<OsString>, output: &mut Output) -> Result<Option<Request
         match option.as_str() {
             "policy" => request.policy = Some(value),
             "tool" => request.tool = Some(value.to_string_lossy().into_owned()),
+            "log" if value.is_empty() => return Err("--log: the name is empty".to_owned()),
             "log" => request.log = Some(value.into()),
             "report-fd" => *output = Output::Descriptor(descriptor("--report-fd", &value)?),
             "control-fd" => request.control = Some(descriptor("--control-fd", &value)?),
@@ -277,6 +278,7 @@ mod tests {
             &["--frobnicate", "ls"][..],
             &[],
             &["--timeout", "soon", "ls"],
+            &["--log", "", "ls"],
             &["--env", "=x", "ls"],
             &["--env", "x", "ls"],
             &["--audit", "off", "ls"],

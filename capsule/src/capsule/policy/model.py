@@ -28,6 +28,8 @@ LIMIT_KINDS: Mapping[str, str] = {
 }
 LEAST_MEMORY = 4 * 2**20
 """Bytes of writable memory below which no `limits.memory` is taken: a shell with one child takes about as much."""
+LEAST_OPEN_FILES = 16
+"""A program is started with a few of ours beside its own; below seven none is."""
 BUDGET_KINDS: Mapping[str, str] = {
     "requests": "count",
     "bytes": "size",

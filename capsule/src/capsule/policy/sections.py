@@ -15,6 +15,7 @@ from capsule.policy.model import (
     CONDITION_OPERATORS,
     LAYERS,
     LEAST_MEMORY,
+    LEAST_OPEN_FILES,
     LIMIT_KINDS,
     Condition,
     Edit,
@@ -249,15 +250,20 @@ def _environment(reader: NodeReader, node: Node) -> Environment:
     )
 
 
+_LEAST = {"memory": LEAST_MEMORY, "open_files": LEAST_OPEN_FILES}
+
+
 def _limits(reader: NodeReader, node: Node) -> dict[str, Setting[int | None]]:
     limits: dict[str, Setting[int | None]] = {}
     for key, value in reader.fields(node, "limits", LIMIT_KINDS):
-        limit = reader.quantity(value, f"limits.{key}", LIMIT_KINDS[key])
-        if key == "memory" and limit is not None and limit.value is not None and limit.value < LEAST_MEMORY:
+        kind = LIMIT_KINDS[key]
+        limit = reader.quantity(value, f"limits.{key}", kind)
+        least = _LEAST.get(key, 0)
+        if limit is not None and limit.value is not None and limit.value < least:
             reader.refuse(
                 value,
-                f"limits.memory is {shown_quantity(limit.value, 'size')}, with which no program starts",
-                f"at least {shown_quantity(LEAST_MEMORY, 'size')}",
+                f"limits.{key} is {shown_quantity(limit.value, kind)}, with which no program starts",
+                f"at least {shown_quantity(least, kind)}",
             )
         elif limit is not None:
             limits[key] = limit
