@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from capsem.errors import MachineError
+from capsem.host.plans import write_plan
 from capsem.processes.monitor.life import _while_asked_for, live, say
+from capsem.vm.plan import work_out
+from capsem.vm.record import Record, encode
+from capsem.vm.spec import MachineSpec, RuleText
 from capsem.wire.nursery import Begin
+from tests.capsem.processes.monitor.standing import ID
+from tests.capsem.vm.test_plan import FACTS, IMAGE
 
 pytestmark = pytest.mark.usefixtures("capsem_home")
 
@@ -35,6 +41,19 @@ def test_what_goes_wrong_is_told_to_the_service(
             live(Begin(template=str(tmp_path / "plan")), ready, memory=None, state=None)
         os.close(ready)
     os.close(told)
+
+
+def test_rules_that_are_none_are_their_author_s_to_correct(tmp_path: Path) -> None:
+    spec = MachineSpec(rules=(RuleText("rules.yaml", "no rules"),))
+    record = Record(id=ID, spec=spec, digest=IMAGE.digest, created="2026-01-01T00:00:00Z")
+    (tmp_path / "session.json").write_bytes(encode(record))
+    write_plan(tmp_path, work_out(spec, IMAGE, FACTS))
+    told, ready = os.pipe()
+    assert live(Begin(session=str(tmp_path)), ready, memory=None, state=None) == 2
+    said = json.loads(os.read(told, 4096))
+    os.close(told)
+    assert said["kind"] == "UsageError"
+    assert said["message"].startswith("rules.yaml:1:1: ")
 
 
 @pytest.mark.asyncio

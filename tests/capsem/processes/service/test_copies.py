@@ -80,8 +80,9 @@ async def test_what_does_not_fit_is_refused_and_leaves_nothing(capsem_home: Path
 
 async def test_a_machine_that_stands_has_no_moment_to_go_on_from() -> None:
     registry, record = await standing()
-    with pytest.raises(ConflictError, match="build is stopped"):
+    with pytest.raises(ConflictError, match="build is stopped") as refused:
         await copies.branch(registry, record, 1)
+    assert refused.value.next_step == "capsem start build"
     for count, names in ((0, ()), (65, ()), (2, ("a",)), (2, ("a", "a"))):
         with pytest.raises(UsageError):
             await copies.branch(registry, record, count, names)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from capsem.errors import CapsemError, MachineError
+from capsem.errors import CapsemError, MachineError, UsageError
 from capsem.host import hold, places
 from capsem.host.operation import told
 from capsem.host.plans import read_plan
@@ -27,7 +27,7 @@ from capsem.processes.monitor.template import make
 from capsem.vm.record import Record, decode
 from capsem.vm.spec import MachineSpec
 from capsem.wire.nursery import Begin
-from capsule.errors import CapsuleError
+from capsule.errors import CapsuleError, PolicyError
 
 
 async def watch_over(
@@ -148,7 +148,9 @@ def live(asked: Begin, ready: int, *, memory: int | None, state: int | None) -> 
             asyncio.run(_made(directory, ready))
             say(ready, b"ready\n")
     except CapsuleError as error:
-        mine = error if isinstance(error, CapsemError) else CapsemError(str(error), next_step=error.next_step)
+        # A file of rules that is none is its author's to correct.
+        kind = UsageError if isinstance(error, PolicyError) else CapsemError
+        mine = error if isinstance(error, CapsemError) else kind(str(error), next_step=error.next_step)
         # Where the disk is full its log takes nothing more; who waits is told all the same.
         with contextlib.suppress(OSError):
             sys.stderr.write(f"capsem-process: {error}\n")

@@ -122,7 +122,10 @@ async def branch(
     async with registry.turn(record):
         record, status = await registry.seen(registry.find(record.id))
         if status is None:
-            raise ConflictError(f"{record.names[0]} is {record.state}", next_step="capsem start it first")
+            raise ConflictError(
+                f"{record.names[0]} is {record.state}",
+                next_step=f"capsem {'resume' if record.state is State.SUSPENDED else 'start'} {record.names[0]}",
+            )
         needed = count * await asyncio.to_thread(of_copy, record.id)
         async with registry.room.taken(f"{count} branches of {record.names[0]}", needed):
             return await _branched(registry, record, count, names, leased=leased and not names)
