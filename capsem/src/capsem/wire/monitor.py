@@ -349,15 +349,22 @@ def problem(said: ClientMessage) -> str | None:
         return "'to' is of a rename, and a rename has it"
     if isinstance(said, File) and said.op != "list" and said.after is not None:
         return "'after' is of a list"
-    paths = (said.cwd,) if isinstance(said, Exec) else (said.path, said.to) if isinstance(said, File) else ()
-    for path in paths:
-        if path is not None and len(path.encode("utf-8", "surrogatepass")) > _PATH_BYTES:
+    for path in _paths(said):
+        if len(path.encode("utf-8", "surrogatepass")) > _PATH_BYTES:
             return f"a path of more than {_PATH_BYTES} bytes: {path[:60]!r}…"
     return None
 
 
+def _paths(said: ClientMessage) -> tuple[str, ...]:
+    named = (said.cwd,) if isinstance(said, Exec) else (said.path, said.to) if isinstance(said, File) else ()
+    return tuple(path for path in named if path is not None)
+
+
 def refusal(said: ClientMessage) -> str | None:
     """The same, and what is not of the documented form, before it is sent."""
+    for path in _paths(said):
+        if not path.startswith("/") or "\0" in path:
+            return f"{path[:60]!r} is no absolute path: it begins with /, and has no zero byte"
     try:
         said = _CLIENT.decode(_ENCODER.encode(said))
     except msgspec.ValidationError as error:
