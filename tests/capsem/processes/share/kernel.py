@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from capsem.processes.share.serving import Reports, Serving
 from capsem.processes.share.tree import Tree
@@ -20,6 +23,7 @@ from capsem.workspace.guards import PRESETS, Guards
 from capsem.workspace.live import Limits
 from capsule.cli.files import load_policy
 
+SECRET = b"secret of the host"
 POLICIES = [load_policy(name) for name in PRESETS]
 INIT = struct.pack("<IIII", 7, 37, 1 << 17, 0xFFFFFFFF)
 
@@ -35,6 +39,12 @@ def serving(root: Path, limits: Limits | None = None) -> tuple[Serving, list[str
     guards = Guards(str(root), "/home/u", POLICIES)
     descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY)
     return Serving(Tree(descriptor, guards, limits or Limits(), Reports(told.append)), lambda: 10**18), told
+
+
+def refused(number: int, act: Callable[[], object]) -> None:
+    with pytest.raises(OSError, match=r".") as error:
+        act()
+    assert error.value.errno == number, error.value
 
 
 class Kernel:

@@ -13,8 +13,7 @@ import pytest
 from capsem.wire import fuse
 from capsem.wire.fuse import Op
 from capsem.workspace.live import LINK_BIT, LINK_HEAD, TARGET_LIMIT, Limits
-from tests.capsem.processes.share.kernel import Kernel, serving
-from tests.capsem.processes.share.test_tree import refused
+from tests.capsem.processes.share.kernel import Kernel, refused, serving
 
 
 @pytest.fixture
@@ -23,11 +22,6 @@ def root(tmp_path: Path) -> Path:
     (place / "bin").mkdir(parents=True)
     (place / "tool").write_text("tool\n")
     return place
-
-
-@pytest.fixture
-def kernel(root: Path) -> Kernel:
-    return Kernel(serving(root)[0])
 
 
 def link(kernel: Kernel, parent: int, name: str, target: bytes) -> int:

@@ -12,21 +12,7 @@ import pytest
 from capsem.wire import fuse
 from capsem.wire.fuse import Op
 from capsem.workspace.live import Limits
-from tests.capsem.processes.share.kernel import Kernel, serving
-from tests.capsem.processes.share.test_tree import refused
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    place = tmp_path / "project"
-    (place / "src").mkdir(parents=True)
-    (place / "src/a.py").write_text("a = 1\n")
-    return place
-
-
-@pytest.fixture
-def kernel(root: Path) -> Kernel:
-    return Kernel(serving(root)[0])
+from tests.capsem.processes.share.kernel import Kernel, refused, serving
 
 
 def test_a_file_without_a_name_can_still_be_used(root: Path, kernel: Kernel) -> None:

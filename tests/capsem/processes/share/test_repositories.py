@@ -12,9 +12,8 @@ import pytest
 
 from capsem.processes.share.repositories import host_name, machine_name
 from capsem.wire.fuse import Op
-from tests.capsem.processes.share.kernel import Kernel, serving
+from tests.capsem.processes.share.kernel import Kernel, refused, serving
 from tests.capsem.processes.share.mounted import mounted
-from tests.capsem.processes.share.test_tree import refused
 
 REPOSITORY, HEAD = ".git-of-a-machine", "HEAD-of-a-machine"
 

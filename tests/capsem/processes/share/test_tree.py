@@ -14,36 +14,7 @@ from capsem.wire import fuse
 from capsem.wire.frame import FrameError
 from capsem.wire.fuse import Op
 from capsem.workspace.live import Limits
-from tests.capsem.processes.share.kernel import Kernel, serving
-
-SECRET = b"secret of the host"
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    place = tmp_path / "outside"
-    place.mkdir()
-    (place / "secret").write_bytes(SECRET)
-    return place
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    place = tmp_path / "project"
-    (place / "src").mkdir(parents=True)
-    (place / "src/a.py").write_text("a = 1\n")
-    return place
-
-
-@pytest.fixture
-def kernel(root: Path) -> Kernel:
-    return Kernel(serving(root)[0])
-
-
-def refused(number: int, act: Callable[[], object]) -> None:
-    with pytest.raises(OSError, match=r".") as error:
-        act()
-    assert error.value.errno == number, error.value
+from tests.capsem.processes.share.kernel import SECRET, Kernel, refused, serving
 
 
 def test_what_one_side_writes_the_other_reads(root: Path, kernel: Kernel) -> None:

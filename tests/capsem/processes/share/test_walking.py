@@ -13,29 +13,7 @@ from pathlib import Path
 import pytest
 
 from capsem.wire.fuse import Op
-from tests.capsem.processes.share.kernel import Kernel, serving
-from tests.capsem.processes.share.test_tree import SECRET, refused
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    place = tmp_path / "outside"
-    place.mkdir()
-    (place / "secret").write_bytes(SECRET)
-    return place
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    place = tmp_path / "project"
-    (place / "src").mkdir(parents=True)
-    (place / "src/a.py").write_text("a = 1\n")
-    return place
-
-
-@pytest.fixture
-def kernel(root: Path) -> Kernel:
-    return Kernel(serving(root)[0])
+from tests.capsem.processes.share.kernel import SECRET, Kernel, refused
 
 
 def test_a_link_of_the_host_is_shown_and_never_followed(root: Path, outside: Path, kernel: Kernel) -> None:
