@@ -10,6 +10,7 @@ import pytest
 
 from capsem.errors import MachineError
 from capsem.host import link as links
+from capsem.host import places
 from capsem.host.link import Link, connect
 from capsem.wire.frame import FrameError, Message
 from capsem.wire.monitor import Info, Signal, encode
@@ -89,3 +90,23 @@ async def test_hanging_up_waits_for_who_takes_what_was_sent_and_for_no_other(
             assert len(got) == size
             assert took > 1.5, "it is no slow reader"
         client.close()
+
+
+async def test_why_nobody_listens_is_told_by_what_is_left_of_the_machine(capsem_home: Path) -> None:
+    machine = "m-4d1337f1"
+    directory, place = places.session(machine), places.monitor_socket(machine)
+    place.parent.mkdir(parents=True)
+    with pytest.raises(MachineError, match=f"^{machine} is gone"):
+        await connect(place)
+    directory.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as left:  # as a monitor that was killed leaves it
+        left.bind(str(place))
+    with pytest.raises(MachineError, match=f"^{machine} does not run") as stopped:
+        await connect(place)
+    assert stopped.value.next_step == f"start it: capsem start {machine}"
+    places.suspended(directory).touch()
+    with pytest.raises(MachineError, match=f"^{machine} is suspended") as suspended:
+        await connect(place)
+    assert suspended.value.next_step == f"go on with it: capsem resume {machine}"
+    with pytest.raises(MachineError, match=r"does not answer at .*/other: No such file"):
+        await connect(place.with_name("other"))

@@ -67,6 +67,6 @@ async def test_one_that_was_made_for_nobody_or_has_gone_is_not_held(tmp_path: Pa
     async with standing(tmp_path):
         with pytest.raises(ConflictError, match="not made for one client"):
             await owned.hold(at)
-    with pytest.raises(MachineError, match="does not answer"):
+    with pytest.raises(MachineError, match="is gone"):
         await owned.hold(at)
     assert owned._HELD == {}

@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from capsem.errors import MachineError
+from capsem.host.link import unanswered
 from capsem.host.operation import raised
 from capsem.wire.frame import FrameReader, Message
 from capsem.wire.monitor import ClientMessage, Done, Failed, Keep, Over, Result, decode_monitor, encode
@@ -44,10 +46,7 @@ class Lease:
             try:
                 await asyncio.get_running_loop().sock_connect(connection, str(machine["socket"]))
             except OSError as error:
-                raise MachineError(
-                    f"the machine's monitor does not answer at {machine['socket']}: {error.strerror}",
-                    next_step="see capsem list",
-                ) from error
+                raise unanswered(Path(machine["socket"]), error) from error
             await self._ask(Asked())
         except BaseException:
             self.drop()

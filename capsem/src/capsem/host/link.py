@@ -18,6 +18,7 @@ import termios
 from pathlib import Path
 
 from capsem.errors import MachineError
+from capsem.host import places
 from capsem.wire.frame import Frame, FrameReader
 
 _CHUNK = 1 << 18
@@ -115,7 +116,22 @@ async def connect(path: Path) -> Link:
     try:
         reader, writer = await asyncio.open_unix_connection(path, limit=_CHUNK)
     except OSError as error:
-        raise MachineError(
-            f"the machine's monitor does not answer at {path}: {error.strerror}", next_step="see capsem list"
-        ) from error
+        raise unanswered(path, error) from error
     return Link(reader, writer)
+
+
+def unanswered(path: Path, error: OSError) -> MachineError:
+    """Why nobody listens at a machine's socket, as far as its directory tells."""
+    machine = path.stem
+    if places.is_id(machine) and isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        directory = places.session(machine)
+        if not directory.is_dir():
+            return MachineError(f"{machine} is gone", next_step="see capsem list")
+        if places.suspended(directory).exists():
+            return MachineError(
+                f"{machine} is suspended", next_step=f"go on with it: capsem resume {machine}"
+            )
+        return MachineError(f"{machine} does not run", next_step=f"start it: capsem start {machine}")
+    return MachineError(
+        f"the machine's monitor does not answer at {path}: {error.strerror}", next_step="see capsem list"
+    )
