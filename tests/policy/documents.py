@@ -91,6 +91,7 @@ _sizes = st.sampled_from(["none", "1B", "64KiB", "10MB", "2GiB"])
 _memories = st.sampled_from(["none", "4MiB", "10MB", "2GiB"])
 _durations = st.sampled_from(["none", "500ms", "60s", "10m", "2h"])
 _counts = st.integers(1, 10**6) | st.just("none")
+_files = st.integers(16, 10**6) | st.just("none")
 
 hosts = st.sampled_from(
     ["a.example", "*.a.example", "B.Example.", "xn--bcher-kva.example", "1.1.1.1", "a_b.c", "*.com"]
@@ -199,7 +200,7 @@ sections: dict[str, st.SearchStrategy[Any]] = {
         }
     ),
     "limits": _optional(
-        memory=_memories, cpu=_durations, processes=_counts, wall_time=_durations, open_files=_counts,
+        memory=_memories, cpu=_durations, processes=_counts, wall_time=_durations, open_files=_files,
         file_size=_sizes, output=_sizes, disk=_sizes,
     ),
     "require": _list(st.sampled_from(LAYERS)),
