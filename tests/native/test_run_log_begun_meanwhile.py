@@ -169,6 +169,9 @@ until("stop")
         (capsule.workspace / "rest").touch()
         assert attacker.run.stdout is not None
         assert attacker.run.stdout.readline() == "rests\n"
+        # A directory that a log was begun in meanwhile could not be moved back: then nobody finds it any more.
+        if (capsule.workspace / "elsewhere").exists():
+            (capsule.workspace / "elsewhere").rename(capsule.workspace / "audit")
         # The control: where nothing changes meanwhile, one is begun beside the same command.
         code, why = begin(capsule, "audit/control.log")
         assert code == 0, why
