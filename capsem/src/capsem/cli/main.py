@@ -132,18 +132,12 @@ def _open_streams() -> None:
 
 def _unwritten(error: OSError, arguments: Sequence[str] | None) -> None:
     """Say what the system refused; what of the answer could not be written is let go."""
+    from capsem.host import shortage
+
     step = "see that there is room and that it can be written"
     if error.filename:
-        from pathlib import Path
-
-        from capsem.host import shortage
-
-        fault = CapsuleError(
-            shortage.why(error, Path(str(error.filename)).parent),
-            next_step=shortage.step(error, otherwise=step),
-        )
-    else:
-        fault = CapsuleError(str(error.strerror or error), next_step=step)
+        step = shortage.step(error, otherwise=step)
+    fault = CapsuleError(shortage.why(error), next_step=step)
     terminal.fault(fault)
     if error.filename:
         with contextlib.suppress(OSError):

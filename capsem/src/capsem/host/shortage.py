@@ -3,6 +3,7 @@
 Refuses to call full what failed otherwise: that is told as the system says it, with the file where it names one.
 
     with naming(path): ...        # what fails in there names that file
+    why(error)                    # '…/session.json: Permission denied'
     why(error, directory)         # 'the disk of /home/u/.capsem/sessions/m-4d1337f1 is full (0.0 MB are free)'
     step(error, otherwise="see capsem logs")
 """
@@ -30,17 +31,19 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def why(error: OSError, place: Path, *, needed: int | None = None) -> str:
+def why(error: OSError, place: Path | None = None, *, needed: int | None = None) -> str:
     """What went wrong when something was written.
 
     Args:
         error: what the system said.
-        place: where it was written.
+        place: where it was written; None: where the file is that the error names, if it names one.
         needed: bytes that have to be there, where that is known.
     """
-    if error.errno == errno.EDQUOT:
+    if place is None and error.filename is not None:
+        place = Path(str(error.filename)).parent
+    if place is not None and error.errno == errno.EDQUOT:
         return f"this user may write no more on the disk of {place}: its quota is used up"
-    if error.errno == errno.ENOSPC:
+    if place is not None and error.errno == errno.ENOSPC:
         needs = "" if needed is None else f", and up to {_megabytes(needed)} have to be"
         return f"the disk of {place} is full ({_free(place)} are free{needs})"
     where = "" if error.filename is None else f"{error.filename}: "

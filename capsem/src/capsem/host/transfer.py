@@ -83,12 +83,10 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
 
 def _disk(error: OSError) -> CapsemError:
     """What this host's disk could not do: it is full, or the like."""
-    said = (
-        shortage.why(error, Path(str(error.filename)).parent) if error.filename else error.strerror or error
-    )
     step = shortage.step(error, otherwise="see that there is room and that it can be read and written")
     return CapsemError(
-        f"the copy broke off on this host: {said}", next_step=f"{step}; nothing half-done was kept"
+        f"the copy broke off on this host: {shortage.why(error)}",
+        next_step=f"{step}; nothing half-done was kept",
     )
 
 

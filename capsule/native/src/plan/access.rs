@@ -232,13 +232,9 @@ impl Access {
     /// What is granted of this name, without a word on what is not: for where only that matters. Takes no lock and no
     /// memory.
     pub fn uses(&self, path: &[u8]) -> Uses {
-        let Ok(Stand::On(state)) = self.stand(path) else {
-            return Uses::default();
-        };
-        Uses {
-            read: self.granted(&state, Want::Read),
-            write: self.granted(&state, Want::Write),
-            execute: self.granted(&state, Want::Execute),
+        match self.stand(path) {
+            Ok(Stand::On(state)) => self.granted(&state),
+            _ => Uses::default(),
         }
     }
 
@@ -262,7 +258,7 @@ impl Access {
             }
             Ok(Stand::On(state)) => state,
         };
-        if self.granted(&state, want) {
+        if self.granted(&state).has(want) {
             return Verdict::Granted;
         }
         if let (Want::Write, Some(rule)) = (want, state.protect.or(state.repository)) {
@@ -293,15 +289,12 @@ impl Access {
         Ok(denied.map_or(Stand::On(state), Stand::Denied))
     }
 
-    fn granted(&self, state: &State, want: Want) -> bool {
-        match want {
-            Want::Read => state.read,
-            Want::Write => {
-                state.write
-                    && state.protect.is_none()
-                    && (state.repository.is_none() || state.private)
-            }
-            Want::Execute => state.execute && (state.program || !self.programs_listed),
+    fn granted(&self, state: &State) -> Uses {
+        let kept = state.protect.is_some() || (state.repository.is_some() && !state.private);
+        Uses {
+            read: state.read,
+            write: state.write && !kept,
+            execute: state.execute && (state.program || !self.programs_listed),
         }
     }
 

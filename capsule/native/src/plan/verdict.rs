@@ -22,6 +22,17 @@ pub struct Uses {
     pub execute: bool,
 }
 
+impl Uses {
+    /// Whether this one is.
+    pub fn has(self, want: Want) -> bool {
+        match want {
+            Want::Read => self.read,
+            Want::Write => self.write,
+            Want::Execute => self.execute,
+        }
+    }
+}
+
 /// Why a name is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {

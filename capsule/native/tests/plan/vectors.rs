@@ -31,12 +31,7 @@ fn check(case: &Value) -> usize {
             _ => Want::Execute,
         };
         let verdict = access.decide(path.as_bytes(), want);
-        let uses = access.uses(path.as_bytes());
-        let used = match want {
-            Want::Read => uses.read,
-            Want::Write => uses.write,
-            Want::Execute => uses.execute,
-        };
+        let used = access.uses(path.as_bytes()).has(want);
         assert_eq!(used, verdict.is_granted(), "{path} {want:?}");
         assert_eq!(
             kind_of(&verdict),

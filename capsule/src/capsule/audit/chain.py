@@ -20,8 +20,8 @@ MAX_HEADER: Final = 256
 MAX_CHECKPOINT: Final = 4096
 MAX_BLOCK: Final = MAX_HEADER + MAX_ENTRIES + MAX_CHECKPOINT
 MAX_INTEGER: Final = 2**53 - 1
-
-_BLOCK = b'{"block":'
+BLOCK: Final = b'{"block":'
+"""What each block, and so each log, begins with."""
 _NOTE = b'{"note":"'
 _NUMBER = rb"(0|[1-9][0-9]{0,15})"
 _HEADER = re.compile(
@@ -134,7 +134,7 @@ def split(data: bytes, *, end: bool) -> Split:
         if len(data) < MAX_CHECKPOINT and data[: len(_NOTE)] == _NOTE[: len(data)] and b"\n" not in data:
             # A checkpoint line that was being added to the block before, when the writer died.
             return short
-        if len(data) < MAX_HEADER and data[: len(_BLOCK)] == _BLOCK[: len(data)]:
+        if len(data) < MAX_HEADER and data[: len(BLOCK)] == BLOCK[: len(data)]:
             return short
         return Malformed(0, "a block header belongs here")
     header = parse_header(data[:line])

@@ -244,8 +244,8 @@ def _addresses(seen: Observation, place: str) -> list[Line]:
             note = warning or "a service of the host answers there, unless the command itself listens"
             evidence = _connections(use.count)
             if use.refused:
-                evidence += f", {use.refused} of them refused while observing" * (use.count > use.refused)
-                evidence += ", refused while observing" * (use.count == use.refused)
+                some = f"{use.refused} of them " if use.count > use.refused else ""
+                evidence += f", {some}refused while observing"
                 note = warning or "a service of the host listens there"
             lines.append(Line("network.ports", port, use.address, evidence, use.count, note))
     return lines

@@ -28,14 +28,13 @@ def argv_of(cmd: object, name: str = "cmd") -> list[str]:
     """
     if isinstance(cmd, str):
         try:
-            found = [text_of(part, name) for part in shlex.split(cmd)]
-        except ArgumentError:
-            raise
+            words = shlex.split(cmd)
         except ValueError as fault:
             why = str(fault).rstrip(".").lower()
             raise ArgumentError(
                 f"{name} cannot be split into words: {why}", next_step="or give a list, one argument each"
             ) from None
+        found = [text_of(word, name) for word in words]
     elif isinstance(cmd, os.PathLike):
         found = [path_of(cmd, name)]
     elif isinstance(cmd, Sequence) and not isinstance(cmd, bytes | bytearray | memoryview):

@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -186,7 +185,7 @@ def _say_faults(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def no_room(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, OSError)
-        where = paths.home() if error.filename is None else Path(str(error.filename)).parent
+        where = paths.home() if error.filename is None else None
         fault = ServiceError(
             f"it could not be done: {shortage.why(error, where)}",
             next_step=shortage.step(error, otherwise=f"see {places.run() / 'service.log'}"),

@@ -29,7 +29,7 @@ from capsem.processes.service.room import of_copy
 from capsem.vm.image import wanted_name
 from capsem.vm.lifecycle import State
 from capsem.vm.quantities import machine_name
-from capsem.vm.record import Origin, Record
+from capsem.vm.record import Origin, Record, next_step
 from capsem.wire.monitor import Copied, Status
 
 MOST_CHILDREN = 64
@@ -122,10 +122,7 @@ async def branch(
     async with registry.turn(record):
         record, status = await registry.seen(registry.find(record.id))
         if status is None:
-            raise ConflictError(
-                f"{record.names[0]} is {record.state}",
-                next_step=f"capsem {'resume' if record.state is State.SUSPENDED else 'start'} {record.names[0]}",
-            )
+            raise ConflictError(f"{record.names[0]} is {record.state}", next_step=next_step(record) or "")
         needed = count * await asyncio.to_thread(of_copy, record.id)
         async with registry.room.taken(f"{count} branches of {record.names[0]}", needed):
             return await _branched(registry, record, count, names, leased=leased and not names)

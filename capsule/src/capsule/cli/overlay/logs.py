@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from capsule.audit import store
+from capsule.audit.chain import BLOCK
 from capsule.overlay.change import Change
 from capsule.overlay.manifest import Root
 
 _USUAL = "capsule.log"
-_BEGINS = b'{"block":'
 
 
 def logs_beneath(changes: Iterable[tuple[Root, Change]]) -> list[tuple[Change, str]]:
@@ -53,7 +53,7 @@ def _begins_as_one(path: str) -> bool:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return False
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
-            return file.read(len(_BEGINS)) == _BEGINS
+            return file.read(len(BLOCK)) == BLOCK
     except FileNotFoundError:
         return False
     except PermissionError:
