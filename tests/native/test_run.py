@@ -41,10 +41,6 @@ class TestExitCodes:
             (["sh", "-c", "exit 125"], 125, "exited"),
             (["sh", "-c", "kill -SEGV $$"], 139, "signalled"),
             (["sh", "-c", "kill -KILL $$"], 137, "signalled"),
-            (["no-such-program"], 127, "not_found"),
-            (["./no-such-program"], 127, "not_found"),
-            (["/etc/passwd"], 126, "not_executable"),
-            (["/etc"], 126, "not_executable"),
         ],
     )
     def test_the_command_s_own_or_a_shell_s(
@@ -53,11 +49,60 @@ class TestExitCodes:
         ran = capsule.run(*words)
         assert (ran.code, ran.exit["code"], ran.exit["cause"]) == (code, code, cause), ran.err
 
-    def test_a_script_without_an_interpreter_cannot_be_executed(self, capsule: Capsule) -> None:
+    @pytest.mark.parametrize(
+        ("word", "code"),
+        [
+            ("no-such-program", 127),
+            ("./no-such-program", 127),
+            ("no-such-directory/program", 127),
+            ("./dangling", 127),
+            ("./bad-interpreter", 127),
+            (f"{'a' * 300}", 127),
+            ("..", 127),
+            ("a-directory", 127),
+            ("not-executable", 126),
+            ("./not-executable", 126),
+            ("/etc/passwd", 126),
+            ("/etc", 126),
+            ("/etc/", 126),
+            ("/bin/true/", 126),
+            ("/bin/true/program", 126),
+            ("./interpreter-below-a-file", 126),
+            ("./loop", 126),
+            ("./loop/program", 126),
+            (f"./{'a' * 300}", 126),
+            ("./broken-binary", 126),
+        ],
+    )
+    def test_what_cannot_be_started_is_told_as_bash_tells_it(
+        self, capsule: Capsule, word: str, code: int
+    ) -> None:
+        there = capsule.workspace
+        for name, text in [
+            ("bad-interpreter", "#!/no/such/interpreter\n"),
+            ("interpreter-below-a-file", "#!/bin/true/program\n"),
+            ("broken-binary", "\x7fELF\0"),
+        ]:
+            (there / name).write_text(text)
+            (there / name).chmod(0o755)
+        (there / "dangling").symlink_to("nowhere")
+        (there / "loop").symlink_to("loop")
+        (there / "search/a-directory").mkdir(parents=True)
+        for name in ("not-executable", "search/not-executable"):
+            (there / name).touch(mode=0o644)
+        env = {**os.environ, "PATH": f"{there}/search:{os.environ['PATH']}"}
+        shell = subprocess.run(["bash", "-c", word], cwd=there, env=env, capture_output=True, check=False)
+        ran = capsule.run(word, env={"PATH": env["PATH"]})
+        assert (ran.code, shell.returncode) == (code, code), (ran.err, shell.stderr)
+        assert ran.exit["cause"] == {126: "not_executable", 127: "not_found"}[code]
+
+    def test_a_script_without_a_first_line_is_no_program(self, capsule: Capsule) -> None:
+        """A shell would read it itself, and capsule is none."""
         script = capsule.workspace / "script"
-        script.write_text("#!/no/such/interpreter\n")
+        script.write_text("exit 3\n")
         script.chmod(0o755)
-        assert capsule.run("./script").code in (126, 127)
+        ran = capsule.run("./script")
+        assert (ran.code, ran.exit["cause"]) == (126, "not_executable")
 
     def test_timeout_is_124(self, capsule: Capsule) -> None:
         ran = capsule.run("sleep", "60", options=["--timeout", "0.3"])

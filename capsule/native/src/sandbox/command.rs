@@ -353,10 +353,12 @@ pub(super) fn install(filter: &[Instruction], listen: bool) -> io::Result<i32> {
     result.map(|number| number as i32)
 }
 
-/// The file a shell would run for `name`: with a slash itself, else the first executable in `path`.
+/// The file a shell would run for `name`: with a slash itself, else the first executable in `path`, where directories
+/// are passed over.
 ///
 /// # Errors
-/// `ENOENT` where there is none; `EACCES` where one was found that may not be executed.
+/// With a slash whatever keeps it from being executed; else `ENOENT` where there is none, and `EACCES` where one was
+/// found that may not be executed.
 pub fn find_program(name: &CStr, path: Option<&[u8]>) -> io::Result<CString> {
     use std::os::unix::ffi::OsStrExt;
     let executable = |candidate: &CStr| {
@@ -368,7 +370,7 @@ pub fn find_program(name: &CStr, path: Option<&[u8]>) -> io::Result<CString> {
             return Err(io::Error::last_os_error());
         }
         if directory {
-            Err(io::Error::from_raw_os_error(libc::EACCES))
+            Err(io::Error::from_raw_os_error(libc::EISDIR))
         } else {
             Ok(())
         }
@@ -415,7 +417,10 @@ mod tests {
             |name: &CStr, path: &[u8]| find_program(name, Some(path)).unwrap_err().raw_os_error();
         assert_eq!(error(c"no-such-program", b"/bin"), Some(libc::ENOENT));
         assert_eq!(error(c"passwd", b"/etc"), Some(libc::EACCES));
-        assert_eq!(error(c"/etc", b""), Some(libc::EACCES));
+        assert_eq!(error(c"/etc", b""), Some(libc::EISDIR));
+        assert_eq!(error(c"/bin/sh/", b""), Some(libc::ENOTDIR));
+        assert_eq!(error(c"etc", b"/"), Some(libc::ENOENT));
+        assert_eq!(error(c"..", b"/etc"), Some(libc::ENOENT));
         assert_eq!(error(c"", b"/bin"), Some(libc::ENOENT));
     }
 

@@ -58,10 +58,11 @@ pub fn wait(socket: BorrowedFd, sockets: usize) -> Result<Standing, Exit> {
     }
 }
 
-/// How a run ends whose program cannot be started.
+/// How a run ends whose program cannot be started, by bash's rule: what is not there was not found, and what any other
+/// error keeps from being executed cannot be executed.
 pub fn no_program(error: &io::Error) -> Exit {
     let cause = match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ENOTDIR) => Cause::NotFound,
+        Some(libc::ENOENT) => Cause::NotFound,
         _ => Cause::NotExecutable,
     };
     Exit::of_capsule(cause, words(error))
@@ -98,6 +99,8 @@ mod tests {
     fn an_obstacle_is_how_the_run_ends() {
         let missing = told(br#"{"type":"no_program","errno":2}"#, 0, 0).unwrap_err();
         assert_eq!(missing.cause, Cause::NotFound);
+        let through = told(br#"{"type":"no_program","errno":20}"#, 0, 0).unwrap_err();
+        assert_eq!(through.cause, Cause::NotExecutable);
         let unable = told(br#"{"type":"unable","doing":"view: x","errno":13}"#, 0, 0);
         assert!(unable.unwrap_err().reason.unwrap().contains("view: x"));
     }

@@ -128,6 +128,10 @@ fn find(command: &str, here: &Path, search: &OsStr) -> Option<PathBuf> {
         let found = path.metadata();
         found.is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
+    if command.ends_with('/') {
+        // A directory or nothing: without the slash it would be another file.
+        return None;
+    }
     if command.contains('/') {
         return Some(plain(&here.join(command))).filter(runs);
     }
@@ -222,6 +226,7 @@ mod tests {
             find("./venv/../venv/bin/tool", here.path(), OsStr::new("")),
             Some(script)
         );
+        assert_eq!(find("./venv/bin/tool/", here.path(), OsStr::new("")), None);
     }
 
     #[test]
