@@ -83,6 +83,8 @@ pub struct Broker {
     pub logs: Option<Logs>,
     /// The command's terminal.
     pub terminal: Option<Vec<u8>>,
+    /// The file mode creation mask that every process of the command has, and this one: nobody has set another yet.
+    pub mask: Option<u32>,
     /// Whether reads are decided here.
     pub read_denies: bool,
     /// What the plan granted the present call last, until something was refused.
@@ -371,8 +373,18 @@ impl Broker {
     /// # Errors
     /// `ESRCH`.
     pub fn take_umask(&self, caller: &Caller) -> Result<(), Errno> {
-        sys::set_umask(caller.umask()?);
+        if self.mask.is_none() {
+            sys::set_umask(caller.umask()?);
+        }
         Ok(())
+    }
+
+    /// Somebody is about to set a mask. Once it is another one, each process has to be looked at: children have their
+    /// parent's, and nobody tells of children.
+    pub fn masked(&mut self, mask: u64) {
+        self.mask = self
+            .mask
+            .filter(|known| u64::from(*known) == mask & sys::PERMISSIONS);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::errno::Errno;
 use super::memory::Memory;
-use super::notify::{Notification, is_process, take};
+use super::notify::{Notification, is_process, parent_of, take};
 use super::sys;
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -98,7 +98,7 @@ impl Caller {
 
     /// The process that it is a child of, while it is there.
     pub fn parent(&self) -> Option<libc::pid_t> {
-        self.status("PPid:")?.trim().parse().ok()
+        parent_of(self.process()).or_else(|| self.status("PPid:")?.trim().parse().ok())
     }
 
     /// Its file mode creation mask.

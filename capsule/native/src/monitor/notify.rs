@@ -220,6 +220,44 @@ pub fn is_process(tid: libc::pid_t) -> bool {
     pidfd >= 0
 }
 
+/// `struct pidfd_info` as it was at first (linux/pidfd.h, Linux 6.13).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    pid: u32,
+    process: u32,
+    parent: u32,
+    owners: [u32; 8],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_PID`: the numbers of the process and its parent.
+const PIDFD_INFO_PID: u64 = 1;
+/// `PIDFD_GET_INFO`, `_IOWR(0xff, 11, struct pidfd_info)`.
+const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+
+/// The process that `process` is a child of, as a kernel says it that can be asked without a look into `/proc`.
+pub fn parent_of(process: libc::pid_t) -> Option<libc::pid_t> {
+    // SAFETY: plain integers.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0) };
+    if pidfd < 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded and returned a new descriptor that nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) };
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_PID,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: the kernel reads and writes as many bytes as the request names, and `info` outlives the call.
+    let told = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (told >= 0 && info.mask & PIDFD_INFO_PID != 0)
+        .then(|| libc::pid_t::try_from(info.parent).ok())
+        .flatten()
+}
+
 /// A copy of descriptor `number` of thread `tid`, whose process is `process`.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use super::noting::Logs;
 use super::observed::Observed;
 use super::resolve::Resolver;
 use super::sockets::Sockets;
+use super::sys;
 use super::table::Table;
 use super::wire::{Event, Order, decode};
 use super::workers::{self, TICK_MS, Workers};
@@ -94,6 +95,7 @@ pub fn serve(
         repositories: super::repositories::Repositories::default(),
         logs,
         terminal,
+        mask: Some(sys::mask()),
     };
     run(broker, &signals)
 }

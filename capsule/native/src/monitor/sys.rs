@@ -212,6 +212,17 @@ pub unsafe fn raw(number: libc::c_long, arguments: [u64; 6]) -> Result<i64, Errn
     check(unsafe { libc::syscall(number, a, b, c, d, e, f) })
 }
 
+/// The bits of a mode that a file mode creation mask has (`umask(2)`).
+pub const PERMISSIONS: u64 = 0o777;
+
+/// The file mode creation mask of this process, which is set for a moment: no other thread may be there.
+pub fn mask() -> u32 {
+    // SAFETY: takes an integer, cannot fail.
+    let mask = unsafe { libc::umask(0o777) };
+    set_umask(mask);
+    mask
+}
+
 /// Set the file mode creation mask of this process.
 pub fn set_umask(mask: u32) {
     // SAFETY: takes an integer, cannot fail.

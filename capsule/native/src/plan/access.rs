@@ -471,7 +471,7 @@ impl State {
             None => {}
         }
         // Most names lie in no repository: one search tells for all lines about them.
-        let in_one = marks.keeps_repositories() && memchr::memmem::find(rest, b".git/").is_some();
+        let in_one = marks.keeps_repositories() && rest.windows(5).any(|part| part == b".git/");
         for (pattern, rule, means) in marks.globs() {
             let ask = match means {
                 Means::Denies => true,

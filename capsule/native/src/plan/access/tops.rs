@@ -127,7 +127,8 @@ impl Access {
 
     /// What protects a name because `begins` says that a repository begins in a directory above it.
     pub fn top_of(&self, name: &[u8], begins: impl Fn(&[u8]) -> bool) -> Option<Guarded> {
-        for at in memchr::memchr_iter(b'/', name).filter(|&at| at > 0) {
+        let slashes = name.iter().enumerate().skip(1).filter(|(_, b)| **b == b'/');
+        for (at, _) in slashes {
             let (directory, rest) = name.split_at(at);
             let mut tops = self.tops.iter();
             let Some(top) = tops.find(|top| top.covers(rest) && top.is_above(directory)) else {
