@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.native.log import Log
+
 
 def capsule(binary: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -79,3 +81,57 @@ def test_the_working_directory_does_not_decide_which_capsule_is_asked(
     (workspace / "capsule" / "__init__.py").write_text("raise SystemExit('planted')\n")
     answer = capsule(capsule_binary, "policy", "check", "workspace", PYTHONPATH=str(workspace))
     assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("--version",),
+        ("run", "--help"),
+        ("log", "--key"),
+        ("log", "--checkpoint"),
+        ("log",),
+        ("prove", "0"),
+        ("verify",),
+        ("policy", "--help"),
+        ("policy", "schema"),
+        ("policy", "check", "workspace"),
+        ("policy", "diff", "workspace", "workspace"),
+    ],
+    ids=" ".join,
+)
+def test_an_answer_that_cannot_be_written_is_said_and_no_success(
+    words: tuple[str, ...], capsule_binary: Path, tmp_path: Path
+) -> None:
+    Log(capsule_binary, tmp_path / "capsule.log").record([{"type": "exec", "run": None}])
+    subprocess.run([capsule_binary, *words], cwd=tmp_path, stdout=subprocess.DEVNULL, check=True)
+    for where, why in ((">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" "$@" {where}', capsule_binary, *words],
+            cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, "Traceback" in done.stderr) == (125, False), done.stderr
+        assert done.stderr.startswith(f"capsule: the answer cannot be written to standard output: {why}")
+
+
+def test_an_answer_that_is_no_stays_no_where_it_cannot_be_written(
+    capsule_binary: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "capsule.log").write_bytes(b"nothing of ours\n")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([capsule_binary, "verify"], cwd=tmp_path, stdout=full, check=False)
+    assert done.returncode == 10
+
+
+@pytest.mark.parametrize("verb", ["policy check", "diff", "rules list", "log", "verify", "run -- true"])
+def test_a_working_directory_that_is_gone_is_named(verb: str, capsule_binary: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", f'rmdir ../gone; "$0" {verb}', capsule_binary],
+        cwd=gone, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (125, False), done.stderr
+    assert "No such file or directory" in done.stderr
+    assert "standard output" not in done.stderr

@@ -20,10 +20,63 @@ def test_the_shared_vectors(repository: Path) -> None:
     wrong = [
         (pattern, name)
         for pattern, name, covered in rows
-        if Pattern.parse(variables.path(pattern)).covers(name) != covered
+        if variables.pattern(pattern).covers(name) != covered
     ]
     assert len(rows) > 20
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other", "included"),
+    [
+        ("/w/x", "/w/x", True),
+        ("/w/x", "/w/x/y", True),
+        ("/w/x", "/w/x/*.pem", True),
+        ("/w/x", "/w/x/**/y", True),
+        ("/w/x", "/w/[x]", False),
+        ("/w/[x]", "/w/x", True),
+        ("/w/x/y", "/w/x", False),
+        ("/w/**/.env", "/w/.env", True),
+        ("/w/**/.env", "/w/a/.env", True),
+        ("/w/**/.env", "/w/**/a/.env", True),
+        ("/w/**/.env", "/w/**/.env*", False),
+        ("/w/**/.env", "/v/.env", False),
+        ("/w/*.pem", "/w/a.pem", True),
+        ("/w/*.pem", "/w/a/b.pem", False),
+        ("/w/*", "/w/*.pem", True),
+        ("/w/*.pem", "/w/*", False),
+        ("/**/a/**/b", "/a/**/c/b", True),
+        ("/*/x", "/**/x", False),
+        ("/*/x", "/${workspace}/x", False),
+        ("/**/x", "/${workspace}/x", True),
+        ("/${workspace}/x", "/${workspace}/x/y", True),
+        ("/${workspace}/x", "/**/x", False),
+    ],
+)
+def test_includes(pattern: str, other: str, included: bool) -> None:
+    assert Pattern.parse(pattern).includes(Pattern.parse(other)) is included
+
+
+SEGMENTS = st.sampled_from(["a", "b", "ab", "*", "a*", "?", "[ab]", "**"])
+
+
+@given(
+    st.lists(SEGMENTS, min_size=1, max_size=4),
+    st.lists(SEGMENTS, min_size=1, max_size=4),
+    st.lists(st.sampled_from(["a", "b", "ab", "c"]), max_size=5),
+)
+def test_what_is_included_is_covered(pattern: list[str], other: list[str], path: list[str]) -> None:
+    wide, narrow = Pattern.parse("/" + "/".join(pattern)), Pattern.parse("/" + "/".join(other))
+    name = "/" + "/".join(path)
+    if wide.includes(narrow) and narrow.covers(name):
+        assert wide.covers(name)
+
+
+@pytest.mark.parametrize("name", ["w[1", "w*x", "w?[a-]", "[!", "w[ab]"])
+def test_a_directory_with_signs_of_globs_in_its_name_is_a_name(name: str) -> None:
+    pattern = Variables(f"/d/{name}", "/home/u", "/c").pattern("${workspace}/**/.env")
+    assert pattern.covers(f"/d/{name}/a/.env")
+    assert not any(pattern.covers(f"/d/{other}/.env") for other in ("wax", "wba", "wa", "w1", "w"))
 
 
 @pytest.mark.parametrize(

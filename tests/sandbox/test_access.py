@@ -60,6 +60,14 @@ def test_paths(path: str, read: str, write: str, execute: str) -> None:
     assert [access.path(path, want).kind for want in wants] == [read, write, execute]
 
 
+@pytest.mark.parametrize("name", ["w[1", "w?[a-]", "[!", "w*"])
+def test_a_workspace_with_signs_of_globs_in_its_name(name: str) -> None:
+    at = Variables(f"/{name}", "/home/u", f"/{name}")
+    access = Access(access_of(POLICY).plan, at)
+    wants = {"/.env": "denied", "/a/.env": "denied", "/.git/hooks/x": "protected", "/a": "granted"}
+    assert {path: access.path(f"/{name}{path}", "write").kind for path in wants} == wants
+
+
 def test_a_decision_names_its_line_and_the_line_that_would_change_it() -> None:
     access = access_of(POLICY)
     granted = access.path("/usr/bin/x", "execute")

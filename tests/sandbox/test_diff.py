@@ -112,6 +112,38 @@ def test_what_was_granted_or_is_out_of_reach_is_no_difference(old: str, new: str
     assert changes(old, new) == []
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("deny: [./x/y]", "deny: [./x]", "./x is denied"),
+        ("deny: [./.env]", "deny: ['**/.env']", "./**/.env is denied"),
+        ("deny: ['./k/*.pem']", "deny: [./k]", "./k is denied"),
+        ("protect: [./x]", "deny: [./x]", "./x is denied"),
+        ("protect: [./x/y]", "protect: [./x]", "./x is protected"),
+        ("protect: ['**/.git/hooks']", "protect: ['**/hooks']", "./**/hooks is protected"),
+    ],
+)
+def test_what_another_line_keeps_is_not_given_away(old: str, new: str, what: str) -> None:
+    files = "filesystem: {{read: [.], write: [.], {}}}"
+    assert changes(files.format(old), files.format(new)) == [(Risk.NARROWER, what)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("deny: [./x]", "protect: [./x]"),
+        ("deny: [./x]", "deny: [./x/y]"),
+        ("deny: [./x]", "deny: ['./x*/y']"),
+        # A line about repositories does not hold in those that a run makes.
+        ("protect: ['**/hooks']", "protect: ['**/.git/hooks']"),
+        ("protect: [./.git/hooks]", "protect: ['**/.git/hooks']"),
+    ],
+)
+def test_what_another_line_keeps_in_part_is_given_away(old: str, new: str) -> None:
+    files = "filesystem: {{read: [.], write: [.], {}}}"
+    assert changes(files.format(old), files.format(new))[0][0] is Risk.CRITICAL
+
+
 def test_the_workspace_may_be_the_home_directory() -> None:
     old = plan_of("filesystem: {read: [.], deny: [~/.aws]}")
     new = plan_of("filesystem: {read: [.]}")

@@ -110,7 +110,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some("--help" | "-h" | "help") => say(HELP),
         Some("--version" | "-V") => say(concat!("capsule ", env!("CARGO_PKG_VERSION"), "\n")),
         Some(verb) => match NATIVE.iter().find(|(name, _)| *name == verb) {
-            Some((_, main)) => main(arguments.into_iter().skip(1).collect()),
+            Some((_, main)) => told(main(arguments.into_iter().skip(1).collect())),
             None if PYTHON.contains(&verb) => python(arguments),
             None => fail(
                 &format!("there is no command {verb:?}; see: capsule --help"),
@@ -132,9 +132,16 @@ fn python(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn say(text: &str) -> ExitCode {
-    // A reader that left is no fault.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    crate::log_terminal::print(text);
+    told(ExitCode::SUCCESS)
+}
+
+/// Success, unless its answer was lost: what could not be written is no answer.
+fn told(code: ExitCode) -> ExitCode {
+    if code == ExitCode::SUCCESS && crate::log_terminal::unwritten() {
+        return ExitCode::from(FAILED);
+    }
+    code
 }
 
 fn fail(text: &str, code: u8) -> ExitCode {

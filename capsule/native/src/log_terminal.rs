@@ -3,7 +3,11 @@
 //! Nothing recorded reaches a terminal raw: control characters and characters that disguise text are escaped.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -68,12 +72,29 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// Writes to standard output; false when the reader has left.
+/// Whether something that was to be printed could not be, but for a reader that left.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// Writes to standard output; false when the reader has left, or when nothing can be written there, which is said.
 pub fn print(text: &str) -> bool {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_ok()
+    // Rust's own would take a closed one for one that took everything.
+    // SAFETY: nothing else closes or owns descriptor 1, and this does not close it either.
+    let mut out = ManuallyDrop::new(unsafe { File::from_raw_fd(1) });
+    let Err(why) = out.write_all(text.as_bytes()) else {
+        return true;
+    };
+    if why.kind() != io::ErrorKind::BrokenPipe && !UNWRITTEN.swap(true, Ordering::Relaxed) {
+        error(&format!(
+            "the answer cannot be written to standard output: {}; see that there is room and that it can be written",
+            words(&why)
+        ));
+    }
+    false
+}
+
+/// Whether an answer is lost that somebody may wait for.
+pub fn unwritten() -> bool {
+    UNWRITTEN.load(Ordering::Relaxed)
 }
 
 /// One line about a failure, on standard error.

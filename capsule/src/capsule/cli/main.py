@@ -5,9 +5,11 @@ main(["policy", "check", "capsule.yaml"])
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -75,7 +77,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (BrokenPipeError, GoneError):
         let_go()
         sys.exit(141)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _refused_us(error)
+        sys.exit(125)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refused_us(error: OSError) -> None:
+    """Say what failed of the two things that have no name: our directory and our answer, whose rest is let go."""
+    try:
+        Path.cwd()
+    except OSError:
+        what = "the directory that this was started in cannot be used"
+        step = "cd to one that is there"
+    else:
+        what = "the answer cannot be written to standard output"
+        step = "see that there is room and that it can be written"
+    let_go()
+    with contextlib.suppress(OSError):
+        terminal.fault(CapsuleError(f"{what}: {error.strerror}", next_step=step))
 
 
 def _help_of(error: click.ClickException) -> str:

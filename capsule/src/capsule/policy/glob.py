@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 Token = bytes | frozenset[int] | None
 """One byte, a set of bytes, or None for `*`."""
+Glob = tuple[Token, ...]
+"""A segment, `**` aside."""
 
 _ANY = frozenset(range(256))
 
@@ -27,17 +29,22 @@ class Pattern:
     """`anchor` are the literal segments at the beginning; in `tail`, None stands for `**`."""
 
     anchor: tuple[bytes, ...]
-    tail: tuple[tuple[Token, ...] | None, ...]
+    tail: tuple[Glob | None, ...]
 
     @classmethod
-    def parse(cls, text: str) -> Pattern:
-        """The pattern of an absolute text that the policy parser or the launcher has checked."""
+    def parse(cls, text: str, beneath: str = "") -> Pattern:
+        """The pattern of an absolute text that the policy parser or the launcher has checked.
+
+        Args:
+            text: names and globs.
+            beneath: the directory it begins in: a name, whatever signs are in it.
+        """
         segments = split(text)
         literal = next((i for i, segment in enumerate(segments) if _is_glob(segment)), len(segments))
         tail = [None if segment == b"**" else tuple(read_tokens(segment)) for segment in segments[literal:]]
         while tail and tail[-1] is None:
             tail.pop()
-        return cls(tuple(segments[:literal]), tuple(tail))
+        return cls((*split(beneath), *segments[:literal]), tuple(tail))
 
     @property
     def in_any_repository(self) -> bool:
@@ -66,6 +73,30 @@ class Pattern:
             places = self._open(onward)
         return len(self.tail) in places
 
+    def includes(self, other: Pattern) -> bool:
+        """Whether this surely covers all that `other` covers; where that is not plain, it is not said.
+
+        A name `${…}` of `other` stands for any number of names: only `**` and the same name include it.
+        """
+        mine = Pattern((), self._globs())
+        places = mine._open({0})
+        for segment in other._globs():
+            if len(mine.tail) in places:
+                return True
+            onward: set[int] = set()
+            for place in places:
+                glob = mine.tail[place]
+                if glob is None:
+                    onward.add(place)
+                elif segment is not None and _includes(glob, segment):
+                    onward.add(place + 1)
+            places = mine._open(onward)
+        return len(mine.tail) in places
+
+    def _globs(self) -> tuple[Glob | None, ...]:
+        names = (tuple(name[at : at + 1] for at in range(len(name))) for name in self.anchor)
+        return (*names, *self.tail)
+
     def _open(self, places: set[int]) -> set[int]:
         # `**` also takes no segment at all.
         found = set(places)
@@ -82,7 +113,7 @@ def matches_name(pattern: str, name: str) -> bool:
     return matches(tuple(read_tokens(pattern.encode())), name.encode("utf-8", "surrogateescape"))
 
 
-def matches(tokens: tuple[Token, ...], name: bytes) -> bool:
+def matches(tokens: Glob, name: bytes) -> bool:
     """Whether the tokens match all of `name`. Going back to the last star alone is enough."""
     at, place, star, taken = 0, 0, -1, 0
     while place < len(name):
@@ -98,6 +129,15 @@ def matches(tokens: tuple[Token, ...], name: bytes) -> bool:
         else:
             return False
     return all(token is None for token in tokens[at:])
+
+
+def _includes(glob: Glob, other: Glob) -> bool:
+    if glob == other:
+        return True
+    if any(not isinstance(token, bytes) for token in other):
+        return glob == (None,)
+    name = b"".join(token for token in other if isinstance(token, bytes))
+    return not name.startswith(b"${") and matches(glob, name)
 
 
 def _is_glob(segment: bytes) -> bool:

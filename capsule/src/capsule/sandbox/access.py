@@ -47,6 +47,13 @@ class Variables:
                 return (value.rstrip("/") + text[len(name) :]) or "/"
         return text
 
+    def pattern(self, text: str) -> Pattern:
+        """A pattern of a plan, ready to be asked. What a variable stands for is a name, whatever signs are in it."""
+        for name in ("${workspace}", "${home}", "${cwd}"):
+            if text == name or text.startswith(name + "/"):
+                return Pattern.parse(text[len(name) :], beneath=self.path(name))
+        return Pattern.parse(text)
+
     def written(self, path: str) -> str:
         """An absolute path as a person writes it in a policy."""
         for sign, value in ((".", self.workspace), ("~", self.home)):
@@ -187,7 +194,7 @@ class Access:
         relied = relied_on(plan.network.egress)
         for name, rules in (("deny", fs.deny), ("protect", fs.protect)):
             for entry in rules:
-                pattern = Pattern.parse(variables.path(entry.pattern))
+                pattern = variables.pattern(entry.pattern)
                 section = relied.get((entry.pattern, entry.origin), f"filesystem: {name}")
                 rule = Rule(f'{section}: ["{shown(entry.pattern)}"]', entry.origin)
                 guard: Guard = "deny" if name == "deny" else "protect"

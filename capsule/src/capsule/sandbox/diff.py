@@ -93,7 +93,7 @@ def _device(path: str) -> bool:
 
 def _reached(grants: Iterable[PlanGrant], pattern: str, where: Variables) -> bool:
     """Whether a grant may cover something that a pattern names: what none does was out of reach with its line too."""
-    anchor = Pattern.parse(where.path(pattern)).anchor
+    anchor = where.pattern(pattern).anchor
     for grant in grants:
         if not anchor and _device(grant.path):
             continue  # `/**/x` names nothing beneath a device
@@ -143,10 +143,21 @@ def _taken_away(old: Plan, new: Plan, where: Variables) -> Iterator[Change]:
         kept: dict[str, PlanPattern] = {rule.pattern: rule for rule in getattr(new.filesystem, name)}
         near = new.filesystem.write if name == "protect" else _granted(new)
         for pattern in sorted(rules.keys() - kept.keys()):
-            if _reached(near, pattern, where):
+            if _reached(near, pattern, where) and not _still_kept(new, name, where.pattern(pattern), where):
                 yield Change(Risk.CRITICAL, f"{shown(pattern)} {gone}", rules[pattern].origin)
         for pattern in sorted(kept.keys() - rules.keys()):
             yield Change(Risk.NARROWER, f"{shown(pattern)} {come}", kept[pattern].origin)
+
+
+def _still_kept(new: Plan, name: str, gone: Pattern, where: Variables) -> bool:
+    """Whether another line keeps from the command what a line kept: what is denied is protected, too."""
+    if any(where.pattern(rule.pattern).includes(gone) for rule in new.filesystem.deny):
+        return True
+    protect = [where.pattern(rule.pattern) for rule in new.filesystem.protect] if name == "protect" else []
+    # A line about repositories does not hold in those that a run makes.
+    return any(
+        line.includes(gone) for line in protect if gone.in_any_repository or not line.in_any_repository
+    )
 
 
 def _covered(old: Plan, new: Plan, where: Variables) -> Iterator[Change]:
