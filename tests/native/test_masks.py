@@ -85,7 +85,17 @@ def test_a_name_is_created_with_the_mask_of_who_asks(
     number = numbers()["umask"][{"x86_64": 0, "aarch64": 1}[platform.machine()]]
     (workspace / "capsule.yaml").write_text(f"version: 1\nextends: [workspace]\naudit: {audit}\n")
     begin = f"{MAKE}UMASK = {number}\n"
-    command = [capsule_binary, "run", "--policy", "capsule.yaml", "--", PYTHON, "-I", "-c", begin + script]
+    command = [
+        str(capsule_binary),
+        "run",
+        "--policy",
+        "capsule.yaml",
+        "--",
+        PYTHON,
+        "-I",
+        "-c",
+        begin + script,
+    ]
     subprocess.run(command, cwd=workspace, check=True, timeout=120, umask=0o022)
     made = {name: stat.S_IMODE((workspace / name).stat().st_mode) for name in modes}
     assert made == modes
