@@ -119,6 +119,22 @@ def test_interruptions_and_broken_pipes_have_a_shells_codes(monkeypatch: pytest.
         assert caught.value.code == code
 
 
+def test_what_the_system_refuses_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, told in (
+        ("/srv/\x1bdata", "capsule: /srv/\\x1bdata: Read-only file system"),
+        (None, "capsule: not all could be written: Read-only file system"),
+    ):
+
+        def stop(name: str | None = name, **_: object) -> None:
+            raise OSError(30, "Read-only file system", name)
+
+        monkeypatch.setattr(main_module.root, "main", stop)
+        answer = invoke(capsys, "policy")
+        assert (answer.code, answer.err.splitlines()[0]) == (125, told)
+
+
 def test_a_verb_imports_nothing_of_the_others() -> None:
     """Starting costs what the verb needs: help of the root reads no policy code."""
     script = (

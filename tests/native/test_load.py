@@ -63,6 +63,16 @@ def test_a_preset_needs_no_interpreter(runner: Runner) -> None:
     assert runner.run("--policy", "git")["policy"]["name"] == "git"
 
 
+def test_a_policy_with_thousands_of_lines_is_used(runner: Runner, workspace: Path) -> None:
+    """Memory that grows where it lies may become larger than what the allocator takes back."""
+    path = policy(workspace / "large.yaml")
+    lines = "".join(f"    - ./some/long/path/of/a/file/{number:05}\n" for number in range(3500))
+    path.write_text(path.read_text() + f"filesystem:\n  deny:\n{lines}")
+    for _ in range(2):
+        assert runner.run("--policy", str(path))["exit"]["cause"] == "exited"
+    assert runner.asked() == 1
+
+
 def test_a_policy_is_compiled_once_and_again_when_it_changes(runner: Runner, workspace: Path) -> None:
     file = policy(workspace / "capsule.yaml")
     assert [runner.run()["policy"]["name"] for _ in range(3)] == ["mine"] * 3

@@ -149,3 +149,13 @@ def test_a_wrong_command_line_is_an_error(log: Log) -> None:
     assert log.call("verify", "--nonsense").returncode == 64
     assert log.call("verify", log.path, "--key", "nonsense").returncode == 125
     assert log.call("verify", "--help").stdout.startswith("usage: capsule verify")
+
+
+@pytest.mark.parametrize("size", [90_000, 200_000, 300_000, 900_000])
+def test_a_large_file_that_is_no_proof_and_no_checkpoint_is_refused_in_words(log: Log, size: int) -> None:
+    large = log.path.with_name("large")
+    large.write_bytes(b"a" * size)
+    for words, what in ((("--proof", large), "proof"), ((log.path, "--since", large), "checkpoint")):
+        done = log.call("verify", *words)
+        assert done.returncode == 125, done.stderr
+        assert f"is not a {what}" in done.stderr

@@ -224,9 +224,9 @@ impl Order {
         }
     }
 
-    /// Let the last place become larger where it is.
+    /// Let the last place become larger where it is; up to the largest that a list takes back.
     fn grow(&mut self, begin: *mut u8, offset: usize, from: usize, to: usize) -> bool {
-        let last = offset + from == self.given && offset + to <= SIZE;
+        let last = offset + from == self.given && to <= LARGE && offset + to <= SIZE;
         if last {
             self.given = offset + to;
             self.make_ready(begin, offset + to);
@@ -400,6 +400,25 @@ mod tests {
             assert_eq!(*last, 0);
             arena.dealloc(second, small);
             assert_eq!(arena.alloc(small), second);
+        }
+    }
+
+    #[test]
+    fn what_grows_large_moves_to_the_c_library() {
+        let arena = Arena::new();
+        let small = layout(100, 8);
+        // SAFETY: sizes and layouts are those the places have at the time.
+        unsafe {
+            let first = arena.alloc(layout(LARGE / 2, 1));
+            first.write_bytes(7, LARGE / 2);
+            let grown = arena.realloc(first, layout(LARGE / 2, 1), LARGE);
+            assert_eq!(grown, first);
+            let large = arena.realloc(grown, layout(LARGE, 1), 6 * LARGE);
+            assert!(arena.offset(large).is_none() && *large.add(LARGE / 2 - 1) == 7);
+            // What was left is given out again, and what went is taken back though it is not the last.
+            assert_eq!(arena.alloc(small), first);
+            arena.dealloc(large, layout(6 * LARGE, 1));
+            arena.dealloc(first, small);
         }
     }
 

@@ -145,8 +145,8 @@ fn parse(arguments: Vec<OsString>, output: &mut Output) -> Result<Option<Request
             "report-fd" => *output = Output::Descriptor(descriptor("--report-fd", &value)?),
             "control-fd" => request.control = Some(descriptor("--control-fd", &value)?),
             "pass-fd" => request.passed.push(descriptor("--pass-fd", &value)?),
-            "read" => request.read.push(directory(&value)?),
-            "program" => request.programs.push(directory(&value)?),
+            "read" => request.read.push(absolute("--read", &value)?),
+            "program" => request.programs.push(absolute("--program", &value)?),
             "timeout" => request.timeout_ms = Some(milliseconds(&value)?),
             "env" => request.environment.push(assignment(&value)?),
             "audit" => request.audit = Some(level(&value)?),
@@ -194,7 +194,7 @@ fn descriptor(option: &str, value: &OsString) -> Result<RawFd, String> {
 }
 
 /// An absolute path as a grant holds it.
-fn directory(value: &OsString) -> Result<String, String> {
+fn absolute(option: &str, value: &OsString) -> Result<String, String> {
     let text = value
         .to_str()
         .filter(|text| text.starts_with('/') && text.len() > 1);
@@ -204,7 +204,7 @@ fn directory(value: &OsString) -> Result<String, String> {
             .all(|part| !part.is_empty() && part != "." && part != "..")
     });
     plain.map(str::to_owned).ok_or_else(|| {
-        format!("--read: {value:?} is not an absolute path without `.`, `..` and a slash at the end, or is everything")
+        format!("{option}: {value:?} is not an absolute path without `.`, `..` and a slash at the end, or is everything")
     })
 }
 

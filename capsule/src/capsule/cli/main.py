@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 from capsule.cli import terminal
 from capsule.cli.lazy import GoneError, LazyGroup, let_go
 from capsule.errors import CapsuleError
+from capsule.policy.paths import shown
 
 
 @click.group(
@@ -78,26 +80,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         let_go()
         sys.exit(141)
     except OSError as error:
-        if error.filename is not None:
-            raise
-        _refused_us(error)
-        sys.exit(125)
+        fault = _refused(error)
+        let_go()
+        with contextlib.suppress(OSError):
+            terminal.fault(fault)
+        sys.exit(fault.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _refused_us(error: OSError) -> None:
-    """Say what failed of the two things that have no name: our directory and our answer, whose rest is let go."""
+def _refused(error: OSError) -> CapsuleError:
+    """What the system refused, in words: of what has no name, the directory we are in and what was to be written."""
+    room = "see that there is room and that it can be written"
+    if error.filename is not None:
+        return CapsuleError(f"{shown(os.fsdecode(error.filename))}: {error.strerror}", next_step=room)
     try:
         Path.cwd()
     except OSError:
-        what = "the directory that this was started in cannot be used"
-        step = "cd to one that is there"
-    else:
-        what = "the answer cannot be written to standard output"
-        step = "see that there is room and that it can be written"
-    let_go()
-    with contextlib.suppress(OSError):
-        terminal.fault(CapsuleError(f"{what}: {error.strerror}", next_step=step))
+        return CapsuleError(
+            f"the directory that this was started in cannot be used: {error.strerror}",
+            next_step="cd to one that is there",
+        )
+    return CapsuleError(
+        f"not all could be written: {error.strerror}", next_step=f"{room}, standard output too"
+    )
 
 
 def _help_of(error: click.ClickException) -> str:
