@@ -34,6 +34,28 @@ def test_faults_say_the_place_the_cause_and_the_next_step(
     ]
 
 
+def test_a_name_writes_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "x\ncapsule: y"
+    terminal.say(name)
+    terminal.complain([name])
+    terminal.fault(PolicyError([Problem(name, 1, 1, name, next_step=f"see {name}")]))
+    terminal.fault(PlanError(name, next_step=name))
+    terminal.usage(click.ClickException(name))
+    terminal.say_lines("a\nb\x1b\n")
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [r"x\ncapsule: y", "a", r"b\x1b"]
+    assert all(r"x\ncapsule: y" in line or "correct this" in line for line in shown.err.splitlines())
+
+
+def test_what_a_problem_quotes_stands_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.fault(PolicyError([Problem("f", 1, 1, "odd", next_step="correct it\n  | x\x1b\n  | ^")]))
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "capsule: f:1:1: odd; correct it",
+        r"  | x\x1b",
+        "  | ^",
+    ]
+
+
 def test_usage_points_at_help(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.usage(click.ClickException("no"))
     terminal.usage(click.UsageError("odd", click.Context(click.Command("x"), info_name="capsule x")))

@@ -119,6 +119,26 @@ class TestClosedStreams:
 
 
 class TestTold:
+    def test_a_name_writes_no_line_of_its_own(self, capsule: Capsule) -> None:
+        name = "x\ncapsule: y\x1b[2J\u202e"
+        script = capsule.workspace / name
+        script.write_text("#!/no-such-program\n")
+        script.chmod(0o755)
+        words = [["./" + name], ["sh", "-c", f"mkdir '{name}.d'; echo 'ref: x' > '{name}.d/HEAD'"]]
+        options: list[list[str]] = [[], ["--policy", f"./{name}.yaml"], ["--" + name]]
+        for told in [
+            *(capsule.tell(capsule.command(*each)) for each in words),
+            *(capsule.tell(capsule.command("true", options=each)) for each in options),
+            capsule.tell([str(capsule.binary), name]),
+            capsule.tell([str(capsule.binary), "log"]),
+            capsule.tell([str(capsule.binary), "log", "--full"]),
+            capsule.tell([str(capsule.binary), "log", "--json"]),
+            capsule.tell([str(capsule.binary), "verify", name]),
+        ]:
+            said = told.stdout + told.stderr
+            assert not {"\x1b", "\u202e"} & set(said), said
+            assert not [line for line in said.splitlines() if line.startswith("capsule: y")], said
+
     def test_what_is_not_told_is_counted_with_the_command_that_shows_it(
         self, capsule: Capsule, home: Path, tmp_path: Path
     ) -> None:

@@ -19,7 +19,7 @@ pub fn entry(line: &[u8], style: Style, width: usize) -> String {
         return format!("{}\n", cut(&clean(&String::from_utf8_lossy(line)), width));
     };
     let kind = word(&fields, "type");
-    let seq = fields.get("seq").map_or(String::new(), Value::to_string);
+    let seq = word(&fields, "seq");
     let time = word(&fields, "time")
         .get(..19)
         .unwrap_or("")

@@ -2,12 +2,14 @@
 //!
 //! Nothing recorded reaches a terminal raw: control characters and characters that disguise text are escaped.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -70,6 +72,34 @@ pub fn clean(text: &str) -> String {
         }
     }
     out
+}
+
+/// A name as a person reads it.
+pub fn shown(path: &Path) -> String {
+    clean(&path.to_string_lossy())
+}
+
+/// A line of JSON in which characters that could drive a terminal are escaped as JSON escapes them.
+pub fn json_line(line: &str) -> Cow<'_, str> {
+    let odd = |c: char| c.is_control() || disguises(c);
+    if !line.contains(odd) {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len() + 16);
+    for c in line.chars() {
+        if odd(c) {
+            // None of them is beyond the first plane.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// An answer for programs, as one line on standard output.
+pub fn print_json(answer: &Value) -> bool {
+    print(&format!("{}\n", json_line(&answer.to_string())))
 }
 
 /// Whether something that was to be printed could not be, but for a reader that left.
@@ -187,7 +217,7 @@ pub fn entry(line: &[u8], colour: bool) -> String {
     let kind = text("type");
     let code = colour_of(kind);
     let run: String = text("run").chars().take(10).collect();
-    let seq = fields.get("seq").map_or(String::new(), Value::to_string);
+    let seq = fields.get("seq").map_or(String::new(), value_text);
     let time = text("time").get(..23).unwrap_or("").replace('T', " ");
     let mut out = format!(
         "{} {} {} {}",
@@ -415,6 +445,9 @@ mod tests {
             "{text:?}"
         );
         assert!(text.contains("denied"));
+        let odd = "{\"seq\":\"1\u{9b}2J\",\"type\":\"denied\"}";
+        assert!(!entry(odd.as_bytes(), false).contains('\u{9b}'));
+        assert_eq!(json_line(odd), odd.replace('\u{9b}', "\\u009b"));
         assert_eq!(
             clean("a\n\tb\r\u{1b}[2J\u{202e}"),
             "a\\n\\tb\\r\\u{1b}[2J\\u{202e}"

@@ -17,9 +17,12 @@ static MEMORY: Arena = Arena::new();
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     hold_streams();
-    // A reader that left is an error of the write, not the end of the process.
-    // SAFETY: ignoring a signal takes no pointer.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // A reader that left and a file that may not grow are errors of the write, not the end of the process. The command
+    // gets both signals back.
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: ignoring a signal takes no pointer.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     dispatch::main(std::env::args_os().skip(1).collect()).exit()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Colour only on a terminal. It refuses to pass control characters of the sandbox on: names and reasons are escaped.
 
-use crate::log_terminal::{clean, numberless};
+use crate::log_terminal::{clean, json_line, numberless};
 use crate::monitor::wire::Layer;
 use crate::supervise::report::{Cause, Denial, Finding, Report};
 use std::io::{IsTerminal, Write};
@@ -15,11 +15,11 @@ const MOST_FOUND: usize = 10;
 
 /// The report as one line of JSON on `descriptor`.
 pub fn json(report: &Report, descriptor: RawFd) {
-    let Ok(mut line) = serde_json::to_vec(report) else {
+    let Ok(line) = serde_json::to_string(report) else {
         return;
     };
-    line.push(b'\n');
-    let mut rest = &line[..];
+    let line = format!("{}\n", json_line(&line));
+    let mut rest = line.as_bytes();
     while !rest.is_empty() {
         // SAFETY: `rest` is valid memory of that length.
         let written = unsafe { libc::write(descriptor, rest.as_ptr().cast(), rest.len()) };
@@ -150,8 +150,9 @@ fn ending(report: &Report) -> String {
         .reason
         .as_deref()
         .unwrap_or("no reason was given");
-    let command = report.command.first().map_or("", String::as_str);
-    let command = if command.is_empty() { "\"\"" } else { command };
+    // Lines of the reason are capsule's; a name has none.
+    let command = clean(report.command.first().map_or("", String::as_str));
+    let command = if command.is_empty() { "\"\"" } else { &command };
     match report.exit.cause {
         Cause::NotFound | Cause::NotExecutable => {
             let found = report.exit.cause != Cause::NotFound;
@@ -292,6 +293,24 @@ mod tests {
         assert!(told.ends_with("to allow: network: hosts: [NAME]\n"));
         denial.target = "tcp:192.0.2.1:5353".into();
         assert!(refusal(&denial, false).contains("(nothing in the policy allows it)"));
+    }
+
+    #[test]
+    fn a_name_writes_no_line_of_its_own() {
+        let mut report = report(0, "/w/capsule.log");
+        report.command = vec!["x\ncapsule: y\u{1b}[2J".into()];
+        report.exit = Exit::of_capsule(Cause::NotExecutable, "it is /w/x\ncapsule: y here");
+        assert_eq!(
+            ending(&report),
+            "x\\ncapsule: y\\u{1b}[2J: cannot be executed: it is /w/x\\ncapsule: y here"
+        );
+        report.exit = Exit::of_capsule(Cause::Refused, "mount /w/x\ncapsule: y");
+        assert_eq!(ending(&report), "refused: mount /w/x\\ncapsule: y");
+        report.exit = Exit::in_lines(Cause::Refused, "a:1:1: no\nb:2:1: no\u{9b}");
+        assert_eq!(
+            ending(&report),
+            "a:1:1: no\nb:2:1: no\\u{9b}\nrefused: nothing ran"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class Fault(enum.StrEnum):
@@ -68,6 +68,13 @@ class Problem:
         if self.next_step:
             parts.append(self.next_step)
         return "; ".join(parts)
+
+    def quoting(self) -> tuple[str, list[str]]:
+        """Itself, and the lines that its next step quotes below it: `  | ` stands before each of those."""
+        step, *lines = self.next_step.split("\n")
+        if not all(line.startswith("  | ") for line in lines):
+            return str(self), []
+        return str(replace(self, next_step=step)), lines
 
 
 class PolicyError(CapsuleError):

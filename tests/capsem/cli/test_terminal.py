@@ -5,6 +5,7 @@ import json
 import pytest
 
 from capsem.cli import terminal
+from capsem.errors import MachineError
 from capsule.errors import PolicyError, Problem
 
 HOSTILE = "a\x1b[2Jb\x9b"
@@ -18,6 +19,23 @@ def test_nothing_drives_the_terminal(capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr()
     assert not {"\x1b", "\x9b"} & set(shown.out + shown.err)
     assert json.loads(shown.out.splitlines()[1]) == {"x": HOSTILE}
+
+
+def test_a_name_writes_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "x\ncapsem: y"
+    terminal.say(name)
+    terminal.complain([name])
+    terminal.fault(PolicyError([Problem(name, 1, 1, name, next_step=f"see {name}")]))
+    shown = capsys.readouterr()
+    assert shown.out == "x\\ncapsem: y\n"
+    assert all(r"x\ncapsem: y" in line or "correct this" in line for line in shown.err.splitlines())
+
+
+def test_what_a_program_said_stands_below_what_became_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.fault(MachineError("tar ended with 1\ncapsem: all is well\x1b", next_step="look"))
+    assert capsys.readouterr().err.splitlines() == [
+        "capsem: tar ended with 1", r"  capsem: all is well\x1b", "capsem: look",
+    ]  # fmt: skip
 
 
 def test_columns_are_as_wide_as_they_need_to_be(capsys: pytest.CaptureFixture[str]) -> None:

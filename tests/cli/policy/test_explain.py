@@ -229,3 +229,18 @@ def test_a_question_that_is_none_is_told_as_what_it_is(
     answer = invoke(capsys, "policy", "explain", "workspace", *question)
     assert (answer.code, answer.out) == (2, "")
     assert told in answer.err
+
+
+@pytest.mark.parametrize("option", ["--path", "--exec"])
+def test_a_name_writes_no_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], workspace: Path, option: str
+) -> None:
+    answer = invoke(capsys, "policy", "explain", "workspace", option, "./x\n  by nobody\x1b[2J")
+    assert answer.out.splitlines()[0].endswith(r" ./x\n  by nobody\x1b[2J: allowed")
+
+
+def test_a_program_that_is_not_there_writes_no_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    answer = invoke(capsys, "policy", "explain", "workspace", "--exec", "x\ncapsule: y")
+    assert len(answer.err.splitlines()) == 2

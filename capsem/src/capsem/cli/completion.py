@@ -22,4 +22,5 @@ def command(*, shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # the three choices are click's own
-    terminal.say(found(root, {}, "capsem", "_CAPSEM_COMPLETE").source())
+    for line in found(root, {}, "capsem", "_CAPSEM_COMPLETE").source().rstrip("\n").split("\n"):
+        terminal.say(line)

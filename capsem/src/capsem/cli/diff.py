@@ -68,7 +68,8 @@ def shown(changed: Iterable[Difference], objects: Objects, *, stat: bool, as_jso
 def _write(text: Iterator[str]) -> None:
     if sys.stdout.isatty():
         for piece in text:
-            terminal.say(piece.removesuffix("\n").replace("\t", "    "))
+            for row in piece.removesuffix("\n").split("\n"):
+                terminal.say(row.replace("\t", "    "))
         return
     sys.stdout.flush()
     for piece in text:

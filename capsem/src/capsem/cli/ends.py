@@ -142,4 +142,5 @@ def purge(*, everything: bool, days: int | None, as_json: bool) -> None:
         terminal.say_json(found)
         return
     said = [f"{one} deleted" for one in found["deleted"]] + [f"log of {one} removed" for one in found["logs"]]
-    terminal.say("\n".join(said) or "nothing to remove")
+    for line in said or ["nothing to remove"]:
+        terminal.say(line)

@@ -15,6 +15,7 @@ import click
 
 from capsem.cli import terminal
 from capsem.cli.asking import MachineName, ask
+from capsule.unprintable import made_visible
 
 _CHUNK = 1 << 16
 
@@ -49,7 +50,7 @@ def _show(text: str, as_json: bool) -> None:
     if as_json:
         terminal.say_json({"from": "console", "text": text})
         return
-    sys.stdout.write(terminal.plain(text))
+    sys.stdout.write(made_visible(text, but="\n"))
     sys.stdout.flush()
 
 

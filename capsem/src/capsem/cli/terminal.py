@@ -1,6 +1,7 @@
 """All text of the verbs. Answers go to standard output, complaints to standard error.
 
-What it refuses: control characters from a machine, an image or a policy reaching the terminal; they are shown escaped.
+What it refuses: control characters from a machine, an image or a policy reaching the terminal, and a name that writes
+lines of its own; both are shown escaped.
 The output of a command in a machine does not pass here: it is the caller's own, byte for byte.
 
     terminal.fault(error)          # capsem: no image named 'x' …
@@ -28,8 +29,8 @@ _NAMED = 20
 
 
 def plain(text: str) -> str:
-    """The text with control characters escaped, so that it cannot drive the terminal."""
-    return made_visible(text, but="\n")
+    """The text on one line and with control characters escaped, so that it cannot drive the terminal."""
+    return made_visible(text.replace("\n", "\\n"))
 
 
 def say(text: str = "") -> None:
@@ -72,7 +73,7 @@ def report(value: Any) -> None:
 
 def say_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Rows under a head, columns as wide as they need to be."""
-    lines = [[plain(cell).replace("\n", "\\n") for cell in row] for row in (head, *rows)]
+    lines = [[plain(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -95,10 +96,17 @@ def left_out(names: Sequence[tuple[str, str]]) -> None:
 def fault(error: CapsuleError) -> None:
     """What went wrong, and what to do."""
     if isinstance(error, PolicyError):
-        complain(str(problem) for problem in error.problems)
+        for problem in error.problems:
+            what, quoted = problem.quoting()
+            complain([what])
+            sys.stderr.writelines(plain(line) + "\n" for line in quoted)
         complain([error.next_step])
-    else:
-        complain(line for line in (error.message, error.next_step) if line)
+        return
+    # What a program said last stands below what became of it, and looks like nothing of ours.
+    what, *quoted = error.message.split("\n")
+    complain([what] if what else [])
+    sys.stderr.writelines(f"  {plain(line)}\n" for line in quoted)
+    complain([error.next_step] if error.next_step else [])
 
 
 def unanswered(error: CapsuleError) -> None:
@@ -109,7 +117,8 @@ def unanswered(error: CapsuleError) -> None:
 
 def usage(error: click.ClickException) -> None:
     """The command line was wrong."""
-    complain([error.format_message()])
+    # Click lists choices on lines of their own.
+    complain([error.format_message().replace("\n\t", " ")])
     if isinstance(error, click.UsageError) and error.ctx is not None:
         complain([f"try '{error.ctx.command_path} --help'"])
 

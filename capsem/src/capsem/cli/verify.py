@@ -31,5 +31,6 @@ def command(*, machine: str, strict: bool, quick: bool, as_json: bool) -> int:
     if as_json:
         terminal.say_json({"machine": found.machine, "log": str(found.log), "code": done.code, **done.found})
     else:
-        terminal.say(done.said)
+        for line in done.said.split("\n"):
+            terminal.say(line)
     return done.code

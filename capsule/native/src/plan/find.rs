@@ -7,6 +7,7 @@
 
 use super::load::LoadError;
 use super::variables::Variables;
+use crate::log_terminal::shown;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -31,7 +32,7 @@ pub enum Chosen {
 impl fmt::Display for Chosen {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::File(path) => path.display().fmt(f),
+            Self::File(path) => f.write_str(&shown(path)),
             Self::Preset(name) => write!(f, "preset:{name}"),
         }
     }

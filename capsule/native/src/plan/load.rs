@@ -19,7 +19,7 @@ use super::presets;
 use super::read::{PlanError, parse, parse_built_in};
 use super::sources::{digest, unchanged};
 use super::variables::{VariableError, Variables};
-use crate::log_terminal::words;
+use crate::log_terminal::{shown, words};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -60,7 +60,7 @@ impl fmt::Display for LoadError {
             Self::File(path, error) => write!(
                 f,
                 "the policy {} cannot be read: {}; name a file or a preset",
-                path.display(),
+                shown(path),
                 words(error)
             ),
             Self::Nowhere(error) => write!(
@@ -76,18 +76,18 @@ impl fmt::Display for LoadError {
                 let names: Vec<&str> = presets::ALL.iter().map(|preset| preset.name).collect();
                 write!(f, "{})", names.join(", "))
             }
-            Self::Untrusted(path, why) => write!(f, "{}: {why}", path.display()),
+            Self::Untrusted(path, why) => write!(f, "{}: {why}", shown(path)),
             Self::Policy(words) => f.write_str(words),
             Self::NoPython(places) => {
                 f.write_str(
                     "this needs Python's side of capsule, and no interpreter was found; looked for",
                 )?;
                 for place in places {
-                    write!(f, " {}", place.display())?;
+                    write!(f, " {}", shown(place))?;
                     // A link may lead to where this user may not go.
                     if let (Ok(_), Err(why)) = (place.symlink_metadata(), place.metadata()) {
                         let to = place.read_link().unwrap_or_default();
-                        write!(f, " (a link to {}: {})", to.display(), words(&why))?;
+                        write!(f, " (a link to {}: {})", shown(&to), words(&why))?;
                     }
                 }
                 f.write_str(". Set CAPSULE_PYTHON to the interpreter that capsule is installed in (a run under a preset needs none)")
@@ -96,7 +96,7 @@ impl fmt::Display for LoadError {
                 write!(
                     f,
                     "the policy compiler ({} -I -m capsule.cli policy compile) failed: {why}",
-                    python.display()
+                    shown(python)
                 )
             }
             Self::Plan(error) => error.fmt(f),
@@ -110,13 +110,13 @@ impl fmt::Display for LoadError {
                 f,
                 "{} is {what}, and without a policy the directory that a run starts in can be written; cd to a project, \
                  or name a policy: capsule run --policy FILE|PRESET -- …",
-                path.display()
+                shown(path)
             ),
             Self::NotAccepted(path, lines) => write!(
                 f,
                 "{} was found, not named, and grants more than the preset `workspace`:\n{lines}\nread it; then \
                  `capsule policy accept` to have it used here until it changes, or name it: capsule run --policy {0} -- …",
-                path.display()
+                shown(path)
             ),
         }
     }

@@ -299,17 +299,20 @@ fn take_terminal(terminal: &OwnedFd, which: [bool; 3]) -> io::Result<()> {
     Ok(())
 }
 
-/// Give the signals back as the caller had them: the supervisor blocks some, and Rust ignores `SIGPIPE`.
+/// Give the signals back as the caller had them: the supervisor blocks some, and ignores two.
 fn reset_signals(mask: &libc::sigset_t) -> io::Result<()> {
     /// As the kernel takes it; all zero is the default action. Architectures differ in what follows the flags.
     const ACTION: [usize; 4] = [0; 4];
     /// Bytes of a set of signals, for the kernel; the C library's is larger and begins with it.
     const SET: usize = 8;
-    let pipe = [raw::int(libc::SIGPIPE), raw::place(&ACTION), 0, SET, 0, 0];
+    let (default, none) = (raw::place(&ACTION), 0);
     let (set, mask) = (raw::int(libc::SIG_SETMASK), raw::place(mask));
     // SAFETY: resetting a disposition and a mask touches no memory of ours; both places are valid.
     unsafe {
-        raw::check(raw::call(libc::SYS_rt_sigaction, pipe))?;
+        for ignored in [libc::SIGPIPE, libc::SIGXFSZ] {
+            let asked = [raw::int(ignored), default, none, SET, 0, 0];
+            raw::check(raw::call(libc::SYS_rt_sigaction, asked))?;
+        }
         raw::check(raw::call(
             libc::SYS_rt_sigprocmask,
             [set, mask, 0, SET, 0, 0],

@@ -7,7 +7,7 @@ use super::begun::{Rest, Sandbox};
 use super::control::Control;
 use super::egress::{self, Prepared};
 use super::journal::Journal;
-use super::launch::{failed, refuse};
+use super::launch::{failed, refuse, refuse_in_lines};
 use super::pump::Pump;
 use super::recorder::Recorder;
 use super::relay::{Ended, Relay};
@@ -51,7 +51,7 @@ pub fn supervise(
         master,
     } = standing::wait(sandbox.socket.as_fd(), sockets)?;
     let session = egress.map(|(egress, about)| egress.open(&about, listeners));
-    let session = session.transpose().map_err(refuse)?;
+    let session = session.transpose().map_err(refuse_in_lines)?;
     // What the set-up needed, the rest does not.
     privileges::keep_capabilities(0).map_err(failed("privileges"))?;
     system::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("privileges"))?;

@@ -45,6 +45,11 @@ pub(super) fn refuse(why: impl ToString) -> Exit {
     Exit::of_capsule(Cause::Refused, why.to_string())
 }
 
+/// The same for what is told in lines.
+pub(super) fn refuse_in_lines(why: impl ToString) -> Exit {
+    Exit::in_lines(Cause::Refused, &why.to_string())
+}
+
 pub(super) fn failed(what: &'static str) -> impl Fn(io::Error) -> Exit {
     move |error| refuse(format!("{what}: {error}"))
 }
@@ -122,7 +127,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
         policy: request.policy.as_deref(),
         tool: request.tool.as_deref(),
     })
-    .map_err(refuse)?;
+    .map_err(refuse_in_lines)?;
     report.cwd = wire::text(loaded.variables.cwd().as_os_str().as_bytes());
     report.policy = Some(specify::policy_name(&loaded.plan));
     report.notice.clone_from(&loaded.notice);
@@ -131,7 +136,8 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     grant_programs(&mut loaded.plan, &request.programs);
     let state = loaded.directories.state.as_deref();
     let set: BTreeSet<String> = loaded.plan.environment.set.keys().cloned().collect();
-    let mut egress = egress::prepare(&mut loaded.plan, &loaded.variables, state).map_err(refuse)?;
+    let mut egress =
+        egress::prepare(&mut loaded.plan, &loaded.variables, state).map_err(refuse_in_lines)?;
 
     let unbounded = group.as_ref().ok().and_then(|group| {
         let limits = &loaded.plan.limits;
@@ -260,7 +266,7 @@ fn carry_out(request: &Request, report: &mut Report) -> Result<Exit, Exit> {
     let control = control(request)?;
     let sandbox = begun.hand_over(lent, &spec, &monitored, &watch, group.ok())?;
     if let Some(egress) = &mut egress {
-        egress.gather().map_err(refuse)?;
+        egress.gather().map_err(refuse_in_lines)?;
     }
     let mut fields = vec![
         ("command", value(&report.command)),

@@ -2,7 +2,7 @@
 //!
 //! Pure data. It refuses to grow: at most [`MOST_DENIALS`] denials are listed, all are counted.
 
-use crate::log_terminal::numberless;
+use crate::log_terminal::{clean, numberless};
 use crate::monitor::wire::{Layer, Operation, RuleLine};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -103,7 +103,20 @@ impl Exit {
             cause,
             signal: None,
             limit: None,
-            reason: Some(numberless(&reason.into())),
+            reason: Some(clean(&numberless(&reason.into()))),
+        }
+    }
+
+    /// The same with a reason in lines. What is named in it is escaped by whoever names it: none of the lines is a name's.
+    #[must_use]
+    pub fn in_lines(cause: Cause, reason: &str) -> Exit {
+        let lines: Vec<String> = reason
+            .lines()
+            .map(|line| clean(&numberless(line)))
+            .collect();
+        Exit {
+            reason: Some(lines.join("\n")),
+            ..Exit::of_capsule(cause, "")
         }
     }
 }

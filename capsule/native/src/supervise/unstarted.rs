@@ -5,6 +5,7 @@
 //! is told as every other one.
 
 use super::guard::plain;
+use crate::log_terminal::shown;
 use crate::monitor::wire::{self, Denial, Layer, Operation, RuleLine};
 use crate::plan::{Access, Alias, Extras, Plan, Variables, Verdict, Want};
 use std::ffi::OsStr;
@@ -27,15 +28,15 @@ pub fn explain(command: &str, plan: &Plan, variables: &Variables) -> Option<Stri
     if let Some(interpreter) = inert(&file) {
         return Some(format!(
             "it is {} here, whose interpreter {} is there and is not executable; make it so: chmod +x {}",
-            file.display(),
-            interpreter.display(),
-            interpreter.display()
+            shown(&file),
+            shown(&interpreter),
+            shown(&interpreter)
         ));
     }
     if let Some(interpreter) = absent(&file) {
         return Some(format!(
             "it is {} here, whose interpreter {interpreter:?} is not there; correct its first line, or install that",
-            file.display(),
+            shown(&file),
         ));
     }
     if plan.process.programs.is_some() {
@@ -58,7 +59,7 @@ pub fn explain(command: &str, plan: &Plan, variables: &Variables) -> Option<Stri
     let list = written.filter(|list| !list.is_empty())?.join(", ");
     Some(format!(
         "it is {} here, and the policy keeps from it what it needs; to allow: filesystem: {{read: [{list}], execute: [{list}]}}",
-        file.display()
+        shown(&file)
     ))
 }
 

@@ -231,7 +231,7 @@ fn text(arguments: &Arguments, sound: &Sound<'_>, from: u64, style: Style) -> St
         let wanted =
             json::entry(line).is_ok_and(|view| view.seq >= from && wanted(arguments, &view));
         if wanted && arguments.json {
-            text.push_str(&String::from_utf8_lossy(line));
+            text.push_str(&terminal::json_line(&String::from_utf8_lossy(line)));
             text.push('\n');
         } else if wanted && arguments.full {
             text.push_str(&terminal::entry(line, terminal::colour()));

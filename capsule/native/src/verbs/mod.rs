@@ -45,7 +45,7 @@ fn unanswered(message: &str, next_step: &str, exit: u8) {
     let message = crate::log_terminal::numberless(message);
     let error = serde_json::json!({"message": message, "next_step": next_step});
     let answer = serde_json::json!({"ok": false, "error": error, "exit": exit});
-    crate::log_terminal::print(&format!("{answer}\n"));
+    crate::log_terminal::print_json(&answer);
 }
 
 /// A log to read. It waits for nobody: what is no regular file is refused.

@@ -53,7 +53,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if json {
         let proof = out.is_none().then_some(&text);
         let answer = serde_json::json!({"entry": seq, "proof": proof});
-        terminal::print(&format!("{answer}\n"));
+        terminal::print_json(&answer);
     } else if out.is_none() {
         terminal::print(&text);
     }

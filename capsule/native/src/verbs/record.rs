@@ -105,7 +105,7 @@ fn report(log: Option<&str>, span: Option<(u64, u64)>, recorded: u64, refused: u
         "log": log, "recorded": recorded, "refused": refused,
         "first": span.map(|(first, _)| first), "last": span.map(|(_, last)| last),
     });
-    terminal::print(&format!("{report}\n"));
+    terminal::print_json(&report);
 }
 
 /// The log, and whether `--wait`, `--ahead` and `--json` were given.

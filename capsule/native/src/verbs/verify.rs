@@ -269,7 +269,7 @@ fn show(arguments: &Arguments, path: &Path, report: &Report) -> ExitCode {
         // What a person is told is in it too, so that who needs both asks once.
         let mut found = report.json(&path, arguments.strict);
         found["text"] = terminal::page(report, &path, exit, false).trim_end().into();
-        terminal::print(&format!("{found}\n"));
+        terminal::print_json(&found);
     } else {
         terminal::print(&terminal::page(report, &path, exit, terminal::colour()));
     }
@@ -441,7 +441,7 @@ fn proof(arguments: &Arguments, path: &Path) -> Result<ExitCode, String> {
             "capsule": 1, "outcome": name, "exit": exit, "why": why, "seq": bundle.index, "size": body.size,
             "origin": body.origin, "entry": String::from_utf8_lossy(&entry),
         });
-        terminal::print(&format!("{json}\n"));
+        terminal::print_json(&json);
     } else {
         let shown = terminal::entry(&entry, terminal::colour());
         let (name, origin) = (name.replace('_', " "), terminal::clean(&body.origin));

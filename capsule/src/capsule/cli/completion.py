@@ -19,4 +19,4 @@ def command(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # the three choices are click's own
-    terminal.say(found(root, {}, "capsule", "_CAPSULE_COMPLETE").source())
+    terminal.say_lines(found(root, {}, "capsule", "_CAPSULE_COMPLETE").source())

@@ -131,7 +131,7 @@ def _say(found: list[tuple[list[Hit], int, int]], hits: int) -> None:
         level = paint(_COLOURS.get(rule.level, "dim"), rule.level)
         times = "1 time" if count == 1 else f"{count} times"
         where = "1 session" if sessions == 1 else f"{sessions} sessions"
-        title = terminal.plain(rule.title).replace("\n", " ")
+        title = terminal.plain(" ".join(rule.title.split()))
         terminal.say_painted([f"{level}  {paint('bold', title)}  {times} in {where}"])
         rows = [
             ("", hit.time[:19].replace("T", " "), hit.run or "-", hit.seq, subject_of(hit.event))

@@ -70,7 +70,7 @@ def command(
         )
         return
     if out is None:
-        terminal.say(text.rstrip())
+        terminal.say_lines(text.rstrip())
     else:
         marked = sum(line.warning is not None for line in suggestion.lines)
         terminal.say(f"{out}: {len(suggestion.lines)} lines, {marked} to look at twice")

@@ -98,7 +98,7 @@ def command(
     if as_json:
         terminal.say_json(_suggestion_json(suggestion, text, failed))
     elif out_dir is None:
-        terminal.say(text.rstrip())
+        terminal.say_lines(text.rstrip())
     else:
         marked = sum(line.warning is not None for line in suggestion.lines) + len(suggestion.refused)
         evidence = f"{len(suggestion.lines)} lines from {seen.runs} runs, {marked} to look at twice"

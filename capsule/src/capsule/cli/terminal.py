@@ -1,6 +1,7 @@
 """All text of the Python verbs. Answers go to standard output, complaints to standard error.
 
-What it refuses: control characters from policies reaching the terminal; they are shown escaped.
+What it refuses: control characters from names and policies reaching the terminal, and a name that writes lines of its
+own; both are shown escaped.
 
     terminal.fault(error)          # capsule: capsule.yaml:3:5: unknown key 'raed' …
 """
@@ -22,10 +23,12 @@ from capsule.sandbox.changes import Change
 from capsule.sandbox.plan import Plan
 from capsule.unprintable import made_visible
 
+_USUAL = str.maketrans({"\t": r"\t", "\n": r"\n"})
+
 
 def plain(text: str) -> str:
-    """The text with control characters escaped, so that it cannot drive the terminal; a tab as everybody writes it."""
-    return made_visible(text.replace("\t", "\\t"), but="\n")
+    """The text on one line and with control characters escaped, so that it cannot drive the terminal."""
+    return made_visible(text.translate(_USUAL))
 
 
 def near(path: str) -> str:
@@ -37,6 +40,12 @@ def near(path: str) -> str:
 def say(text: str = "") -> None:
     """One line of the answer."""
     sys.stdout.write(plain(text) + "\n")
+
+
+def say_lines(text: str) -> None:
+    """An answer whose lines are ours."""
+    for line in text.rstrip("\n").split("\n"):
+        say(line)
 
 
 def say_painted(lines: Iterable[str]) -> None:
@@ -72,15 +81,18 @@ def complain(lines: Iterable[str]) -> None:
         sys.stderr.write(f"capsule: {plain(line)}\n")
 
 
-def problem_line(problem: Problem) -> str:
-    """A problem with its file named from here."""
-    return near(str(problem))
+def _problem(problem: Problem) -> None:
+    """A problem, its file named from here, and below it the place that it quotes."""
+    what, quoted = problem.quoting()
+    complain([near(what)])
+    sys.stderr.writelines(plain(line) + "\n" for line in quoted)
 
 
 def fault(error: CapsuleError) -> None:
     """What went wrong, and what to do."""
     if isinstance(error, PolicyError):
-        complain(problem_line(problem) for problem in error.problems)
+        for problem in error.problems:
+            _problem(problem)
         complain([error.next_step])
     else:
         complain([error.message, error.next_step])
@@ -97,7 +109,8 @@ def usage(error: click.ClickException) -> None:
         # What was left out is what the help lists.
         sys.stderr.write(error.format_message() + "\n")
         return
-    complain([error.format_message()])
+    # Click lists choices on lines of their own.
+    complain([error.format_message().replace("\n\t", " ")])
     if isinstance(error, click.UsageError) and error.ctx is not None:
         complain([f"try '{error.ctx.command_path} --help'"])
 

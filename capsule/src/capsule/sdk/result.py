@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from capsule.errors import ReportError
+from capsule.unprintable import made_visible
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -50,7 +51,9 @@ class Denial:
         times = f" ({self.count} times)" if self.count > 1 else ""
         why = f"{self.rule.file}:{self.rule.line}: {self.rule.text}" if self.rule else "nothing allows it"
         hint = f"; to allow: {' '.join(self.allow.split())}" if self.allow else ""
-        return f"denied {self.operation} {self.target}{times} [{self.layer}, {self.errno}: {why}{hint}]"
+        return made_visible(
+            f"denied {self.operation} {self.target}{times} [{self.layer}, {self.errno}: {why}{hint}]"
+        )
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Denial:
@@ -74,7 +77,7 @@ class Finding:
 
     def __str__(self) -> str:
         times = f" ({self.count} times)" if self.count > 1 else ""
-        return f"found {self.level} {self.title or self.id}{times} [{self.file}:{self.line}]"
+        return made_visible(f"found {self.level} {self.title or self.id}{times} [{self.file}:{self.line}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ class RunResult:
         lines += [f"  {denial}" for denial in self.denials[:10]]
         lines += [f"  {finding}" for finding in self.findings[:10]]
         lines += [f"  made a repository: {name}" for name in self.repositories[:10]]
-        return "\n".join(lines)
+        return "\n".join(map(made_visible, lines))
 
     @classmethod
     def from_report(cls, text: bytes, stdout: bytes = b"", stderr: bytes = b"") -> RunResult:

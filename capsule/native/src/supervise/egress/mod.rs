@@ -14,6 +14,7 @@ pub mod start;
 pub mod trust;
 pub mod wire;
 
+use crate::log_terminal::shown;
 use crate::plan::{Egress, Plan, Variables};
 use crate::sandbox::brought::Brought;
 use crate::sandbox::messages;
@@ -132,7 +133,7 @@ fn authorities(
 fn placed(egress: &Egress, variables: &Variables, why: String) -> String {
     let about = |path: &str| {
         let path = variables.path(path).unwrap_or_default();
-        why.contains(&format!(" {} ", path.display()))
+        why.contains(&format!(" {} ", shown(&path)))
     };
     match egress.authorities.iter().find(|grant| about(&grant.path)) {
         Some(grant) => {
@@ -216,8 +217,8 @@ impl Prepared {
             None => format!(
                 "capsule-egress hung up before it was ready: {why}; what it said is in {}, what it was refused in {}; \
                  the next run starts another one when it is gone",
-                self.home.path("egress.log").display(),
-                self.home.path("egress.capsule.log").display(),
+                shown(&self.home.path("egress.log")),
+                shown(&self.home.path("egress.capsule.log")),
             ),
         })
     }

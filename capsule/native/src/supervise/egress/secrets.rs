@@ -4,6 +4,7 @@
 //! one when it has expired. It refuses to begin a run without one of them, naming the secret and never its value, and
 //! values that are empty, longer than 64 KiB or not text.
 
+use crate::log_terminal::shown;
 use crate::plan::{Secret, SecretKind, Variables, interpreter};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -121,9 +122,9 @@ pub fn ask(secret: &Secret, variables: &Variables) -> Result<Answer, String> {
             let mut bytes = Vec::new();
             fs::File::open(&path)
                 .and_then(|file| file.take(MOST as u64 + 1).read_to_end(&mut bytes))
-                .map_err(|error| told(&format!("{}: {error}", path.display())))?;
+                .map_err(|error| told(&format!("{}: {error}", shown(&path))))?;
             let value = String::from_utf8(bytes)
-                .map_err(|_| told(&format!("{} is not UTF-8", path.display())))?;
+                .map_err(|_| told(&format!("{} is not UTF-8", shown(&path))))?;
             Ok(Answer::Now((checked(&secret.name, value)?, None)))
         }
         SecretKind::Keyring => {

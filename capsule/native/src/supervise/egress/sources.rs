@@ -6,7 +6,7 @@
 //! mended.
 
 use super::wire::Source;
-use crate::log_terminal::words;
+use crate::log_terminal::{shown, words};
 use crate::plan::{Egress, Origin, Variables};
 use crate::sandbox::system::check;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ pub fn settle(egress: &mut Egress, variables: &Variables) -> Result<(), String> 
         let path = variables.path(text).map_err(|error| error.to_string())?;
         let named = path.to_str();
         *text = named
-            .ok_or_else(|| format!("{} has a name that is not UTF-8", path.display()))?
+            .ok_or_else(|| format!("{} has a name that is not UTF-8", shown(&path)))?
             .to_owned();
         Ok(())
     };
@@ -242,7 +242,7 @@ pub fn named(egress: &Egress, variables: &Variables) -> Result<Egress, String> {
     let whole = |path: &mut String| {
         let found = variables.path(path).map_err(|error| error.to_string())?;
         let text = found.to_str();
-        let text = text.ok_or_else(|| format!("{}: is not UTF-8", found.display()))?;
+        let text = text.ok_or_else(|| format!("{}: is not UTF-8", shown(&found)))?;
         *path = text.to_owned();
         Ok::<(), String>(())
     };
@@ -266,7 +266,7 @@ fn unreadable(error: &io::Error) -> String {
 }
 
 fn text(path: &Path) -> Result<Source, String> {
-    let told = |why: String| format!("{} {why}", path.display());
+    let told = |why: String| format!("{} {why}", shown(path));
     let found = fs::metadata(path).map_err(|error| told(unreadable(&error)))?;
     if !found.is_file() {
         return Err(told("is not a file".into()));
@@ -291,7 +291,7 @@ fn text(path: &Path) -> Result<Source, String> {
 
 /// The `.yml` and `.yaml` files of a directory of detection rules; links are not followed.
 fn beneath(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), String> {
-    let told = |error: io::Error| format!("{} {}", directory.display(), unreadable(&error));
+    let told = |error: io::Error| format!("{} {}", shown(directory), unreadable(&error));
     for entry in fs::read_dir(directory).map_err(told)? {
         let entry = entry.map_err(told)?;
         let kind = entry.file_type().map_err(told)?;
@@ -306,7 +306,7 @@ fn beneath(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(
             if paths.len() >= MOST_FILES {
                 return Err(format!(
                     "{}: more than {MOST_FILES} files",
-                    directory.display()
+                    shown(directory)
                 ));
             }
             paths.push(path);

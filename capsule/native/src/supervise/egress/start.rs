@@ -4,6 +4,7 @@
 //! starts egress with it, so that connections wait from that moment on. It refuses: a directory that others may write,
 //! a peer of another user, and to wait long for a lock.
 
+use crate::log_terminal::shown;
 use crate::plan;
 use crate::sandbox::namespaces::Identity;
 use crate::sandbox::system::check;
@@ -43,7 +44,7 @@ impl Home {
     /// A sentence: it cannot be made, or is not ours alone.
     pub fn open(state: Option<&Path>) -> Result<Home, String> {
         let state = state.ok_or("network.hosts needs a home directory: set HOME")?;
-        let told = |error: io::Error| format!("{}: {error}", state.join("egress").display());
+        let told = |error: io::Error| format!("{}: {error}", shown(&state.join("egress")));
         fs::create_dir_all(state).map_err(told)?;
         let directory = state.canonicalize().map_err(told)?.join("egress");
         for (place, mode) in [
@@ -62,7 +63,7 @@ impl Home {
                 return Err(format!(
                     "{} must be a directory of this user and nobody else's (mode {mode:04o}); remove it, and it is made \
                      anew",
-                    place.display()
+                    shown(&place)
                 ));
             }
         }
@@ -90,14 +91,14 @@ impl Home {
             .truncate(false)
             .mode(0o600)
             .open(&path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+            .map_err(|error| format!("{}: {error}", shown(&path)))?;
         let until = Instant::now() + PATIENCE;
         // SAFETY: plain integers; the descriptor is open.
         while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             if Instant::now() > until {
                 return Err(format!(
                     "{}: another run of capsule has held it for {} s; end that one",
-                    path.display(),
+                    shown(&path),
                     PATIENCE.as_secs()
                 ));
             }
@@ -140,7 +141,7 @@ impl Home {
             return Ok(stream);
         }
         let path = self.path("socket");
-        let told = |error: io::Error| format!("{}: {error}", path.display());
+        let told = |error: io::Error| format!("{}: {error}", shown(&path));
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(told(error)),
             _ => {}
@@ -238,7 +239,7 @@ fn peer(stream: &UnixStream) -> io::Result<libc::uid_t> {
 
 /// The directories that an interpreter needs, as it says itself.
 fn of_python(python: &Path) -> Result<Vec<String>, String> {
-    let told = |why: String| format!("{}: {why}", python.display());
+    let told = |why: String| format!("{}: {why}", shown(python));
     let found = Command::new(python)
         .args(["-I", "-c", DIRECTORIES])
         .stdin(Stdio::null())

@@ -8,6 +8,7 @@
 use super::super::guard::plain;
 use super::start::Home;
 use super::wire::Source;
+use crate::log_terminal::shown;
 use crate::plan::{self, Grant, Plan};
 use crate::sandbox::brought::Brought;
 use sha2::{Digest as _, Sha256};
@@ -191,7 +192,7 @@ pub fn beside(home: &Home, authorities: &[Source]) -> Result<Option<PathBuf>, St
     }
     let given = serde_json::to_vec(authorities).map_err(|error| error.to_string())?;
     let usual = home.path("public").join("bundle.pem");
-    let usual = fs::read(&usual).map_err(|error| format!("{}: {error}", usual.display()))?;
+    let usual = fs::read(&usual).map_err(|error| format!("{}: {error}", shown(&usual)))?;
     let mut digest = Sha256::new();
     digest.update((usual.len() as u64).to_be_bytes());
     digest.update(&usual);
@@ -233,14 +234,14 @@ pub fn authority(home: &Home) -> Result<[OwnedFd; 2], String> {
     let open = |path: PathBuf| {
         File::open(&path)
             .and_then(|file| Ok((file.metadata()?, file)))
-            .map_err(|error| format!("{}: {error}", path.display()))
+            .map_err(|error| format!("{}: {error}", shown(&path)))
     };
     let path = home.path("authority.key");
     let (found, key) = open(path.clone())?;
     if found.mode() & 0o077 != 0 {
         return Err(format!(
             "{} may be read by others; remove it, and a new one is made",
-            path.display()
+            shown(&path)
         ));
     }
     let (_, certificate) = open(home.path("public").join("ca.pem"))?;

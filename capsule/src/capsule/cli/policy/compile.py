@@ -29,4 +29,4 @@ def command(policy: str, tool: str | None, target: str, as_json: bool) -> None:
     elif as_json:
         terminal.say_json({"seatbelt": compile_seatbelt(plan, variables_of(resolved))})
     else:
-        terminal.say(compile_seatbelt(plan, variables_of(resolved)).rstrip("\n"))
+        terminal.say_lines(compile_seatbelt(plan, variables_of(resolved)))

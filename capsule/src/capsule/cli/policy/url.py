@@ -103,7 +103,8 @@ class UrlAnswer:
             verb = {"allow": "allows", "ask": "asks", "block": "blocks"}[ruled.action]
             which = f"rule {ruled.rule.id}" if ruled.rule is not None else "the rules"
             place = f" ({terminal.near(ruled.rule.file)}:{ruled.rule.line})" if ruled.rule is not None else ""
-            terminal.say(f"  {which}{place} {verb}{f': {ruled.reason}' if ruled.reason else ''}")
+            reason = " ".join((ruled.reason or "").split())
+            terminal.say(f"  {which}{place} {verb}{f': {reason}' if reason else ''}")
             if ruled.missing:
                 terminal.say(f"    it reads what this URL does not say for sure: {', '.join(ruled.missing)}")
             if ruled.pending:

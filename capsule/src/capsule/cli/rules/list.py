@@ -22,7 +22,7 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
         place = f"{terminal.near(rule.file)}:{rule.line}"
         terminal.say(f"{rule.priority:>5}  {rule.action:<8} {','.join(rule.on):<14} {rule.id}  ({place})")
         if rule.reason:
-            terminal.say(f"{'':>7}{rule.reason}")
+            terminal.say(f"{'':>7}{' '.join(rule.reason.split())}")
     for detection in sources.detections.detections:
         about = detection.about
         if detection.alone:

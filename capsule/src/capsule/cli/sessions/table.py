@@ -22,7 +22,7 @@ Paint = Callable[[str, str], str]
 
 def one_line(text: str) -> str:
     """The text on one line: everything that could drive the terminal is escaped, the end of a line too."""
-    return terminal.plain(text).replace("\n", "\\n")
+    return terminal.plain(text)
 
 
 def clip(text: str, width: int) -> str:
