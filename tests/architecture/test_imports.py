@@ -15,6 +15,7 @@ LEVELS = {
     "capsule.places": -1,
     "capsule.regular": -1,
     "capsule.unprintable": -1,
+    "capsule.temporary": 0,
     "capsule.policy": 0,
     "capsule.rules": 1,
     "capsule.sandbox": 2,

@@ -7,6 +7,7 @@ import json
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -116,6 +117,56 @@ class TestClosedStreams:
             for words in ("/bin/echo x", line)
         ]
         assert codes == [1, 1]
+
+
+class TestSmallFiles:
+    """A caller's limit on the size of files is told where capsule meets it, and is the command's as it was."""
+
+    @staticmethod
+    def limited(capsule: Capsule, blocks: int, *words: str, to: str = "") -> subprocess.CompletedProcess[str]:
+        line = f"ulimit -f {blocks}; exec {shlex.join(words)} {to}"
+        return capsule.tell(["bash", "-c", line])
+
+    def test_a_log_that_may_not_grow_begins_no_run(self, capsule: Capsule) -> None:
+        told = self.limited(capsule, 0, *capsule.command("touch", "made"))
+        assert told.returncode == 125
+        assert "File too large" in told.stderr
+        assert "`ulimit -f`" in told.stderr
+        assert [each.name for each in capsule.workspace.iterdir()] == []
+
+    def test_one_that_stands_is_left_as_it_was(self, capsule: Capsule) -> None:
+        capsule.run("true")
+        before = (capsule.workspace / "capsule.log").read_bytes()
+        told = self.limited(capsule, 0, *capsule.command("touch", "made"))
+        assert (told.returncode, "`ulimit -f`" in told.stderr) == (125, True), told.stderr
+        assert (capsule.workspace / "capsule.log").read_bytes() == before
+        line = f"ulimit -f 0; echo {{}} | {capsule.binary} record --wait"
+        told = capsule.tell(["bash", "-c", line])
+        assert (told.returncode, "`ulimit -f`" in told.stderr) == (125, True), told.stderr
+
+    def test_the_command_s_signal_and_limit_are_the_caller_s(self, capsule: Capsule) -> None:
+        script = "ulimit -f; grep SigIgn /proc/self/status; head -c 300000 /dev/zero > big; echo $?"
+        told = self.limited(capsule, 200, *capsule.command("bash", "-c", script))
+        limit, _, ignored, code = told.stdout.split()
+        assert (limit, code) == ("200", str(128 + signal.SIGXFSZ)), told.stderr
+        assert not int(ignored, 16) >> (signal.SIGXFSZ - 1) & 1
+
+    def test_half_an_answer_is_no_success(self, capsule: Capsule) -> None:
+        capsule.run("true")
+        told = self.limited(capsule, 0, str(capsule.binary), "log", to="> answer")
+        assert (told.returncode, "the answer cannot be written" in told.stderr) == (125, True), told.stderr
+        told = self.limited(
+            capsule, 0, sys.executable, "-m", "capsule.cli", "policy", "schema", to="> answer"
+        )
+        assert (told.returncode, "the answer cannot be written" in told.stderr) == (125, True), told.stderr
+
+    @pytest.mark.parametrize("words", [["sessions", "list"], ["profile", "--", "true"], ["doctor"]])
+    def test_python_s_side_says_it_too(self, capsule: Capsule, words: list[str]) -> None:
+        capsule.run("true")
+        told = self.limited(capsule, 0, sys.executable, "-m", "capsule.cli", *words)
+        assert told.returncode == 125
+        assert "`ulimit -f`" in told.stderr
+        assert "Traceback" not in told.stderr
 
 
 class TestTold:

@@ -134,6 +134,11 @@ impl fmt::Display for Error {
                 "the log cannot be written: {} while {doing} {path:?}; check the path and its permissions, or choose another with --log",
                 words(source)
             ),
+            Error::Full { path, source } if source.raw_os_error() == Some(libc::EFBIG) => write!(
+                f,
+                "the log cannot be written: {} at {path:?}; start it where files may grow that far (`ulimit -f` says how far), or choose another place with --log",
+                words(source)
+            ),
             Error::Full { path, source } => write!(
                 f,
                 "the log cannot be written: {} at {path:?}; make room there, or choose another place with --log",

@@ -175,7 +175,12 @@ impl Recorder {
     ) -> Result<T, Error> {
         loop {
             match act(&mut self.writer) {
-                Err(Error::Full { .. }) if self.wait && self.may_wait() => {
+                // A limit on the size of files is none that passes.
+                Err(Error::Full { source, .. })
+                    if self.wait
+                        && source.raw_os_error() != Some(libc::EFBIG)
+                        && self.may_wait() =>
+                {
                     std::thread::sleep(AGAIN);
                 }
                 other => return other,

@@ -14,12 +14,13 @@ import platform
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+
+from capsule import temporary
 
 PROBES = (
     "namespaces",
@@ -199,13 +200,13 @@ def _newest_state() -> float:
 
 
 def _run_true(capsule: str, policy: str) -> tuple[Mapping[str, object] | None, str]:
-    with tempfile.TemporaryDirectory(prefix="capsule-doctor-") as folder:
-        log = Path(folder, "capsule.log")
+    with temporary.directory("capsule-doctor-") as folder:
+        log = folder / "capsule.log"
         words = [capsule, "run", "--policy", policy, "--log", str(log), "--json", "--", "true"]
         # A throw-away home for the key and the heads: a question leaves nothing behind.
         environment = dict(os.environ) | {
-            "XDG_DATA_HOME": folder + "/data",
-            "XDG_STATE_HOME": folder + "/state",
+            "XDG_DATA_HOME": str(folder / "data"),
+            "XDG_STATE_HOME": str(folder / "state"),
         }
         try:
             done = subprocess.run(words, capture_output=True, env=environment, timeout=60, check=False)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from capsule import temporary
 from capsule.errors import CapsuleError
 from capsule.profile.observation import (
     FileUse,
@@ -52,8 +53,8 @@ def observe(command: Sequence[str], *, policy: str | None = None) -> Observation
         TraceError: the sandbox refused, or nothing was written; standard error has said why.
         ObservationError: what was written is not an observation.
     """
-    with tempfile.TemporaryDirectory(prefix="capsule-trace-") as folder:
-        out = Path(folder) / OBSERVATION
+    with temporary.directory("capsule-trace-") as folder:
+        out = folder / OBSERVATION
         argv = [str(find_binary()), "trace", "--out", str(out)]
         if policy is not None:
             argv += ["--policy", policy]

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import sqlite3
 import stat
 import time
@@ -188,20 +189,33 @@ class Writer:
         return kept
 
 
+GROW = "start it where files may grow that far (`ulimit -f` says how far)"
+"""The next step where a limit on the size of files is in the way."""
+
+
 def _unusable(place: Path, error: OSError) -> SessionsError:
     """What a refusal of the system's means for the one who asked."""
     step = "check its owner and mode"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         step = "make room there, then try again"
+    elif error.errno == errno.EFBIG:
+        step = GROW
     elif error.errno == errno.EROFS:
         step = "mount it writable, or name another place with XDG_STATE_HOME"
     return SessionsError(f"the session database cannot be used: {place}: {error.strerror}", next_step=step)
+
+
+def outgrown(error: sqlite3.Error) -> bool:
+    """Whether a file could not grow for a limit on its size: SQLite only says that a write failed."""
+    failed = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+    return failed and resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
 def _refused(path: Path, error: sqlite3.Error) -> SessionsError:
     """The same for one of SQLite's."""
     full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
     step = "make room there, then try again" if full else "check the disk and the file's owner"
+    step = GROW if outgrown(error) else step
     return SessionsError(f"{path} cannot be opened: {error}", next_step=step)
 
 
@@ -225,7 +239,7 @@ def _ours(path: Path) -> None:
             path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600
         )
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}:
             raise _unusable(path, error) from error
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise SessionsError(

@@ -20,7 +20,7 @@ from pathlib import Path
 from capsule.audit import chain, verifier
 from capsule.audit.entry import EntryError, parse
 from capsule.audit.store import LogError, chunks
-from capsule.sessions.database import DamagedError, SessionsError, Writer, damaged
+from capsule.sessions.database import GROW, DamagedError, SessionsError, Writer, damaged, outgrown
 from capsule.sessions.rows import Batch, read_line
 from capsule.sessions.schema import INDEXED
 
@@ -135,9 +135,8 @@ def failed(error: sqlite3.Error) -> SessionsError:
     if damaged(error):
         step = "`capsule sessions rebuild` makes it again from the logs"
         return DamagedError(f"the session database is damaged: {error}", next_step=step)
-    return SessionsError(
-        f"the session database cannot be written: {error}", next_step="make room there, then try again"
-    )
+    step = GROW if outgrown(error) else "make room there, then try again"
+    return SessionsError(f"the session database cannot be written: {error}", next_step=step)
 
 
 def _take_one(
