@@ -96,6 +96,22 @@ class TestExitCodes:
         assert (ran.code, shell.returncode) == (code, code), (ran.err, shell.stderr)
         assert ran.exit["cause"] == {126: "not_executable", 127: "not_found"}[code]
 
+    def test_a_program_that_is_granted_alone_is_found_where_it_lies(
+        self, capsule: Capsule, home: Path
+    ) -> None:
+        """As `capsule profile` grants it; what else lies there is not to be found."""
+        there = home / "bin"
+        there.mkdir()
+        for name in ("mine", "other"):
+            (there / name).write_text(f"#!/bin/sh\necho {name} ran\n")
+            (there / name).chmod(0o755)
+        options = capsule.policy("filesystem: {read: [~/bin/mine], execute: [~/bin/mine]}\n")
+        path = {"PATH": f"{there}:/usr/bin:/bin"}
+        assert capsule.run("mine", options=options, env=path).out == "mine ran\n"
+        assert capsule.run("sh", "-c", "mine", options=options, env=path).out == "mine ran\n"
+        assert capsule.run("other", options=options, env=path).code == 127
+        assert capsule.run("mine", env=path).code == 127
+
     def test_a_script_without_a_first_line_is_no_program(self, capsule: Capsule) -> None:
         """A shell would read it itself, and capsule is none."""
         script = capsule.workspace / "script"
