@@ -13,7 +13,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,15 @@ class Capsule:
 
 
 def talk(
-    words: Sequence[str], place: Path, lines: Sequence[tuple[bytes, bytes]], expected: bytes
+    words: Sequence[str],
+    place: Path,
+    lines: Sequence[tuple[bytes, bytes | Callable[[bytes], bytes]]],
+    expected: bytes,
 ) -> tuple[bytes, int]:
-    """Run words on a terminal; once the first of a pair was seen, type the second; what was said, and the exit code."""
+    """Run words on a terminal; once the first of a pair was seen, type the second, or what it makes of what was said.
+
+    All that was said, and the exit code.
+    """
     waiting = list(lines)
     pid, master = pty.fork()
     if pid == 0:
@@ -114,7 +120,8 @@ def talk(
         if waiting and waiting[0][0] in said:
             # What was announced begins a moment later.
             time.sleep(0.5)
-            os.write(master, waiting.pop(0)[1])
+            line = waiting.pop(0)[1]
+            os.write(master, line(said) if callable(line) else line)
     else:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)

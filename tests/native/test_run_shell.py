@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
 import shlex
 import signal
 import subprocess
@@ -40,6 +42,8 @@ class TestStopped:
         ]
         said, code = talk(["bash", "--norc", "-i"], capsule.workspace, lines, b"ended-6")
         assert code == 3, said
+        # Who typed the key knows.
+        assert b"has stopped" not in said
 
     def test_nothing_inside_runs_meanwhile(self, capsule: Capsule) -> None:
         script = "echo rea''dy; while :; do date +%s%N > beat; sleep 0.05; done"
@@ -54,6 +58,61 @@ class TestStopped:
         ]
         _, code = talk(["bash", "--norc", "-i"], capsule.workspace, lines, b"still-42")
         assert code == 4
+
+    STOPS = ("sh", "-c", "kill -STOP $$; echo went''-on; exit 6")
+    TOLD = re.compile(
+        rb"\r\ncapsule: the command has stopped; Ctrl-Z .* `kill -CONT (\d+)`, lets it go on; Ctrl-C .*\r\n"
+    )
+
+    @pytest.mark.parametrize("piped", [False, True])
+    def test_one_that_stopped_itself_is_told_of_and_goes_on(self, capsule: Capsule, piped: bool) -> None:
+        line = shlex.join(capsule.command(*self.STOPS))
+        # Piped it has no terminal of its own; standard error is one.
+        line = f"echo | {line} | cat; exit ${{PIPESTATUS[1]}}" if piped else f"exec {line}"
+
+        def go_on(said: bytes) -> bytes:
+            found = self.TOLD.search(said)
+            assert found is not None, said
+            os.kill(int(found[1]), signal.SIGCONT)
+            return b""
+
+        said, code = talk(["bash", "-c", line], capsule.workspace, [(b"lets it go on", go_on)], b"went-on")
+        assert (code, said.count(b"has stopped")) == (6, 1), said
+
+    def test_the_key_and_fg_let_one_that_stopped_itself_go_on(self, capsule: Capsule) -> None:
+        line = shlex.join(capsule.command(*self.STOPS))
+        lines = [
+            (b"bash-", b"PS1='at''-prompt '\n"),
+            (b"at-prompt ", line.encode() + b"\n"),
+            (b"ends the run", b"\x1a"),
+            (b"Stopped", b"fg\n"),
+            (b"went-on", b"echo ended-$?\n"),
+            (b"ended-6", b"exit 3\n"),
+        ]
+        _, code = talk(["bash", "--norc", "-i"], capsule.workspace, lines, b"ended-6")
+        assert code == 3
+
+    def test_three_keys_end_one_that_stopped_itself(self, capsule: Capsule) -> None:
+        lines = [(b"ends the run", b"\x03\x03\x03")]
+        _, code = talk(capsule.command(*self.STOPS), capsule.workspace, lines, b"interrupted three times")
+        assert code == 130
+
+    def test_however_often_it_stops_it_is_told_once(self, capsule: Capsule) -> None:
+        script = (
+            "import os, signal, time\n"
+            "if os.fork() == 0:\n"
+            "    while True: time.sleep(0.01); os.kill(os.getppid(), signal.SIGCONT)\n"
+            "for _ in range(50): os.kill(os.getpid(), signal.SIGSTOP)\n"
+            "print('went' + '-on')"
+        )
+        words = capsule.command("/usr/bin/python3", "-c", script)
+        said, code = talk(words, capsule.workspace, [], b"went-on")
+        assert (code, said.count(b"has stopped")) == (0, 1), said
+
+    def test_the_limits_hold_for_one_that_stopped_itself(self, capsule: Capsule) -> None:
+        words = capsule.command(*self.STOPS, options=["--timeout", "2"])
+        _, code = talk(words, capsule.workspace, [], b"time was up")
+        assert code == 124
 
     def test_one_begun_in_the_background_has_the_settings_of_its_own_turn(self, capsule: Capsule) -> None:
         script = "mode=$(stty -a | grep -o -e -*icanon); echo mo''de-$mode; read word; echo got-$word-"
@@ -154,11 +213,11 @@ class TestSmallFiles:
     def test_half_an_answer_is_no_success(self, capsule: Capsule) -> None:
         capsule.run("true")
         told = self.limited(capsule, 0, str(capsule.binary), "log", to="> answer")
-        assert (told.returncode, "the answer cannot be written" in told.stderr) == (125, True), told.stderr
+        assert (told.returncode, "File too large" in told.stderr) == (125, True), told.stderr
         told = self.limited(
             capsule, 0, sys.executable, "-m", "capsule.cli", "policy", "schema", to="> answer"
         )
-        assert (told.returncode, "the answer cannot be written" in told.stderr) == (125, True), told.stderr
+        assert (told.returncode, "File too large" in told.stderr) == (125, True), told.stderr
 
     @pytest.mark.parametrize("words", [["sessions", "list"], ["profile", "--", "true"], ["doctor"]])
     def test_python_s_side_says_it_too(self, capsule: Capsule, words: list[str]) -> None:

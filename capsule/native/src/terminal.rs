@@ -31,6 +31,20 @@ pub fn json(report: &Report, descriptor: RawFd) {
     }
 }
 
+/// Tell who sits at a terminal that the command stands still, and what to do: it has no shell that could see it. `raw`: the
+/// terminal is in raw mode.
+pub fn stopped(raw: bool) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let end = if raw { "\r\n" } else { "\n" };
+    let text = format!(
+        "{end}capsule: the command has stopped; Ctrl-Z and then fg, or `kill -CONT {}`, lets it go on; Ctrl-C three times ends the run{end}",
+        std::process::id()
+    );
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// What a person needs to know after a run: why it ended when it was not the command's doing, and what was refused.
 pub fn story(report: &Report) {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -55,6 +55,8 @@ pub type Outcome = Result<Answer, Errno>;
 pub struct Broker {
     /// The command's process: a child of this one.
     pub command: libc::pid_t,
+    /// Whether the supervisor knows that the command stands still.
+    pub standing: bool,
     /// Answers calls.
     pub listener: Arc<Listener>,
     /// Walks paths.

@@ -79,6 +79,7 @@ pub fn serve(
     };
     let broker = Broker {
         command,
+        standing: false,
         listener,
         resolver,
         read_denies,
@@ -143,9 +144,15 @@ fn run(mut broker: Broker, signals: &OwnedFd) -> ! {
             tell_datagrams(&mut broker);
         }
         broker.events.take_late();
-        if polled[1].revents != 0
-            && let Some(status) = reap(signals, command)
-        {
+        let reaped = if polled[1].revents == 0 {
+            Reaped::default()
+        } else {
+            reap(signals, command)
+        };
+        if reaped.stopped && !std::mem::replace(&mut broker.standing, true) {
+            broker.events.send_now(&Event::Stopped {});
+        }
+        if let Some(status) = reaped.ended {
             tell_datagrams(&mut broker);
             broker.events.take_late();
             broker.events.flush();
@@ -265,8 +272,17 @@ fn hold_signals() -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Reap every child that ended; the command's status when it is among them.
-fn reap(signals: &OwnedFd, command: libc::pid_t) -> Option<i32> {
+/// What became of children.
+#[derive(Default)]
+struct Reaped {
+    /// The command's status, when it ended.
+    ended: Option<i32>,
+    /// Whether the command stopped.
+    stopped: bool,
+}
+
+/// Reap every child that ended, and see whether the command stopped.
+fn reap(signals: &OwnedFd, command: libc::pid_t) -> Reaped {
     let mut buffer = [0u8; size_of::<libc::signalfd_siginfo>()];
     // SAFETY: `buffer` has the length given; the descriptor does not block.
     while unsafe {
@@ -277,16 +293,18 @@ fn reap(signals: &OwnedFd, command: libc::pid_t) -> Option<i32> {
         )
     } > 0
     {}
-    let mut ended = None;
+    let mut reaped = Reaped::default();
     loop {
-        let mut status = 0;
+        let (mut status, how) = (0, libc::WNOHANG | libc::WUNTRACED);
         // SAFETY: the kernel writes one integer that outlives the call.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, how) };
         if pid <= 0 {
-            return ended;
+            return reaped;
         }
-        if pid == command {
-            ended = Some(status);
+        if pid == command && libc::WIFSTOPPED(status) {
+            reaped.stopped = true;
+        } else if pid == command {
+            reaped.ended = Some(status);
         }
     }
 }
@@ -309,12 +327,19 @@ fn obey(broker: &mut Broker) {
             };
             dial::dialled(broker, id, result);
         }
-        // SAFETY: plain integers; the group is the command's.
-        Ok(Order::Signal { number }) => unsafe {
-            if libc::kill(-command, number) < 0 {
-                libc::kill(command, number);
+        Ok(Order::Signal { number }) => {
+            match number {
+                libc::SIGSTOP => broker.standing = true,
+                libc::SIGCONT => broker.standing = false,
+                _ => {}
             }
-        },
+            // SAFETY: plain integers; the group is the command's.
+            unsafe {
+                if libc::kill(-command, number) < 0 {
+                    libc::kill(command, number);
+                }
+            }
+        }
         Ok(Order::Stop {}) => {
             broker.events.flush();
             broker.tell_observed();

@@ -204,6 +204,9 @@ pub enum Event {
         /// Uses of names that were too many to remember.
         lost: u64,
     },
+    /// The command stands still without an order: it stopped itself, or another of the sandbox did. Told once until it is
+    /// ordered to go on.
+    Stopped {},
     /// The command ended and no other process of the sandbox lives but the monitor, which ends now; `status` as
     /// `waitpid` gives it. Everything the monitor knew before has been sent.
     Exited {

@@ -378,6 +378,7 @@ impl Relay<'_> {
                     state.status = Some(status);
                     state.used = Some((cpu_ms, max_rss_bytes));
                 }
+                Ok(Event::Stopped {}) => crate::terminal::stopped(self.terminal.is_some()),
                 Ok(Event::Failed { reason }) => {
                     self.end(
                         state,
