@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -52,6 +53,8 @@ def test_what_is_not_a_report_is_an_error(text: bytes) -> None:
 def test_a_denial_without_rule_says_that_nothing_allows_it() -> None:
     denial = Denial("connect", "tcp:1.2.3.4:443", "/usr/bin/curl", "network", "EACCES")
     assert str(denial) == "denied connect tcp:1.2.3.4:443 [network, EACCES: nothing allows it]"
+    odd = dataclasses.replace(denial, target="x\ndenied\x1b[2J")
+    assert str(odd).startswith(r"denied connect x\x0adenied\x1b[2J [")
 
 
 def test_there_is_no_last_result_before_a_call() -> None:
