@@ -8,6 +8,7 @@ from capsule.cli.files import load_policy
 from capsule.cli.rules.sources import load
 from capsule.errors import PolicyError
 from capsule.policy.beside import beside_detections, beside_paths
+from capsule.sandbox.access import Variables
 from capsule.sandbox.compiler import compile_policy
 
 TEAM = "version: 1\nrules: [./rules.yaml, /etc/r.yaml]\ndetect: [agents, ./sigma]\n"
@@ -84,9 +85,23 @@ def test_one_named_as_written_can_be_removed(workspace: Path) -> None:
     assert [entry.path for entry in beside_paths(policy, policy.sections.rules.add)] == ["/etc/r.yaml"]
 
 
-def test_a_directory_that_would_be_a_pattern_is_refused(workspace: Path, home: Path) -> None:
+def test_a_directory_that_would_be_a_pattern_is_a_name(workspace: Path, home: Path) -> None:
     team(home / "k[e]pt")
     (workspace / "capsule.yaml").symlink_to(home / "k[e]pt/team.yaml")
+    plan = compile_policy(load_policy("capsule.yaml"))
+    assert plan.network.egress is not None
+    where = Variables(str(workspace), str(home), str(workspace))
+    there = str(home.resolve() / "k[e]pt")
+    assert where.path(plan.network.egress.rules[0].path) == f"{there}/rules.yaml"
+    kept = [where.pattern(entry.pattern) for entry in plan.filesystem.protect]
+    for name in ("rules.yaml", "sigma", "ca.pem"):
+        assert any(pattern.covers(f"{there}/{name}") for pattern in kept)
+        assert not any(pattern.covers(f"{home.resolve()}/kept/{name}") for pattern in kept)
+
+
+def test_a_directory_that_no_path_can_name_is_refused(workspace: Path, home: Path) -> None:
+    team(home / "k\\ept")
+    (workspace / "capsule.yaml").symlink_to(home / "k\\ept/team.yaml")
     with pytest.raises(
         PolicyError, match=r"capsule.yaml:2:9: this lies beside the file that names it, and there"
     ):

@@ -14,7 +14,7 @@ use super::internet::{self, Network, asked_for_a_name};
 use super::resolve::Object;
 use super::sys;
 use super::wire::{Denial, Layer, Operation, text};
-use crate::plan::{Kind, Verdict, Want};
+use crate::plan::{Kind, Verdict, Want, bracketed};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -251,7 +251,7 @@ fn connect_path(
         let name = text(&object.name);
         let allow = format!(
             "network: unix: [{}]",
-            serde_json::Value::from(name.as_str())
+            serde_json::Value::from(bracketed(&name))
         );
         return Err(refuse(
             broker,

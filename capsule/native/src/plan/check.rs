@@ -5,7 +5,7 @@
 use super::model::{Condition, Grant, Op, Origin, Place, Plan, Rule};
 use super::pattern::{Glob, Pattern};
 use super::read::PlanError;
-use super::variables::{Variables, split};
+use super::variables::{Variables, has_glob, split};
 use std::fmt;
 
 const MAX_ENTRIES: usize = 4096;
@@ -287,7 +287,7 @@ fn rule(at: &At, rule: &Rule) -> Checked {
 
 pub(super) fn path(at: &At, path: &str) -> Checked {
     string(at, path)?;
-    if path.contains(['*', '?', '[']) {
+    if has_glob(path) {
         return Err(at.refuse(format!(
             "{path:?} has a glob in it: only `deny` and `protect` take patterns"
         )));

@@ -47,5 +47,5 @@ pub use model::{
 };
 pub use pattern::{Glob, GlobError, Pattern, PatternError};
 pub use read::{MAX_BYTES, PlanError, parse};
-pub use variables::{Start, VariableError, Variables};
+pub use variables::{Start, VariableError, Variables, bracketed};
 pub use verdict::{Kind, Refusal, RuleRef, Uses, Verdict, Want};

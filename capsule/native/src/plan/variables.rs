@@ -10,6 +10,7 @@
 //! assert!(v.path("${home}/../x").is_err());
 //! ```
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -117,7 +118,7 @@ impl Variables {
             value
         };
         Ok(PathBuf::from(OsString::from_vec(
-            [value, rest.as_bytes()].concat(),
+            [value, plainly(rest).as_bytes()].concat(),
         )))
     }
 
@@ -138,7 +139,7 @@ impl Variables {
         let under = |root: &Path, sign: &str| {
             let rest = text.strip_prefix(root.to_str()?)?;
             match rest.strip_prefix('/') {
-                Some(rest) => Some(format!("{sign}/{rest}")),
+                Some(rest) => Some(format!("{sign}/{}", bracketed(rest))),
                 None if rest.is_empty() => Some(sign.to_owned()),
                 None => None,
             }
@@ -147,9 +148,56 @@ impl Variables {
         Some(
             under(&self.workspace, ".")
                 .or_else(home)
-                .unwrap_or_else(|| text.to_owned()),
+                .unwrap_or_else(|| bracketed(text).into_owned()),
         )
     }
+}
+
+/// The signs that stand in brackets where they are part of a name.
+const SIGNS: [&str; 4] = ["[*]", "[?]", "[[]", "[]]"];
+
+/// A path of the plan that is no pattern, without the brackets around signs of globs.
+fn plainly(text: &str) -> Cow<'_, str> {
+    if !text.contains('[') {
+        return Cow::Borrowed(text);
+    }
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('[') {
+        let sign = SIGNS.iter().find(|sign| rest[at..].starts_with(**sign));
+        let length = sign.map_or(1, |sign| sign.len());
+        plain.push_str(&rest[..at]);
+        plain.push_str(sign.map_or("[", |sign| &sign[1..2]));
+        rest = &rest[at + length..];
+    }
+    plain.push_str(rest);
+    Cow::Owned(plain)
+}
+
+/// A name as a path of a policy: every sign that could begin a glob in brackets.
+pub fn bracketed(name: &str) -> Cow<'_, str> {
+    if !name.contains(['*', '?', '[']) {
+        return Cow::Borrowed(name);
+    }
+    let mut text = String::with_capacity(name.len() + 8);
+    for sign in name.chars() {
+        match sign {
+            '*' | '?' | '[' => text.extend(['[', sign, ']']),
+            _ => text.push(sign),
+        }
+    }
+    Cow::Owned(text)
+}
+
+/// Whether a path has a glob in it: a sign of one that does not stand in brackets alone.
+pub(super) fn has_glob(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find(['*', '?', '[']) {
+        match SIGNS.iter().find(|sign| rest[at..].starts_with(**sign)) {
+            Some(sign) => rest = &rest[at + sign.len()..],
+            None => return true,
+        }
+    }
+    false
 }
 
 /// The start of a path and its segments.
@@ -207,5 +255,43 @@ fn clean(name: &'static str, path: &Path) -> Result<PathBuf, VariableError> {
         Ok(path.to_owned())
     } else {
         Err(VariableError::Value(name, path.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_of_a_glob_in_brackets_is_part_of_a_name() {
+        for (text, name) in [
+            ("/app/[[]id]/page", "/app/[id]/page"),
+            ("/app/[[]id[]]/page", "/app/[id]/page"),
+            ("/[[][[].slug]]", "/[[.slug]]"),
+            ("/a[*]b[?]", "/a*b?"),
+            ("/a]", "/a]"),
+            ("/plain", "/plain"),
+        ] {
+            assert_eq!(plainly(text), name);
+            assert_eq!(plainly(&bracketed(name)), name);
+            assert!(!has_glob(&bracketed(name)), "{name}");
+        }
+        for name in ["/app/[[]id]", "/[[]a[]]", "/a[*]", "/[?]", "/a]"] {
+            assert!(!has_glob(name), "{name}");
+        }
+        for glob in [
+            "/a*", "/a?", "/[ab]", "/[!a]", "/[a", "/[[]*", "/[[", "/[", "/[*",
+        ] {
+            assert!(has_glob(glob), "{glob}");
+        }
+    }
+
+    #[test]
+    fn what_a_variable_stands_for_keeps_its_brackets() {
+        let v = Variables::new("/w/[*]", Some("/home/[[]u"), "/w").unwrap();
+        assert_eq!(v.path("${workspace}/[*]").unwrap(), Path::new("/w/[*]/*"));
+        assert_eq!(v.path("${home}").unwrap(), Path::new("/home/[[]u"));
+        assert_eq!(v.written(b"/w/[*]/[id]/x").unwrap(), "./[[]id]/x");
+        assert_eq!(v.written(b"/srv/*").unwrap(), "/srv/[*]");
     }
 }

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from capsule.errors import PolicyError, Problem
 from capsule.policy.model import DetectEntry, Origin, PathEntry, Policy
-from capsule.policy.paths import PathError, parse_path
+from capsule.policy.paths import PathError, bracketed, parse_path
 
 _WORKSPACE = "${workspace}"
 
@@ -50,7 +50,7 @@ def _beside(policy: Policy, path: str, origin: Origin) -> str:
     if directory == workspace:
         return path
     try:
-        return parse_path(directory + path.removeprefix(_WORKSPACE), globs=False)
+        return parse_path(bracketed(directory) + path.removeprefix(_WORKSPACE), globs=False)
     except PathError as fault:
         raise PolicyError(
             [

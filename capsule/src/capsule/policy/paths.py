@@ -6,6 +6,9 @@ is granted.
 
     parse_path("~/.cargo/bin", globs=False)      # '${home}/.cargo/bin'
     parse_path("**/.env*", globs=True)           # '${workspace}/**/.env*'
+
+A sign of a glob that is part of a name stands in brackets, `[[]`, `[*]`, `[?]` or `[]]`, in plan form too: `plainly`
+takes them off, `bracketed` puts them on.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ MAX_PATH = 4096
 MAX_SEGMENT = 255
 MAX_GLOB_SEGMENTS = 60
 
+_SIGN = re.compile(r"\[([*?\[\]])\]")
 _BRACKET = re.compile(r"\[(!?)([^\[\]/!^][^\[\]/]*)\]")
 
 
@@ -71,6 +75,16 @@ def parse_path(text: str, *, globs: bool) -> str:
     return plan_form
 
 
+def plainly(text: str) -> str:
+    """A path without globs, in plan form or as written, as the name that it means."""
+    return _SIGN.sub(r"\1", text)
+
+
+def bracketed(name: str) -> str:
+    """A name as a path of the language that means it alone: every sign that could begin a glob in brackets."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", name)
+
+
 def _split_root(text: str) -> tuple[str, str]:
     if text.startswith("/"):
         if text.startswith("//"):
@@ -104,16 +118,17 @@ def check_segment(text: str, segment: str, *, globs: bool) -> None:
     if len(segment.encode()) > MAX_SEGMENT:
         raise PathError("a path segment that is too long", f"at most {MAX_SEGMENT} bytes")
     if not globs:
-        if re.search(r"[*?\[]", segment):
+        if re.search(r"[*?\[]", _SIGN.sub("", segment)):
             raise PathError(
                 f"the path {text!r} has a glob, but a grant covers a whole directory",
-                next_step="name the directory; use globs in 'deny' and 'protect'",
+                next_step="name the directory; use globs in 'deny' and 'protect'; of a name with such a sign in it "
+                f"write {bracketed(plainly(segment))}",
             )
         return
     if "**" in segment and segment != "**":
         raise PathError(f"the pattern {text!r} has '**' inside a segment", "'**' between two '/'")
-    left = _BRACKET.sub("", segment)
-    if "[" in left or "]" in left:
+    left = _BRACKET.sub("", _SIGN.sub("", segment))
+    if "[" in left or ("]" in left and "[[]" not in segment):
         raise PathError(f"the pattern {text!r} has a malformed bracket", "[abc], [a-z] or [!abc]")
     for match in _BRACKET.finditer(segment):
         members = match.group(2)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from capsule.policy.paths import bracketed
 from capsule.profile.collapse import Collapsed, collapse
 from capsule.profile.observation import FileUse, Observation
 from capsule.profile.sensitive import why_sensitive, why_sensitive_address
@@ -155,7 +156,7 @@ def suggest(seen: Observation, *, base: Base, place: str | None = None) -> Sugge
     listed = sorted(use.path for use in seen.files if use.list and use.path in never)
     unused = tuple(sorted(name for name in base.groups if name not in groups_used))
     # What runs on the host later (git's hooks, settings of editors) stays as it is, whatever may be written around it.
-    protect = tuple(shorten(guard, seen, place) for guard in base.guards) if writes else ()
+    protect = tuple("".join(_apart(guard, seen, place)) for guard in base.guards) if writes else ()
     refused, unreached = _refused(seen, place), _unreached(seen, lines)
     return Suggestion(
         seen, base, tuple(lines), unused, tuple(listed), private, refused, place, protect, unreached
@@ -301,9 +302,15 @@ def _groups(seen: Observation) -> dict[str, int]:
 
 def shorten(path: str, seen: Observation, place: str) -> str:
     """A path as a person writes it in a policy that lies in ``place``: ``.``, ``./x``, ``~/x`` or absolute."""
+    sign, rest = _apart(path, seen, place)
+    return sign + bracketed(rest)
+
+
+def _apart(path: str, seen: Observation, place: str) -> tuple[str, str]:
+    """What stands for the directory that a path or pattern begins in, and what follows it."""
     if place and (path == place or path.startswith(place + "/")):
         rest = path[len(place) + 1 :]
-        return f"./{rest}" if rest else "."
+        return ("./", rest) if rest else (".", "")
     if seen.home and path.startswith(seen.home + "/"):
-        return f"~/{path[len(seen.home) + 1 :]}"
-    return path
+        return "~/", path[len(seen.home) + 1 :]
+    return "", path

@@ -20,7 +20,7 @@ from capsule.policy.environment import passes
 from capsule.policy.glob import Pattern, matches_name, split
 from capsule.policy.grants import Grants, Refusal, would_reach
 from capsule.policy.model import DEFAULT_PORTS, Environment, Origin
-from capsule.policy.paths import shown
+from capsule.policy.paths import bracketed, plainly, shown
 from capsule.policy.request import Request
 from capsule.sandbox import syscalls
 from capsule.sandbox.hosts import relied_on
@@ -42,6 +42,7 @@ class Variables:
 
     def path(self, text: str) -> str:
         """A path of a plan as an absolute one."""
+        text = plainly(text)
         for name, value in (("${workspace}", self.workspace), ("${home}", self.home), ("${cwd}", self.cwd)):
             if text == name or text.startswith(name + "/"):
                 return (value.rstrip("/") + text[len(name) :]) or "/"
@@ -58,8 +59,8 @@ class Variables:
         """An absolute path as a person writes it in a policy."""
         for sign, value in ((".", self.workspace), ("~", self.home)):
             if path == value or path.startswith(value.rstrip("/") + "/"):
-                return sign + path[len(value.rstrip("/")) :]
-        return path
+                return sign + bracketed(path[len(value.rstrip("/")) :])
+        return bracketed(path)
 
 
 @dataclass(frozen=True, slots=True)
