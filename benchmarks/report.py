@@ -101,25 +101,29 @@ def facts(document: Mapping[str, Any]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
+def host(document: Mapping[str, Any]) -> str:
+    """The machine of a run, without its kernel."""
+    machine = document["machine"]
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
+
+
 def main() -> int:
     """Write the page and the charts."""
     page = [
         "# Benchmarks",
         "",
         "Measured by `make bench`; peers in the same run, rounds interleaved, medians. Absolute times belong to the",
-        "machine named below; ratios travel better. Ratios are to the row with ratio 1.00. A load above the",
-        "benchmark's own (about 1) means that the machine was doing something else too, and that the numbers are",
+        "machine that each section names; ratios travel better. Ratios are to the row with ratio 1.00. A load above",
+        "the benchmark's own (about 1) means that the machine was doing something else too, and that the numbers are",
         "worse for it.",
         "",
     ]
     documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    if documents:
-        machine = documents[0]["machine"]
-        page += [
-            f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-            f"Linux {machine['kernel']}, Python {machine['python']}.",
-            "",
-        ]
+    on: dict[str, list[str]] = {}
+    for document in documents:
+        on.setdefault(host(document), []).append(document["question"].replace("_", " "))
+    page += [f"- {machine}: {', '.join(questions)}" for machine, questions in on.items()]
+    page += [""]
     rows = targets.judge({document["question"]: document for document in documents})
     margins(rows, DOCS / "benchmark-targets.svg")
     page += [
@@ -146,11 +150,12 @@ def main() -> int:
     ]
     for document in documents:
         question = document["question"]
-        load = document["machine"]["load"]
+        machine = document["machine"]
         page += [
             f"## {question}",
             "",
-            f"Repeat with `{document['command']}`. Load of the machine meanwhile: {load}.",
+            f"Repeat with `{document['command']}`. On {host(document)}, Linux {machine['kernel']}, Python "
+            f"{machine['python']}; its load meanwhile: {machine['load']}.",
             "",
         ]
         for title, rows in document["sections"].items():
