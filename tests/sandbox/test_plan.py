@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from capsule.errors import PlanError
+from capsule.errors import PlanError, PolicyError
 from capsule.sandbox.plan import MAX_BYTES, PlanOrigin, PlanSyscallDeny, decode_plan, encode_plan
 from tests.sandbox.plans import plan_of, preset_plan
 
@@ -74,7 +74,7 @@ def test_sizes_are_capped_both_ways() -> None:
     plan = plan_of("")
     reason = "x" * 4000
     many = tuple(PlanSyscallDeny(f"n{i}", "EPERM", reason, PlanOrigin("f", 1, 1)) for i in range(300))
-    with pytest.raises(PlanError, match="more than 1048576"):
+    with pytest.raises(PolicyError, match=r"1:1: all that this says comes to .* more than 1048576"):
         encode_plan(msgspec.structs.replace(plan, syscalls=msgspec.structs.replace(plan.syscalls, deny=many)))
 
 

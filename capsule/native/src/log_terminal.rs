@@ -294,7 +294,8 @@ pub fn page(report: &Report, path: &str, exit: u8, colour: bool) -> String {
                 fault.block, fault.seq, fault.offset
             ),
         );
-        row("next", next_step(report.outcome).to_owned());
+        let begun = report.entries > 0;
+        row("next", next_step(report.outcome, begun).to_owned());
     }
     row(
         "log",
@@ -369,8 +370,11 @@ pub fn page(report: &Report, path: &str, exit: u8, colour: bool) -> String {
     out
 }
 
-fn next_step(outcome: Outcome) -> &'static str {
+fn next_step(outcome: Outcome, begun: bool) -> &'static str {
     match outcome {
+        Outcome::Malformed if !begun => {
+            "make sure that this is the file which a run wrote; if it is, its beginning was changed: compare it with a copy"
+        }
         Outcome::Verified => "nothing",
         Outcome::Unauthenticated => {
             "get the log's key from whoever ran it (`capsule log --key`) and give it with --key"

@@ -197,3 +197,17 @@ def test_a_server_s_own_certificate_is_trusted_as_itself(
     )
     (workspace / "ours.pem").write_bytes(certificate(signs=False, issuer="leaf"))
     assert invoke(capsys, "policy", "check", "capsule.yaml").code == 0
+
+
+def test_what_comes_to_too_long_a_plan_is_a_fault_of_the_policy(
+    capsys: pytest.CaptureFixture[str], workspace: Path
+) -> None:
+    for file, extends in (("capsule", "[./more.yaml]"), ("more", "[]")):
+        for_each = "".join(f"    - {file}-a-name-of-some-length-{number}\n" for number in range(3000))
+        (workspace / f"{file}.yaml").write_text(
+            f"version: 1\nextends: {extends}\nfilesystem:\n  deny:\n{for_each}  protect:\n{for_each}"
+        )
+    answer = invoke(capsys, "policy", "check")
+    assert (answer.code, answer.out) == (2, "")
+    assert "capsule.yaml:1:1: all that this says comes to a plan of" in answer.err
+    assert "deny with patterns" in answer.err

@@ -111,6 +111,13 @@ pub fn is_named(log: &Path) -> bool {
 /// # Errors
 /// [`Error::Unsafe`] where one can; when that cannot be known, or the list cannot be written.
 pub fn claim(places: &Places, log: &Path) -> Result<(), Error> {
+    if log.file_name() == Some(OsStr::new(crate::plan::FILE)) {
+        return Err(Error::Unsafe {
+            path: log.to_owned(),
+            why: "is the name of a policy, which runs here would take it for".into(),
+            next: "choose another name for the log".into(),
+        });
+    }
     let state = &places.state;
     going::unwatched(state, log)?;
     if !is_named(log) {
@@ -309,6 +316,16 @@ mod tests {
         assert_eq!(policy.names().len() + left[0].names().len(), 3);
         let nowhere = claim(&places, &root.join("none/x.log")).unwrap_err();
         assert!(nowhere.to_string().contains("No such file"), "{nowhere}");
+    }
+
+    #[test]
+    fn a_log_has_not_the_name_of_a_policy() {
+        let (here, places) = own();
+        let refused = claim(&places, &here.path().join(crate::plan::FILE)).unwrap_err();
+        assert!(
+            refused.to_string().contains("the name of a policy"),
+            "{refused}"
+        );
     }
 
     fn own() -> (tempfile::TempDir, Places) {

@@ -37,7 +37,7 @@ pub use egress::{
     Budget, Carried, Detection, Egress, HostEntry, Inspect, RuleFile, Secret, SecretFrom,
     SecretKind, Unlisted, Upstream,
 };
-pub use find::{Chosen, home_directory, working_directory};
+pub use find::{Chosen, FILE, home_directory, working_directory};
 pub use kept::{always, named_sources};
 pub use load::{LoadError, Loaded, Origination, Request, load};
 pub use model::{

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from capsule.errors import PlanError
+from capsule.errors import PlanError, PolicyError, Problem
 
 MAX_BYTES = 1 << 20
 
@@ -285,16 +285,15 @@ def encode_plan(plan: Plan) -> bytes:
     """The canonical JSON of a plan, without a newline.
 
     Raises:
-        PlanError: when it is longer than the launcher accepts.
+        PolicyError: when it is longer than the launcher accepts.
     """
     data = json.dumps(
         msgspec.to_builtins(plan), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     ).encode()
     if len(data) > MAX_BYTES:
-        raise PlanError(
-            f"the plan is {len(data)} bytes long, more than {MAX_BYTES}",
-            next_step="grant directories instead of many files, or deny with patterns",
-        )
+        what = f"all that this says comes to a plan of {len(data)} bytes, more than {MAX_BYTES}"
+        next_step = "grant directories instead of many files, or deny with patterns"
+        raise PolicyError([Problem(plan.policy.sources[0].path, 1, 1, what, next_step=next_step)])
     return data
 
 
