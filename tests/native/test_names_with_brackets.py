@@ -16,7 +16,7 @@ from tests.native.running import Capsule
 pytestmark = [pytest.mark.needs("userns", "landlock", "seccomp-notify"), pytest.mark.timeout(120)]
 
 OTHERS = ("i", "d", "aXb", "axxb")
-NAMES = ("[id]", "[[...slug]]", "a*b", "a?b", "x]y")
+NAMES = ("[id]", "[*]", "[[...slug]]", "a*b", "a?b", "x]y")
 
 
 @pytest.fixture(params=NAMES)
@@ -81,3 +81,20 @@ def test_a_profiled_policy_is_accepted_and_enough(
     (workspace / "p.yaml").write_text((where / "capsule.yaml").read_text())
     ran = Capsule(capsule_binary, workspace).run(*job, options=["--policy", "./p.yaml"])
     assert (ran.code, ran.out) == (0, "page\n"), ran.err
+
+
+def test_a_directory_that_is_named_on_the_command_line_is_a_name(
+    capsule_binary: Path, workspace: Path, home: Path, name: str
+) -> None:
+    made(workspace / "data", name)
+    (workspace / "src").mkdir()
+    options = [
+        *policy(workspace, "filesystem: {read: [./src]}", "strict"),
+        "--read",
+        str(workspace / "data" / name),
+    ]
+    capsule = Capsule(capsule_binary, workspace / "src")
+    ran = capsule.run("cat", str(workspace / "data" / name / "page"), options=options)
+    assert (ran.code, ran.out) == (0, f"content of {name}\n"), ran.err
+    kept = capsule.run("cat", *(str(workspace / "data" / one / "page") for one in OTHERS), options=options)
+    assert (kept.code, kept.out) == (1, "")

@@ -5,7 +5,7 @@
 use super::Request;
 use super::launch::failed;
 use super::report::Exit;
-use crate::plan::{Grant, Origin, Plan, Program};
+use crate::plan::{Grant, Origin, Plan, Program, bracketed};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -22,7 +22,7 @@ fn option(name: &str) -> Origin {
 pub fn grant_programs(plan: &mut Plan, programs: &[String]) {
     if let Some(list) = &mut plan.process.programs {
         list.extend(programs.iter().map(|path| Program {
-            path: path.clone(),
+            path: bracketed(path).into_owned(),
             digest: None,
             origin: option("--program"),
         }));
@@ -32,7 +32,7 @@ pub fn grant_programs(plan: &mut Plan, programs: &[String]) {
 /// Directories named on the command line, as grants of the plan.
 pub fn grant_reads(plan: &mut Plan, directories: &[String]) {
     let grants = directories.iter().map(|path| Grant {
-        path: path.clone(),
+        path: bracketed(path).into_owned(),
         optional: true,
         origin: option("--read"),
     });

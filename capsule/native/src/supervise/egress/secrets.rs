@@ -137,6 +137,9 @@ pub fn ask(secret: &Secret, variables: &Variables) -> Result<Answer, String> {
         SecretKind::Command => {
             let words = from.command.as_deref().unwrap_or_default();
             let (program, rest) = words.split_first().ok_or_else(|| told("no command"))?;
+            let program = variables
+                .path(program)
+                .map_err(|error| told(&error.to_string()))?;
             let mut command = Command::new(program);
             command.args(rest);
             Asking::start(secret, command)

@@ -7,7 +7,7 @@
 
 use super::wire::Source;
 use crate::log_terminal::{shown, words};
-use crate::plan::{Egress, Origin, Variables};
+use crate::plan::{Egress, Origin, Variables, bracketed};
 use crate::sandbox::system::check;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -46,9 +46,9 @@ pub fn settle(egress: &mut Egress, variables: &Variables) -> Result<(), String> 
     let whole = |text: &mut String| -> Result<(), String> {
         let path = variables.path(text).map_err(|error| error.to_string())?;
         let named = path.to_str();
-        *text = named
-            .ok_or_else(|| format!("{} has a name that is not UTF-8", shown(&path)))?
-            .to_owned();
+        let named =
+            named.ok_or_else(|| format!("{} has a name that is not UTF-8", shown(&path)))?;
+        *text = bracketed(named).into_owned();
         Ok(())
     };
     for rule in &mut egress.rules {
@@ -60,7 +60,8 @@ pub fn settle(egress: &mut Egress, variables: &Variables) -> Result<(), String> 
     for grant in &mut egress.authorities {
         whole(&mut grant.path)?;
     }
-    let there = |grant: &crate::plan::Grant| !grant.optional || Path::new(&grant.path).exists();
+    let exists = |path: &str| variables.path(path).is_ok_and(|path| path.exists());
+    let there = |grant: &crate::plan::Grant| !grant.optional || exists(&grant.path);
     egress.authorities.retain(there);
     Ok(())
 }
@@ -396,6 +397,29 @@ mod tests {
         );
         egress.rules[0].path = "${home}/x".to_owned();
         assert!(settle(&mut egress, &variables).is_err());
+    }
+
+    #[test]
+    fn what_is_settled_means_the_same_name_again() {
+        let here = tempfile::tempdir().unwrap();
+        let place = fs::canonicalize(here.path()).unwrap().join("[*] [[]");
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join("[?].pem"), "").unwrap();
+        let variables = Variables::new(&place, None, &place).unwrap();
+        let origin = serde_json::json!({"file": "capsule.yaml", "line": 1, "column": 1});
+        let value = serde_json::json!({
+            "unlisted": "deny", "hosts": [], "upstreams": [], "proxy": null, "secrets": [], "rules": [],
+            "budget": {"requests": null, "bytes": null, "tokens": null, "microdollars": null}, "detect": [],
+            "authorities": [{"path": "${workspace}/[[][?]].pem", "optional": true, "origin": origin}],
+        });
+        let mut egress: Egress = serde_json::from_value(value).unwrap();
+        for _ in 0..2 {
+            settle(&mut egress, &variables).unwrap();
+            let found = variables.path(&egress.authorities[0].path).unwrap();
+            assert_eq!(found, place.join("[?].pem"));
+        }
+        let told = named(&egress, &variables).unwrap();
+        assert_eq!(Path::new(&told.authorities[0].path), place.join("[?].pem"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::super::guard::plain;
 use super::start::Home;
 use super::wire::Source;
 use crate::log_terminal::shown;
-use crate::plan::{self, Grant, Plan};
+use crate::plan::{self, Grant, Plan, bracketed};
 use crate::sandbox::brought::Brought;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
@@ -315,7 +315,7 @@ pub fn furnish(
     plan.filesystem
         .read
         .extend(readable.into_iter().map(|path| Grant {
-            path,
+            path: bracketed(&path).into_owned(),
             optional: true,
             origin: origin.clone(),
         }));
