@@ -22,5 +22,4 @@ def command(*, shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # the three choices are click's own
-    for line in found(root, {}, "capsem", "_CAPSEM_COMPLETE").source().rstrip("\n").split("\n"):
-        terminal.say(line)
+    terminal.say_lines(found(root, {}, "capsem", "_CAPSEM_COMPLETE").source())

@@ -68,8 +68,7 @@ def shown(changed: Iterable[Difference], objects: Objects, *, stat: bool, as_jso
 def _write(text: Iterator[str]) -> None:
     if sys.stdout.isatty():
         for piece in text:
-            for row in piece.removesuffix("\n").split("\n"):
-                terminal.say(row.replace("\t", "    "))
+            terminal.say_lines(piece.replace("\t", "    "))
         return
     sys.stdout.flush()
     for piece in text:

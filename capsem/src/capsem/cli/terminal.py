@@ -39,7 +39,13 @@ def say(text: str = "") -> None:
     sys.stdout.flush()
 
 
-def say_lines(lines: Iterable[str]) -> None:
+def say_lines(text: str) -> None:
+    """An answer whose lines are ours."""
+    for line in text.rstrip("\n").split("\n"):
+        say(line)
+
+
+def say_painted(lines: Iterable[str]) -> None:
     """Lines whose colours are ours; whoever builds them has escaped what is not."""
     for line in lines:
         sys.stdout.write(line + "\n")

@@ -31,6 +31,5 @@ def command(*, machine: str, strict: bool, quick: bool, as_json: bool) -> int:
     if as_json:
         terminal.say_json({"machine": found.machine, "log": str(found.log), "code": done.code, **done.found})
     else:
-        for line in done.said.split("\n"):
-            terminal.say(line)
+        terminal.say_lines(done.said)
     return done.code

@@ -12,7 +12,7 @@
 //! assert!(p.covers(b"/w/a/b/.env") && p.covers(b"/w/.env/x") && !p.covers(b"/w/.envrc"));
 //! ```
 
-use super::variables::{VariableError, Variables, split};
+use super::variables::{VariableError, Variables, bracketed, split};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
@@ -233,15 +233,7 @@ fn set(bytes: &[u8]) -> Result<([u64; 4], usize), GlobError> {
 
 /// A name as a glob that matches it alone.
 fn escaped(name: &[u8]) -> Option<String> {
-    let name = std::str::from_utf8(name).ok()?;
-    let escape = |c: char| {
-        if matches!(c, '*' | '?' | '[') {
-            format!("[{c}]")
-        } else {
-            c.to_string()
-        }
-    };
-    Some(name.chars().map(escape).collect())
+    Some(bracketed(std::str::from_utf8(name).ok()?).into_owned())
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

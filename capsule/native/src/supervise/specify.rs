@@ -117,15 +117,18 @@ pub fn policy_name(plan: &Plan) -> PolicyName {
 
 /// Whether programs in a directory can be found by the command, under its name or the one it really has: whatever lies
 /// there, or one that is granted by itself.
-fn may_look_into(access: &Access, granted_alone: &[PathBuf], directory: &Path) -> bool {
+fn may_look_into(plan: &Plan, variables: &Variables, access: &Access, directory: &Path) -> bool {
+    let alone = |path: &Path| {
+        plan.filesystem.execute.iter().any(|grant| {
+            variables
+                .path(&grant.path)
+                .is_ok_and(|program| program.parent() == Some(path))
+        })
+    };
     let granted = |path: &Path| {
         let bytes = path.as_os_str().as_bytes();
         let uses = access.uses(bytes);
-        uses.execute
-            || uses.read
-            || granted_alone
-                .iter()
-                .any(|program| program.parent() == Some(path))
+        uses.execute || uses.read || alone(path)
     };
     granted(directory) || directory.canonicalize().is_ok_and(|real| granted(&real))
 }
@@ -230,15 +233,9 @@ pub fn specify(
             tests: Vec::new(),
         }));
     let filter = filter::build(&wanted).map_err(|error| error.to_string())?;
-    let programs: Vec<PathBuf> = plan
-        .filesystem
-        .execute
-        .iter()
-        .filter_map(|grant| variables.path(&grant.path).ok())
-        .collect();
     let given = std::env::vars_os().map(|(name, value)| {
         let value = if name == "PATH" {
-            environment::reachable(&value, |part| may_look_into(&access, &programs, part))
+            environment::reachable(&value, |part| may_look_into(plan, variables, &access, part))
         } else {
             value
         };

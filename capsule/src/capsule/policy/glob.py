@@ -8,13 +8,16 @@ everything beneath. Time is bounded by (length of the name) by (length of the pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 Token = bytes | frozenset[int] | None
 """One byte, a set of bytes, or None for `*`."""
 Glob = tuple[Token, ...]
 """A segment, `**` aside."""
+
+S = TypeVar("S")
 
 _ANY = frozenset(range(256))
 
@@ -59,6 +62,17 @@ class Pattern:
 
     def covers_below(self, segments: list[bytes]) -> bool:
         """`covers`, for what follows the anchor."""
+        return self._takes(segments, matches)
+
+    def includes(self, other: Pattern) -> bool:
+        """Whether this surely covers all that `other` covers; where that is not plain, it is not said.
+
+        A name `${…}` of `other` stands for any number of names: only `**` and the same name include it.
+        """
+        return Pattern((), self._globs())._takes(other._globs(), _includes)
+
+    def _takes(self, segments: Iterable[S], one: Callable[[Glob, S], bool]) -> bool:
+        """Whether the tail takes these segments, or the first of them; `one` tells for a single glob."""
         places = self._open({0})
         for segment in segments:
             if len(self.tail) in places:
@@ -68,30 +82,10 @@ class Pattern:
                 glob = self.tail[place]
                 if glob is None:
                     onward.add(place)
-                elif matches(glob, segment):
+                elif one(glob, segment):
                     onward.add(place + 1)
             places = self._open(onward)
         return len(self.tail) in places
-
-    def includes(self, other: Pattern) -> bool:
-        """Whether this surely covers all that `other` covers; where that is not plain, it is not said.
-
-        A name `${…}` of `other` stands for any number of names: only `**` and the same name include it.
-        """
-        mine = Pattern((), self._globs())
-        places = mine._open({0})
-        for segment in other._globs():
-            if len(mine.tail) in places:
-                return True
-            onward: set[int] = set()
-            for place in places:
-                glob = mine.tail[place]
-                if glob is None:
-                    onward.add(place)
-                elif segment is not None and _includes(glob, segment):
-                    onward.add(place + 1)
-            places = mine._open(onward)
-        return len(mine.tail) in places
 
     def _globs(self) -> tuple[Glob | None, ...]:
         names = (tuple(name[at : at + 1] for at in range(len(name))) for name in self.anchor)
@@ -131,7 +125,9 @@ def matches(tokens: Glob, name: bytes) -> bool:
     return all(token is None for token in tokens[at:])
 
 
-def _includes(glob: Glob, other: Glob) -> bool:
+def _includes(glob: Glob, other: Glob | None) -> bool:
+    if other is None:
+        return False
     if glob == other:
         return True
     if any(not isinstance(token, bytes) for token in other):

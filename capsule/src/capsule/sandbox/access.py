@@ -42,18 +42,20 @@ class Variables:
 
     def path(self, text: str) -> str:
         """A path of a plan as an absolute one."""
-        text = plainly(text)
-        for name, value in (("${workspace}", self.workspace), ("${home}", self.home), ("${cwd}", self.cwd)):
-            if text == name or text.startswith(name + "/"):
-                return (value.rstrip("/") + text[len(name) :]) or "/"
-        return text
+        directory, rest = self._apart(plainly(text))
+        return (directory.rstrip("/") + rest) or "/"
 
     def pattern(self, text: str) -> Pattern:
         """A pattern of a plan, ready to be asked. What a variable stands for is a name, whatever signs are in it."""
-        for name in ("${workspace}", "${home}", "${cwd}"):
+        directory, rest = self._apart(text)
+        return Pattern.parse(rest, beneath=directory)
+
+    def _apart(self, text: str) -> tuple[str, str]:
+        """The directory that the variable of a path or pattern stands for, "" without one, and what follows it."""
+        for name, value in (("${workspace}", self.workspace), ("${home}", self.home), ("${cwd}", self.cwd)):
             if text == name or text.startswith(name + "/"):
-                return Pattern.parse(text[len(name) :], beneath=self.path(name))
-        return Pattern.parse(text)
+                return value, text[len(name) :]
+        return "", text
 
     def written(self, path: str) -> str:
         """An absolute path as a person writes it in a policy."""
